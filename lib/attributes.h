@@ -1,0 +1,34 @@
+/* Compiler annotations used across memlimit: visibility, hot/cold placement, branch hints and
+ * Clang's thread-safety analysis (a no-op under GCC, which lacks it).
+ *
+ * This file refuses to hold anything that generates code.
+ */
+#pragma once
+
+#define MEMLIMIT_EXPORT __attribute__((visibility("default")))
+#define MEMLIMIT_COLD __attribute__((cold, noinline))
+#define MEMLIMIT_ALWAYS_INLINE __attribute__((always_inline)) inline
+
+#define MEMLIMIT_LIKELY(x) __builtin_expect(!!(x), 1)
+#define MEMLIMIT_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* LD_PRELOAD loads us at start, so static TLS space is ours to use; the initial-exec model makes a
+ * thread-local access one load of an offset and one %fs access, and never calls __tls_get_addr
+ * (which may itself call malloc). */
+#define MEMLIMIT_TLS thread_local constinit __attribute__((tls_model("initial-exec")))
+
+#if defined(__clang__)
+#define MEMLIMIT_THREAD_ANNOTATION(x) __attribute__((x))
+#else
+#define MEMLIMIT_THREAD_ANNOTATION(x)
+#endif
+
+#define MEMLIMIT_CAPABILITY(x) MEMLIMIT_THREAD_ANNOTATION(capability(x))
+#define MEMLIMIT_SCOPED_CAPABILITY MEMLIMIT_THREAD_ANNOTATION(scoped_lockable)
+#define MEMLIMIT_GUARDED_BY(x) MEMLIMIT_THREAD_ANNOTATION(guarded_by(x))
+#define MEMLIMIT_REQUIRES(...) MEMLIMIT_THREAD_ANNOTATION(requires_capability(__VA_ARGS__))
+#define MEMLIMIT_ACQUIRE(...) MEMLIMIT_THREAD_ANNOTATION(acquire_capability(__VA_ARGS__))
+#define MEMLIMIT_RELEASE(...) MEMLIMIT_THREAD_ANNOTATION(release_capability(__VA_ARGS__))
+#define MEMLIMIT_TRY_ACQUIRE(...) MEMLIMIT_THREAD_ANNOTATION(try_acquire_capability(__VA_ARGS__))
+#define MEMLIMIT_EXCLUDES(...) MEMLIMIT_THREAD_ANNOTATION(locks_excluded(__VA_ARGS__))
+#define MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS MEMLIMIT_THREAD_ANNOTATION(no_thread_safety_analysis)

@@ -1,0 +1,62 @@
+/* Every raw system call memlimit makes outside the statistics socket: clocks, futexes, small files.
+ *
+ * Answers for: doing exactly one kernel operation, with no allocation, no stdio, no locale, and errno
+ * left as it was (these run inside malloc and free). Refuses to interpret what it reads.
+ * Threads: every function may be called by any thread, in a signal handler and between fork and exec.
+ */
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace memlimit::os {
+
+/** Saves errno and puts it back: malloc's slow paths may not change it on success, free never. */
+class ErrnoGuard {
+ public:
+  ErrnoGuard() noexcept;
+  ~ErrnoGuard();
+  ErrnoGuard(const ErrnoGuard&) = delete;
+  ErrnoGuard& operator=(const ErrnoGuard&) = delete;
+
+ private:
+  int saved_;
+};
+
+/** CLOCK_MONOTONIC in nanoseconds. */
+int64_t monotonic_ns() noexcept;
+
+/** CPU time used by the whole process (user + system), nanoseconds. */
+int64_t process_cpu_ns() noexcept;
+
+/** CPU time used by the calling thread, nanoseconds. */
+int64_t thread_cpu_ns() noexcept;
+
+/** Kernel ids; getpid() and gettid() without glibc's caches. */
+int process_id() noexcept;
+int thread_id() noexcept;
+
+/** Number of CPUs this process may run on, at least 1. */
+int cpu_count() noexcept;
+
+/** Blocks while *word == expected, at most timeout_ns (negative: no bound). Spurious returns happen. */
+void futex_wait(const std::atomic<uint32_t>& word, uint32_t expected, int64_t timeout_ns) noexcept;
+
+/** Wakes up to `count` waiters of the word. */
+void futex_wake(const std::atomic<uint32_t>& word, int count) noexcept;
+
+/**
+ * Reads a small file whole: at most cap - 1 bytes, always NUL-terminated.
+ * Returns the bytes read, or -errno. A longer file is cut off.
+ */
+int64_t read_file(const char* path, char* buffer, size_t cap) noexcept;
+
+/** write(2) until done or failed; for the few lines that must not wait for the service thread. */
+void write_all(int fd, const char* text, size_t length) noexcept;
+
+/** Moves a descriptor out of the program's way (programs assume 0-2 and count upwards), close-on-exec.
+ *  Returns the new descriptor, or `fd` itself when the table has no room. */
+int move_fd_high(int fd) noexcept;
+
+}  // namespace memlimit::os

@@ -1,0 +1,102 @@
+/* Linux system calls behind os.h. syscall() is used where glibc's wrapper would cancel a thread or
+ * cache an answer across fork. */
+#include "os.h"
+
+#include <cerrno>
+#include <ctime>
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace memlimit::os {
+namespace {
+
+constexpr int64_t kNsPerSecond = 1'000'000'000;
+
+int64_t clock_ns(clockid_t clock) noexcept {
+  timespec ts{};
+  if (clock_gettime(clock, &ts) != 0) return 0;
+  return int64_t{ts.tv_sec} * kNsPerSecond + ts.tv_nsec;
+}
+
+}  // namespace
+
+ErrnoGuard::ErrnoGuard() noexcept : saved_(errno) {}
+ErrnoGuard::~ErrnoGuard() { errno = saved_; }
+
+int64_t monotonic_ns() noexcept { return clock_ns(CLOCK_MONOTONIC); }
+int64_t process_cpu_ns() noexcept { return clock_ns(CLOCK_PROCESS_CPUTIME_ID); }
+int64_t thread_cpu_ns() noexcept { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
+
+int process_id() noexcept { return static_cast<int>(syscall(SYS_getpid)); }
+int thread_id() noexcept { return static_cast<int>(syscall(SYS_gettid)); }
+
+int cpu_count() noexcept {
+  ErrnoGuard guard;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  const int count = CPU_COUNT(&set);
+  return count > 0 ? count : 1;
+}
+
+void futex_wait(const std::atomic<uint32_t>& word, uint32_t expected, int64_t timeout_ns) noexcept {
+  ErrnoGuard guard;
+  timespec ts{timeout_ns / kNsPerSecond, timeout_ns % kNsPerSecond};
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, timeout_ns < 0 ? nullptr : &ts, nullptr, 0);
+}
+
+void futex_wake(const std::atomic<uint32_t>& word, int count) noexcept {
+  ErrnoGuard guard;
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+}
+
+int64_t read_file(const char* path, char* buffer, size_t cap) noexcept {
+  ErrnoGuard guard;
+  // O_NONBLOCK: a path from a setting or a strange mount may be a FIFO, and open must not hang on it.
+  const long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return -errno;
+  size_t length = 0;
+  int64_t result = 0;
+  while (length + 1 < cap) {
+    const long got = syscall(SYS_read, fd, buffer + length, cap - 1 - length);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) result = -errno;
+    if (got <= 0) break;
+    length += static_cast<size_t>(got);
+  }
+  syscall(SYS_close, fd);
+  buffer[length] = '\0';
+  return result < 0 ? result : static_cast<int64_t>(length);
+}
+
+void write_all(int fd, const char* text, size_t length) noexcept {
+  ErrnoGuard guard;
+  while (length > 0) {
+    const long put = syscall(SYS_write, fd, text, length);
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return;
+    text += put;
+    length -= static_cast<size_t>(put);
+  }
+}
+
+int move_fd_high(int fd) noexcept {
+  ErrnoGuard guard;
+  rlimit limit{};
+  rlim_t room = 1024;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < room) room = limit.rlim_cur;
+  // Just below the customary 1024: beyond what programs reach counting upwards, and the kernel's table
+  // for it is one page. FD_SETSIZE users never see it, since nobody hands it to them.
+  if (room < 128) return fd;
+  const int high = fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(room - 64));
+  if (high < 0) return fd;
+  syscall(SYS_close, fd);
+  return high;
+}
+
+}  // namespace memlimit::os
