@@ -1,0 +1,280 @@
+/* Decisions of the pacer; see pacer.h for what it steers by.
+ *
+ * Answers for: arithmetic that holds from a limit of 1 byte to INT64_MAX. Every sum saturates,
+ * every percentage divides before it multiplies, and no difference is taken of unclamped input.
+ * Threads: any, one at a time for one PacerState.
+ */
+#include "pacer.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace memlimit {
+namespace {
+
+constexpr int64_t kMaxBytes = std::numeric_limits<int64_t>::max();
+constexpr int kMaxDoublings = 40;  // more than that saturates anyway
+
+// All arguments of these are >= 0.
+int64_t add(int64_t a, int64_t b) noexcept { return a > kMaxBytes - b ? kMaxBytes : a + b; }
+
+int64_t sub(int64_t a, int64_t b) noexcept { return a > b ? a - b : 0; }
+
+int64_t times(int64_t bytes, int64_t factor) noexcept {
+  return bytes > kMaxBytes / factor ? kMaxBytes : bytes * factor;
+}
+
+int64_t percent_of(int64_t bytes, int64_t percent) noexcept {
+  return bytes / 100 * percent + bytes % 100 * percent / 100;
+}
+
+int64_t doubled(int64_t bytes, int times) noexcept {
+  for (int i = 0; i < times && bytes < kMaxBytes; ++i) bytes = add(bytes, bytes);
+  return bytes;
+}
+
+int64_t to_bytes(double value) noexcept {
+  constexpr double kLargest = 9.2e18;  // below 2^63, so that the conversion is defined
+  return value >= kLargest ? kMaxBytes : static_cast<int64_t>(std::max(value, 0.0));
+}
+
+// The marks on the way to one limit, in bytes.
+struct Marks {
+  int64_t start;           // rounds begin
+  int64_t start_leave;     // level low again
+  int64_t target;          // asking equals growing
+  int64_t critical;        // level critical...
+  int64_t critical_leave;  // ...until here
+  int64_t over_leave;      // level over from the limit, until here
+  int64_t margin;
+};
+
+Marks marks_for(const PacerSettings& settings, int64_t limit) noexcept {
+  const int64_t start = std::clamp(settings.start_percent, 0, 100);
+  // Half way to the limit when someone starts later than the target.
+  const int64_t target = std::max<int64_t>(kTargetPercent, (start + 100) / 2);
+  Marks m{};
+  m.start = percent_of(limit, start);
+  m.target = percent_of(limit, target);
+  m.start_leave = sub(m.start, limit / 50);
+  // A cache that rests at the target must not flap: critical begins half way from there to the
+  // limit and ends half way back.
+  m.critical = m.target + (limit - m.target) / 2;
+  m.critical_leave = m.target + (m.critical - m.target) / 2;
+  m.over_leave = m.critical + (limit - m.critical) / 2;
+  m.margin = margin_for(limit);
+  return m;
+}
+
+Level level_for(const Marks& m, int64_t limit, int64_t paced, Level before) noexcept {
+  if (paced >= limit) return Level::kOver;
+  if (before == Level::kOver && paced >= m.over_leave) return Level::kOver;
+  if (paced >= m.critical) return Level::kCritical;
+  if (before >= Level::kCritical && paced >= m.critical_leave) return Level::kCritical;
+  if (paced >= m.start) return Level::kModerate;
+  if (before >= Level::kModerate && paced >= m.start_leave) return Level::kModerate;
+  return Level::kLow;
+}
+
+double share_at(const Marks& m, int64_t paced) noexcept {
+  if (paced >= m.target) return 1.0;
+  if (paced <= m.start) return 0.0;
+  const double way = static_cast<double>(paced - m.start) / static_cast<double>(m.target - m.start);
+  double share = way;
+  for (int i = 1; i < kSharePower; ++i) share *= way;
+  return share;
+}
+
+// The gap as it is after fruitless rounds. Never shorter than without them.
+int64_t backed_off(int64_t gap, int64_t limit, int fruitless) noexcept {
+  const int64_t cap = std::max(gap, limit / kBackoffCapDivisor);
+  return std::min(doubled(gap, fruitless), cap);
+}
+
+int64_t growth_trigger(const PacerSettings& settings, const PacerState& state) noexcept {
+  if (settings.growth_percent <= 0) return kMaxBytes;
+  const double factor = 1.0 + static_cast<double>(settings.growth_percent) / 100.0;
+  return std::max(kGrowthMinBytes, to_bytes(static_cast<double>(state.growth_base_bytes) * factor));
+}
+
+void forget(PacerState& state, int64_t limit, int64_t paced, int64_t allocated) noexcept {
+  state.limit_bytes = limit;
+  state.peak_bytes = paced;
+  state.decided_at_bytes = allocated;
+  state.open_bytes = 0;
+  state.fruitless = 0;
+}
+
+void open_round(PacerState& state, const PacerInput& in, int64_t wanted) noexcept {
+  if (state.open_bytes == 0) {
+    state.open_at_bytes = in.allocated_bytes;
+    state.open_paced_bytes = in.paced_bytes;
+  }
+  state.open_bytes = add(state.open_bytes, wanted);
+  state.decided_at_bytes = in.allocated_bytes;
+  state.peak_bytes = in.paced_bytes;
+  state.growth_base_bytes = in.paced_bytes;
+}
+
+// Bytes to ask for at or over the limit, 0 = nothing beyond what is already asked for.
+int64_t wanted_over(const Marks& m, const PacerState& state, const PacerInput& in) noexcept {
+  const int64_t all = std::min(add(in.paced_bytes - in.limit_bytes, m.margin), in.paced_bytes);
+  const int64_t more = sub(all, state.open_bytes);
+  // While a round is under way a new one must be worth waking somebody.
+  const int64_t least = state.open_bytes > 0 ? std::max(in.quantum_bytes, m.margin / 4) : 1;
+  return more >= least ? more : 0;
+}
+
+// Bytes to ask for between start and the limit, 0 = nothing.
+int64_t wanted_below(const Marks& m, const PacerState& state, const PacerInput& in,
+                     int64_t gap) noexcept {
+  const int64_t allocated = sub(in.allocated_bytes, state.decided_at_bytes);
+  const int64_t growth = std::min(sub(in.paced_bytes, state.peak_bytes), allocated);
+  int64_t wanted = 0;
+  if (growth >= in.quantum_bytes) {
+    const int64_t counted = std::min(growth, times(gap, kGrowthGaps));
+    const double asked = share_at(m, in.paced_bytes) * static_cast<double>(counted);
+    wanted = std::max(to_bytes(asked), in.quantum_bytes);
+  }
+  // Above the target, back to it; but hardly more than was allocated since the last round, for the
+  // paced number may be a footprint that does not fall however much is freed.
+  const int64_t excess = sub(sub(in.paced_bytes, m.target), state.open_bytes);
+  const int64_t back = std::min(excess, add(allocated, allocated / 4));
+  return std::max(wanted, back >= in.quantum_bytes ? back : 0);
+}
+
+}  // namespace
+
+int64_t margin_for(int64_t limit_bytes) noexcept {
+  if (limit_bytes <= 0) return 0;
+  const int64_t margin = std::max(percent_of(limit_bytes, kMarginPercent), kMarginMinBytes);
+  return std::min(margin, limit_bytes / kMarginMaxDivisor);
+}
+
+int64_t round_gap(int64_t paced_bytes, int64_t limit_bytes, int64_t quantum_bytes) noexcept {
+  const int64_t headroom =
+      sub(std::max<int64_t>(limit_bytes, 0), std::max<int64_t>(paced_bytes, 0));
+  return std::max({headroom / kGapDivisor, quantum_bytes, int64_t{1}});
+}
+
+int64_t quantum_for(int64_t limit_bytes, int64_t paced_bytes, int64_t threads) noexcept {
+  if (limit_bytes <= 0) return kQuantumMaxBytes;
+  threads = std::clamp<int64_t>(threads, 1, int64_t{1} << 32);
+  int64_t rounded_up = 1;
+  while (rounded_up < threads) rounded_up *= 2;
+  // The bound. Of the threads alive at most m can hold a quantum that was given when there were m
+  // or fewer: when the last of them got it, all of them were there. So the worst sum is that of
+  // threads that come one by one: B/8 * (1 + 1/2 + 2/4 + 4/8 + ...), which gains B/16 with each
+  // doubling. There are at most five doublings between the ceiling of 64 KiB and the floor of 2
+  // KiB, so that the sum stays below B/2 until everyone is at the floor, and from there each adds
+  // half of its 4 KiB.
+  const int64_t budget = std::max(percent_of(limit_bytes, 1), int64_t{1} << 20);
+  int64_t quantum = budget / 8 / rounded_up;
+  // The limit must be noticed in time: all threads together move at most a quarter of the way to
+  // it. The same way above it, so that a program that is far over pays little for counting.
+  const int64_t paced = std::max<int64_t>(paced_bytes, 0);
+  const int64_t distance = std::max(sub(limit_bytes, paced), sub(paced, limit_bytes));
+  quantum = std::min(quantum, distance / 4 / rounded_up);
+  return std::clamp(quantum, kQuantumMinBytes, kQuantumMaxBytes);
+}
+
+int64_t still_wanted(const PacerInput& now, int64_t wanted_bytes, int64_t freed_bytes) noexcept {
+  const int64_t rest = sub(std::max<int64_t>(wanted_bytes, 0), std::max<int64_t>(freed_bytes, 0));
+  const int64_t limit = std::max<int64_t>(now.limit_bytes, 0);
+  const int64_t margin = margin_for(limit);
+  if (limit == 0 || wanted_bytes <= margin) return rest;
+  return std::min(rest, sub(std::max<int64_t>(now.paced_bytes, 0), limit - margin));
+}
+
+Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput& input) noexcept {
+  PacerInput in = input;
+  in.paced_bytes = std::max<int64_t>(in.paced_bytes, 0);
+  in.limit_bytes = std::max<int64_t>(in.limit_bytes, 0);
+  in.allocated_bytes = std::max<int64_t>(in.allocated_bytes, 0);
+  in.quantum_bytes = std::max<int64_t>(in.quantum_bytes, 1);
+  const int64_t limit = in.limit_bytes;
+  const bool limit_changed = limit != state.limit_bytes;
+  if (limit_changed) forget(state, limit, in.paced_bytes, in.allocated_bytes);
+  if (state.open_bytes > 0 && sub(in.allocated_bytes, state.open_at_bytes) >=
+                                  add(limit / kLostRoundDivisor, in.quantum_bytes)) {
+    state.open_bytes = 0;
+  }
+
+  Decision d;
+  const Marks m = marks_for(settings, limit);
+  const Level before = state.level;
+  // Hysteresis belongs to one limit: after a change the level is what the new limit says.
+  d.level = limit == 0 ? Level::kLow
+                       : level_for(m, limit, in.paced_bytes, limit_changed ? Level::kLow : before);
+  d.level_changed = d.level != before;
+  state.level = d.level;
+  const bool rose = d.level > before;
+  if (rose || d.level == Level::kLow) state.fruitless = 0;
+
+  const bool over = limit > 0 && in.paced_bytes >= limit;
+  const bool begun = limit > 0 && in.paced_bytes >= m.start;
+  // Below the start threshold nothing counts as growth.
+  if (!begun) state.peak_bytes = m.start;
+
+  const int64_t grown_at = growth_trigger(settings, state);
+  const bool grown = in.paced_bytes >= grown_at;
+  const int64_t gap = begun ? round_gap(in.paced_bytes, limit, in.quantum_bytes) : in.quantum_bytes;
+  const int64_t long_gap = backed_off(gap, limit, state.fruitless);
+  const int64_t since = sub(in.allocated_bytes, state.decided_at_bytes);
+  const bool gap_passed = since >= long_gap || (over && (rose || limit_changed));
+
+  if (gap_passed && over) {
+    d.wanted_bytes = wanted_over(m, state, in);
+  } else if (gap_passed && begun) {
+    d.wanted_bytes = wanted_below(m, state, in, gap);
+  }
+  if (gap_passed && grown && !over) {
+    const int64_t growth = sub(in.paced_bytes, state.growth_base_bytes) / kGrowthShareDivisor;
+    d.wanted_bytes = std::max(d.wanted_bytes, sub(growth, state.open_bytes));
+  }
+  d.round_due = d.wanted_bytes > 0;
+  if (d.round_due) open_round(state, in, d.wanted_bytes);
+
+  // When to look again. While x bytes are allocated usage rises by at most x, and so the gap
+  // shrinks by at most x / kGapDivisor.
+  int64_t ahead = in.quantum_bytes;
+  if (begun) {
+    const int64_t rest = sub(d.round_due ? backed_off(gap, limit, state.fruitless) : long_gap,
+                             d.round_due ? 0 : since);
+    ahead = std::max(ahead, rest / (kGapDivisor + 1) * kGapDivisor);
+  } else if (limit > 0) {
+    ahead = std::max(ahead, std::min(m.start, grown_at) - in.paced_bytes);
+  } else {
+    ahead = std::max(ahead, sub(grown_at, in.paced_bytes));
+  }
+  d.next_round_allocated_bytes = add(in.allocated_bytes, ahead);
+  return d;
+}
+
+void round_done(PacerState& state, const RoundResult& result) noexcept {
+  const int64_t wanted = std::max<int64_t>(result.wanted_bytes, 0);
+  const int64_t paced = std::max<int64_t>(result.paced_bytes, 0);
+  const int64_t allocated = std::max<int64_t>(result.allocated_bytes, 0);
+  // What left usage since the round began is at most what it was plus what was allocated, less what
+  // it is. A hook that frees what does not show in the paced number (or a measurement that is
+  // fooled) has freed nothing as far as the limit is concerned.
+  const int64_t left = sub(add(state.open_paced_bytes, sub(allocated, state.open_at_bytes)), paced);
+  const int64_t freed = std::min(std::max<int64_t>(result.freed_bytes, 0), left);
+
+  state.open_bytes = sub(state.open_bytes, wanted);
+  state.open_at_bytes = allocated;
+  state.open_paced_bytes = paced;
+  state.peak_bytes = sub(state.peak_bytes, freed);
+  state.growth_base_bytes = paced;
+  if (freed > 0 && freed >= wanted / kFruitlessDivisor) {
+    state.fruitless = 0;
+  } else if (wanted > 0) {
+    state.fruitless = std::min(state.fruitless + 1, kMaxDoublings);
+  }
+}
+
+void round_skipped(PacerState& state, int64_t wanted_bytes) noexcept {
+  state.open_bytes = sub(state.open_bytes, std::max<int64_t>(wanted_bytes, 0));
+}
+
+}  // namespace memlimit

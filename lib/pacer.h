@@ -1,0 +1,150 @@
+/* The pacer: when a round of reclaim is due, and for how many bytes.
+ *
+ * Answers for: the cadence (the closer to the limit, the more often), the number of bytes asked
+ * for, the level that hooks see, the quantum of the counters, and backing off when rounds bring
+ * nothing. Refuses: clocks, atomics, locks, I/O, allocation. Numbers in, a decision out, so that a
+ * simulation can drive it through millions of steps (bench/pacer_sim.cc). Threads: any, one at a
+ * time for one PacerState; the caller has the lock.
+ *
+ * What it steers by. "Growth" is how far usage has risen above the highest point it was seen at,
+ * less what hooks have given back since: memory the program frees by itself and takes again is not
+ * growth, so a program that breathes below the limit keeps its caches. Of growth a share is asked
+ * for, small at the start threshold and all of it at the target (96 %), where a cache that is
+ * filled for ever comes to rest. Above the target the distance to it is asked for too, at the limit
+ * the overage and a margin.
+ */
+#pragma once
+
+#include <cstdint>
+
+namespace memlimit {
+
+/** Same values as enum memlimit_level in the public header. */
+enum class Level : int { kLow, kModerate, kCritical, kOver };
+
+// --- Constants of the pacer. The figures behind them: bench/pacer_sim.cc, `pacer_sim --sweep`. ---
+
+/** The gap between two rounds is headroom / kGapDivisor bytes of allocation. */
+inline constexpr int64_t kGapDivisor = 4;
+
+/** Where asking equals growing, in percent of the limit; half way to the limit when start is later.
+ */
+inline constexpr int64_t kTargetPercent = 96;
+
+/** The share asked for rises with this power of the way from start to target. */
+inline constexpr int kSharePower = 3;
+
+/** Growth that counts in one round is at most this many gaps: a single large block that still fits
+ * is no reason to empty a cache. */
+inline constexpr int64_t kGrowthGaps = 2;
+
+/** At the limit, ask for the overage and this much: Go's reserve below its limit since issue 57069.
+ */
+inline constexpr int64_t kMarginPercent = 3;
+inline constexpr int64_t kMarginMinBytes = int64_t{1} << 20;
+
+/** ...but never more than limit / 16: below 16 MiB a whole MiB would drop usage out of the 90 %
+ * band. */
+inline constexpr int64_t kMarginMaxDivisor = 16;
+
+/** A round that brought less than wanted / 8 is fruitless: the next gap is twice as long... */
+inline constexpr int64_t kFruitlessDivisor = 8;
+
+/** ...up to limit / 16, which bounds the rounds of a leak to 16 for each limit's worth of
+ * allocation. */
+inline constexpr int64_t kBackoffCapDivisor = 16;
+
+/** A round of which no end was reported is forgotten after limit / 8 of allocation. */
+inline constexpr int64_t kLostRoundDivisor = 8;
+
+/** MEMLIMIT_GROWTH: ask for a quarter of what grew, so that a cache may still grow; and no round
+ * below 4 MiB, as Go's heapMinimum. */
+inline constexpr int64_t kGrowthShareDivisor = 4;
+inline constexpr int64_t kGrowthMinBytes = int64_t{4} << 20;
+
+/** Bounds of the quantum (measured: 64 KiB batches cost about 1 ns an operation; below 2 KiB every
+ *  second allocation of an ordinary program would take the slow path). */
+inline constexpr int64_t kQuantumMaxBytes = int64_t{64} << 10;
+inline constexpr int64_t kQuantumMinBytes = int64_t{2} << 10;
+
+// --- The interface ---
+
+/** What the user set. */
+struct PacerSettings {
+  int start_percent = 50; /* of the limit; 0..100 */
+  int growth_percent = 0; /* 0 = off */
+};
+
+/** What the caller measured. Negative numbers count as 0. */
+struct PacerInput {
+  int64_t paced_bytes = 0;     /* the number that is held to the limit */
+  int64_t limit_bytes = 0;     /* 0 = none */
+  int64_t allocated_bytes = 0; /* ever allocated; monotonic */
+  int64_t quantum_bytes = 0;   /* the precision of the two above; from quantum_for() */
+};
+
+/** Plain data; value-initialise to begin, and again in the child of a fork if its counters restart.
+ */
+struct PacerState {
+  int64_t limit_bytes = 0;      /* limit at the last look */
+  int64_t peak_bytes = 0;       /* growth counts from here */
+  int64_t decided_at_bytes = 0; /* allocated when the last round was decided */
+  int64_t open_bytes = 0;       /* asked for in rounds that have not ended */
+  int64_t open_at_bytes = 0;    /* allocated when the oldest of them began, or the last one ended */
+  int64_t open_paced_bytes = 0; /* paced at that moment */
+  int64_t growth_base_bytes = 0; /* paced after the last round, for MEMLIMIT_GROWTH */
+  int fruitless = 0;             /* fruitless rounds in a row */
+  Level level = Level::kLow;
+};
+
+struct Decision {
+  bool round_due = false;
+  int64_t wanted_bytes =
+      0; /* what this round adds to those that have not ended; 0 when none is due */
+  Level level = Level::kLow;
+  bool level_changed = false;
+  int64_t next_round_allocated_bytes =
+      0; /* no round can be due before `allocated` is here, unless
+            paced bytes rise without allocation or the limit changes */
+};
+
+/** What a round came to, in numbers measured at its end. */
+struct RoundResult {
+  int64_t wanted_bytes = 0;    /* as decided; the sum if several decisions were served by one round;
+                                  0 for a round that the pacer did not ask for */
+  int64_t freed_bytes = 0;     /* measured, not claimed */
+  int64_t paced_bytes = 0;     /* now */
+  int64_t allocated_bytes = 0; /* now */
+};
+
+/** Looks at usage. Call it at most once a quantum of allocation, after the limit changed, and after
+ *  round_done(). Bytes; no errors; any thread under the caller's lock; allocates nothing. */
+Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput& input) noexcept;
+
+/** A round ended. Bytes; no errors; any thread under the caller's lock; allocates nothing. */
+void round_done(PacerState& state, const RoundResult& result) noexcept;
+
+/** A round that was decided did not run (the limiter is on): forgets it without holding it against
+ * the hooks. Bytes; no errors; any thread under the caller's lock; allocates nothing. */
+void round_skipped(PacerState& state, int64_t wanted_bytes) noexcept;
+
+/** In the middle of a round: the bytes that are still worth freeing, 0 = stop. Less than wanted -
+ * freed when usage has meanwhile fallen by itself, as after the free of an oversized block. Bytes;
+ * no errors; any thread; allocates nothing. */
+int64_t still_wanted(const PacerInput& now, int64_t wanted_bytes, int64_t freed_bytes) noexcept;
+
+/** Bytes of allocation between two rounds at this usage: headroom / kGapDivisor, never less than a
+ *  quantum, monotone in headroom. Bytes; no errors; any thread; allocates nothing. */
+int64_t round_gap(int64_t paced_bytes, int64_t limit_bytes, int64_t quantum_bytes) noexcept;
+
+/** What is asked for beyond the overage: 3 % of the limit, at least 1 MiB, at most 1/16 of the
+ * limit. Bytes; no errors; any thread; allocates nothing. */
+int64_t margin_for(int64_t limit_bytes) noexcept;
+
+/** Bytes a thread may allocate (or free) before it publishes: 64 KiB far from the limit, less near
+ * it and with more threads. However threads come and go, and if each keeps the quantum it got when
+ * it last looked, their sum is at most the largest of 1 % of the limit, 1 MiB and 4 KiB a thread.
+ * `limit` 0: 64 KiB. Bytes; no errors; any thread; allocates nothing. */
+int64_t quantum_for(int64_t limit_bytes, int64_t paced_bytes, int64_t threads) noexcept;
+
+}  // namespace memlimit
