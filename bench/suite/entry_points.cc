@@ -80,6 +80,7 @@ int main(int argc, char** argv) {
   } else if (name == "new_aligned") {
     sum = run(n, [](Slot& slot, size_t size) {
       ::operator delete (slot.block, slot.size, std::align_val_t{64});
+      slot.size = size;
       slot.block = ::operator new (size, std::align_val_t{64});
     });
   } else {
