@@ -52,6 +52,24 @@ void futex_wake(const std::atomic<uint32_t>& word, int count) noexcept;
  */
 int64_t read_file(const char* path, char* buffer, size_t cap) noexcept;
 
+/** Opens for reading without ever waiting (not for a FIFO's writer either). Descriptor, or -errno. */
+int open_read(const char* path) noexcept;
+
+/** One read(2), retried when a signal interrupts it. Bytes read (0: the end), or -errno. */
+int64_t read_some(int fd, char* buffer, size_t cap) noexcept;
+
+/** Closes a descriptor that open_read() gave. */
+void close_file(int fd) noexcept;
+
+/** True when the path names something, readable or not. */
+bool file_exists(const char* path) noexcept;
+
+/** Installed memory in bytes by sysinfo(2), for where /proc is absent; -1 when even that fails. */
+int64_t installed_memory_bytes() noexcept;
+
+/** Size of a page in bytes. */
+int64_t page_bytes() noexcept;
+
 /** write(2) until done or failed; for the few lines that must not wait for the service thread. */
 void write_all(int fd, const char* text, size_t length) noexcept;
 

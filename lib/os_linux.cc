@@ -8,8 +8,10 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 namespace memlimit::os {
@@ -55,21 +57,55 @@ void futex_wake(const std::atomic<uint32_t>& word, int count) noexcept {
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
 }
 
-int64_t read_file(const char* path, char* buffer, size_t cap) noexcept {
+int open_read(const char* path) noexcept {
   ErrnoGuard guard;
   // O_NONBLOCK: a path from a setting or a strange mount may be a FIFO, and open must not hang on it.
   const long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return -errno;
+  return fd < 0 ? -errno : static_cast<int>(fd);
+}
+
+int64_t read_some(int fd, char* buffer, size_t cap) noexcept {
+  ErrnoGuard guard;
+  for (;;) {
+    const long got = syscall(SYS_read, fd, buffer, cap);
+    if (got >= 0) return got;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+void close_file(int fd) noexcept {
+  ErrnoGuard guard;
+  syscall(SYS_close, fd);
+}
+
+bool file_exists(const char* path) noexcept {
+  ErrnoGuard guard;
+  return syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0;
+}
+
+int64_t installed_memory_bytes() noexcept {
+  ErrnoGuard guard;
+  struct sysinfo info {};
+  int64_t bytes = 0;
+  if (sysinfo(&info) != 0) return -1;
+  if (__builtin_mul_overflow(info.totalram, info.mem_unit, &bytes)) return -1;
+  return bytes > 0 ? bytes : -1;
+}
+
+int64_t page_bytes() noexcept { return static_cast<int64_t>(getauxval(AT_PAGESZ)); }
+
+int64_t read_file(const char* path, char* buffer, size_t cap) noexcept {
+  const int fd = open_read(path);
+  if (fd < 0) return fd;
   size_t length = 0;
   int64_t result = 0;
   while (length + 1 < cap) {
-    const long got = syscall(SYS_read, fd, buffer + length, cap - 1 - length);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) result = -errno;
+    const int64_t got = read_some(fd, buffer + length, cap - 1 - length);
+    if (got < 0) result = got;
     if (got <= 0) break;
     length += static_cast<size_t>(got);
   }
-  syscall(SYS_close, fd);
+  close_file(fd);
   buffer[length] = '\0';
   return result < 0 ? result : static_cast<int64_t>(length);
 }
