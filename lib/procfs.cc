@@ -1,0 +1,127 @@
+/* See procfs.h. */
+#include "procfs.h"
+
+#include <climits>
+#include <cstring>
+
+#include "line_reader.h"
+#include "os.h"
+
+namespace memlimit::procfs {
+namespace {
+
+constexpr int64_t kBytesPerKb = 1024;
+constexpr size_t kLineBytes = 1024;
+constexpr int64_t kMaxStatusBytes = 1 << 20; /* its Groups: line alone can be 64 KiB entries long */
+constexpr size_t kRootBytes = 512;
+
+bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+
+void skip_blanks(std::string_view* text) noexcept {
+  while (!text->empty() && (text->front() == ' ' || text->front() == '\t')) text->remove_prefix(1);
+}
+
+int64_t read_statm(const char* path) noexcept {
+  char text[128];
+  const int64_t length = os::read_file(path, text, sizeof text);
+  if (length <= 0) return kUnknown;
+  return parse_statm({text, static_cast<size_t>(length)}, os::page_bytes());
+}
+
+int64_t find_kb(const char* path, std::string_view key) noexcept {
+  char buffer[kLineBytes];
+  LineReader reader(path, buffer, sizeof buffer, kMaxStatusBytes);
+  std::string_view line;
+  while (reader.next(&line)) {
+    const int64_t bytes = parse_kb_line(line, key);
+    if (bytes != kUnknown) return bytes;
+  }
+  return kUnknown;
+}
+
+}  // namespace
+
+int64_t take_integer(std::string_view* text) noexcept {
+  std::string_view rest = *text;
+  int64_t value = 0;
+  if (rest.empty() || !is_digit(rest.front())) return kUnknown;
+  while (!rest.empty() && is_digit(rest.front())) {
+    if (__builtin_mul_overflow(value, 10, &value)) return kUnknown;
+    if (__builtin_add_overflow(value, rest.front() - '0', &value)) return kUnknown;
+    rest.remove_prefix(1);
+  }
+  *text = rest;
+  return value;
+}
+
+int64_t parse_statm(std::string_view text, int64_t page_bytes) noexcept {
+  int64_t fields[3]; /* size, resident, shared, in pages */
+  for (int64_t& field : fields) {
+    skip_blanks(&text);
+    field = take_integer(&text);
+    if (field == kUnknown) return kUnknown;
+    if (!text.empty() && text.front() != ' ' && text.front() != '\n') return kUnknown;
+  }
+  // All zero is what the kernel shows for a thread group whose leader has ended, not a footprint.
+  if (fields[0] == 0) return kUnknown;
+  // The counters are read one after the other: a page dropped in between must not make it negative.
+  if (fields[2] >= fields[1]) return 0;
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(fields[1] - fields[2], page_bytes, &bytes)) return kUnknown;
+  return bytes;
+}
+
+int64_t parse_kb_line(std::string_view line, std::string_view key) noexcept {
+  if (!line.starts_with(key)) return kUnknown;
+  line.remove_prefix(key.size());
+  skip_blanks(&line);
+  const int64_t kb = take_integer(&line);
+  if (kb == kUnknown || line != " kB") return kUnknown;
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(kb, kBytesPerKb, &bytes)) return kUnknown;
+  return bytes;
+}
+
+size_t clean_name(std::string_view text, char* out, size_t cap) noexcept {
+  size_t length = 0;
+  for (const char c : text) {
+    if (c == '\n' || length + 1 == cap) break;
+    // Bytes of 128 and more stay: names may be UTF-8.
+    const auto byte = static_cast<unsigned char>(c);
+    out[length++] = byte < 0x20 || byte == 0x7f ? '?' : c;
+  }
+  if (length == 0) out[length++] = '?';
+  out[length] = '\0';
+  return length;
+}
+
+int64_t footprint_bytes() noexcept {
+  const int64_t bytes = read_statm("/proc/self/statm");
+  // `self` is the thread group's leader; when that has ended (pthread_exit in main) it shows
+  // nothing.
+  return bytes != kUnknown ? bytes : read_statm("/proc/thread-self/statm");
+}
+
+int64_t rss_anon_bytes() noexcept {
+  const int64_t bytes = find_kb("/proc/self/status", "RssAnon:");
+  return bytes != kUnknown ? bytes : find_kb("/proc/thread-self/status", "RssAnon:");
+}
+
+int64_t physical_memory_bytes(const char* root) noexcept {
+  static constexpr char kFile[] = "/proc/meminfo";
+  char path[kRootBytes + sizeof kFile];
+  const size_t length = strnlen(root, kRootBytes);
+  if (length == kRootBytes) return os::installed_memory_bytes();
+  memcpy(path, root, length);
+  memcpy(path + length, kFile, sizeof kFile);
+  const int64_t bytes = find_kb(path, "MemTotal:");
+  return bytes > 0 ? bytes : os::installed_memory_bytes();
+}
+
+size_t process_name(char* out, size_t cap) noexcept {
+  char text[64];
+  const int64_t length = os::read_file("/proc/self/comm", text, sizeof text);
+  return clean_name({text, static_cast<size_t>(length > 0 ? length : 0)}, out, cap);
+}
+
+}  // namespace memlimit::procfs

@@ -1,0 +1,48 @@
+/* What the kernel says about this process and this machine: footprint, name, physical memory.
+ *
+ * Answers for: one number a call, or a defined "unknown"; content of any kind never crashes it. The
+ * parsers are pure and stand apart from the reading. Refuses to cache, and to keep descriptors
+ * open: programs close descriptors that they did not open, and after fork an open statm shows the
+ * parent. Threads: every function may be called by any thread, also inside malloc: no allocation,
+ * no lock, at most 2 KiB of stack, errno is kept.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace memlimit::procfs {
+
+/** What every function here returns when the kernel gives no usable answer. */
+inline constexpr int64_t kUnknown = -1;
+
+/** Resident less shared memory of the process in bytes, from /proc/self/statm: anonymous memory and
+ *  page tables' worth of the truth. Kernels 6.2 to 6.15 sum per-CPU counters only roughly there. */
+int64_t footprint_bytes() noexcept;
+
+/** RssAnon of /proc/self/status in bytes: the same figure, by a file ten times dearer to read. */
+int64_t rss_anon_bytes() noexcept;
+
+/** MemTotal of <root>/proc/meminfo in bytes; where that is missing, what sysinfo(2) says. */
+int64_t physical_memory_bytes(const char* root = "") noexcept;
+
+/** The process's name (its `comm`), cleaned for printing and NUL-terminated; "?" when unknown.
+ *  Returns its length. `cap` must be at least 2. */
+size_t process_name(char* out, size_t cap) noexcept;
+
+/** The second field of statm less its third, times the page size. */
+int64_t parse_statm(std::string_view text, int64_t page_bytes) noexcept;
+
+/** Bytes from a line such as "RssAnon:     1234 kB", when it is `key`'s ("RssAnon:"). */
+int64_t parse_kb_line(std::string_view line, std::string_view key) noexcept;
+
+/** Copies up to the first newline, what does not print replaced by '?'; NUL-terminated; "?" when
+ *  nothing is left. Returns the length. `cap` must be at least 2. */
+size_t clean_name(std::string_view text, char* out, size_t cap) noexcept;
+
+/** Takes a run of decimal digits off the front of *text; kUnknown (and *text as it was) when there
+ * is none or it does not fit. */
+int64_t take_integer(std::string_view* text) noexcept;
+
+}  // namespace memlimit::procfs

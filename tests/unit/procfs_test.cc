@@ -1,0 +1,234 @@
+/* What is read from /proc: the parsers on any content, and the real files of this process. */
+#include "procfs.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+
+#include "line_reader.h"
+#include "os.h"
+#include "support/recorded_tree.h"
+
+namespace procfs = memlimit::procfs;
+using memlimit::LineReader;
+using memlimit::test::TempDir;
+
+TEST_CASE("procfs: the footprint is resident less shared, in bytes", "[procfs]") {
+  CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 4096) == (442 - 413) * 4096);
+  CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 65536) == (442 - 413) * 65536);
+  CHECK(procfs::parse_statm("100 20 20", 4096) == 0);
+  CHECK(procfs::parse_statm("1 2 0\n", 4096) == 8192);
+}
+
+TEST_CASE("procfs: shared above resident, as a race can show it, is no footprint", "[procfs]") {
+  CHECK(procfs::parse_statm("765 10 12 5 0 123 0\n", 4096) == 0);
+}
+
+TEST_CASE("procfs: a statm that makes no sense is unknown", "[procfs]") {
+  for (const char* text :
+       {"", "\n", "765", "765 442", "765 442 ", "a b c", "-1 442 413", "765 -442 413",
+        "765 442x 413", "0 0 0 0 0 0 0\n", "99999999999999999999 1 1",
+        "765 9223372036854775807 1 0 0 0 0", "765\n442\n413\n", " 765 442 413garbage"}) {
+    CAPTURE(text);
+    CHECK(procfs::parse_statm(text, 4096) == procfs::kUnknown);
+  }
+}
+
+TEST_CASE("procfs: a kB line is read for its own key only", "[procfs]") {
+  CHECK(procfs::parse_kb_line("RssAnon:\t     112 kB", "RssAnon:") == 112 * 1024);
+  CHECK(procfs::parse_kb_line("MemTotal:       24684084 kB", "MemTotal:") == 24684084LL * 1024);
+  CHECK(procfs::parse_kb_line("RssAnonymous: 112 kB", "RssAnon:") == procfs::kUnknown);
+  CHECK(procfs::parse_kb_line("RssFile:\t 112 kB", "RssAnon:") == procfs::kUnknown);
+  for (const char* line :
+       {"RssAnon:", "RssAnon: kB", "RssAnon: 112", "RssAnon: 112 MB", "RssAnon: -1 kB",
+        "RssAnon: 112 kB ", "RssAnon: 9223372036854775807 kB", "RssAnon: 1 1 kB"}) {
+    CAPTURE(line);
+    CHECK(procfs::parse_kb_line(line, "RssAnon:") == procfs::kUnknown);
+  }
+}
+
+TEST_CASE("procfs: an integer is taken off the front, or nothing is", "[procfs]") {
+  std::string_view text = "9223372036854775807 rest";
+  CHECK(procfs::take_integer(&text) == INT64_MAX);
+  CHECK(text == " rest");
+  text = "9223372036854775808";
+  CHECK(procfs::take_integer(&text) == procfs::kUnknown);
+  CHECK(text == "9223372036854775808");
+  text = "";
+  CHECK(procfs::take_integer(&text) == procfs::kUnknown);
+}
+
+TEST_CASE("procfs: a name is made fit to print", "[procfs]") {
+  char out[16];
+  CHECK(procfs::clean_name("nginx\n", out, sizeof out) == 5);
+  CHECK(std::string(out) == "nginx");
+  CHECK(procfs::clean_name("a\tb\x7f"
+                           "c\x1b[1m\nmore",
+                           out, sizeof out) == 9);
+  CHECK(std::string(out) == "a?b?c?[1m");
+  CHECK(procfs::clean_name("\xc3\xa9t\xc3\xa9\n", out, sizeof out) == 5);
+  CHECK(std::string(out) == "\xc3\xa9t\xc3\xa9");
+  CHECK(procfs::clean_name("", out, sizeof out) == 1);
+  CHECK(std::string(out) == "?");
+  char tiny[4];
+  CHECK(procfs::clean_name("nginx", tiny, sizeof tiny) == 3);
+  CHECK(std::string(tiny) == "ngi");
+}
+
+TEST_CASE("procfs: this process's footprint grows by the memory that it touches", "[procfs]") {
+  constexpr size_t kBytes = size_t{64} << 20;
+  const int64_t before = procfs::footprint_bytes();
+  const int64_t anon_before = procfs::rss_anon_bytes();
+  REQUIRE(before > 0);
+  REQUIRE(anon_before > 0);
+  void* block = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(block != MAP_FAILED);
+  memset(block, 1, kBytes);
+  // Half of it: kernels with per-CPU counters show a part late.
+  CHECK(procfs::footprint_bytes() - before > int64_t{kBytes} / 2);
+  CHECK(procfs::rss_anon_bytes() - anon_before > int64_t{kBytes} / 2);
+  munmap(block, kBytes);
+}
+
+TEST_CASE("procfs: reading keeps errno", "[procfs]") {
+  char name[32];
+  errno = 4711;
+  procfs::footprint_bytes();
+  procfs::rss_anon_bytes();
+  procfs::physical_memory_bytes();
+  procfs::physical_memory_bytes("/nowhere");
+  procfs::process_name(name, sizeof name);
+  CHECK(errno == 4711);
+}
+
+TEST_CASE("procfs: the name is this program's", "[procfs]") {
+  char name[32], expected[32] = {};
+  std::ifstream("/proc/self/comm").getline(expected, sizeof expected);
+  CHECK(procfs::process_name(name, sizeof name) == strlen(expected));
+  CHECK(std::string(name) == expected);
+}
+
+TEST_CASE("procfs: physical memory has a fallback where /proc is absent", "[procfs]") {
+  TempDir root;
+  root.write("/proc/meminfo", "MemFree: 1 kB\nMemTotal:       2048 kB\n");
+  CHECK(procfs::physical_memory_bytes(root.path().c_str()) == 2048 * 1024);
+  const int64_t installed = memlimit::os::installed_memory_bytes();
+  REQUIRE(installed > 0);
+  for (const char* text :
+       {"", "MemTotal: 0 kB\n", "MemTotal: many kB\n", "MemTotal: 99999999999999999999 kB"}) {
+    CAPTURE(text);
+    root.write("/proc/meminfo", text);
+    CHECK(procfs::physical_memory_bytes(root.path().c_str()) == installed);
+  }
+  root.remove("/proc/meminfo");
+  CHECK(procfs::physical_memory_bytes(root.path().c_str()) == installed);
+  CHECK(procfs::physical_memory_bytes(std::string(5000, 'x').c_str()) == installed);
+}
+
+TEST_CASE("procfs: the footprint is still told after the main thread has ended",
+          "[procfs][threads][fork]") {
+  int pipe_fds[2];
+  REQUIRE(pipe(pipe_fds) == 0);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    static int out;
+    out = pipe_fds[1];
+    pthread_t thread;
+    pthread_create(
+        &thread, nullptr,
+        [](void*) -> void* {
+          // Until the leader is gone; its statm reads all zero from then on.
+          char text[64];
+          do memlimit::os::read_file("/proc/self/statm", text, sizeof text);
+          while (text[0] != '0');
+          const int64_t bytes = procfs::footprint_bytes(), anon = procfs::rss_anon_bytes();
+          const char verdict = bytes > 0 && anon > 0 ? 'y' : 'n';
+          memlimit::os::write_all(out, &verdict, 1);
+          _exit(0);
+        },
+        nullptr);
+    // Not pthread_exit: that runs destructors and sanitizer hooks which the child has no use for.
+    syscall(SYS_exit, 0);
+  }
+  close(pipe_fds[1]);
+  char verdict = '?';
+  CHECK(read(pipe_fds[0], &verdict, 1) == 1);
+  CHECK(verdict == 'y');
+  close(pipe_fds[0]);
+  waitpid(child, nullptr, 0);
+}
+
+namespace {
+
+std::vector<std::string> lines_of(const std::string& content, size_t cap,
+                                  int64_t max_bytes = 1 << 20) {
+  TempDir root;
+  root.write("/file", content);
+  std::vector<char> buffer(cap);
+  std::vector<std::string> lines;
+  LineReader reader((root.path() + "/file").c_str(), buffer.data(), cap, max_bytes);
+  std::string_view line;
+  while (reader.next(&line)) lines.emplace_back(line);
+  CHECK(reader.error() == 0);
+  return lines;
+}
+
+using Lines = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("line_reader: lines come out whole whatever the buffer", "[procfs]") {
+  std::string content;
+  Lines expected;
+  for (int i = 0; i < 300; ++i) {
+    expected.push_back(std::string(static_cast<size_t>(i % 31), static_cast<char>('a' + i % 26)));
+    content += expected.back() + "\n";
+  }
+  for (const size_t cap : {31, 32, 33, 64, 1000, 100000}) {
+    CAPTURE(cap);
+    CHECK(lines_of(content, cap) == expected);
+  }
+}
+
+TEST_CASE("line_reader: a line longer than the buffer is left out whole", "[procfs]") {
+  CHECK(lines_of("a\n12345678\nb\n", 8) == Lines{"a", "b"});
+  CHECK(lines_of("a\n1234567\nb\n", 8) == Lines{"a", "1234567", "b"});
+  CHECK(lines_of(std::string(1000, 'x') + "\nb", 8) == Lines{"b"});
+  CHECK(lines_of(std::string(1000, 'x'), 8) == Lines{});
+}
+
+TEST_CASE("line_reader: the last line needs no newline, unless the budget cut it", "[procfs]") {
+  CHECK(lines_of("a\nb", 8) == Lines{"a", "b"});
+  CHECK(lines_of("", 8) == Lines{});
+  CHECK(lines_of("\n\n", 8) == Lines{"", ""});
+  CHECK(lines_of("first\nsecond\n", 64, 9) == Lines{"first"});
+}
+
+TEST_CASE("line_reader: a directory, a FIFO and a device without end come to an end", "[procfs]") {
+  TempDir root;
+  char buffer[64];
+  std::string_view line;
+  LineReader directory(root.path().c_str(), buffer, sizeof buffer, 1 << 16);
+  CHECK_FALSE(directory.next(&line));
+  CHECK(directory.error() == -EISDIR);
+  REQUIRE(mkfifo((root.path() + "/fifo").c_str(), 0600) == 0);
+  LineReader fifo((root.path() + "/fifo").c_str(), buffer, sizeof buffer, 1 << 16);
+  CHECK_FALSE(fifo.next(&line));
+  LineReader zero("/dev/zero", buffer, sizeof buffer, 1 << 16);
+  CHECK_FALSE(zero.next(&line));
+  LineReader missing("/nowhere", buffer, sizeof buffer, 1 << 16);
+  CHECK_FALSE(missing.next(&line));
+  CHECK(missing.error() == -ENOENT);
+}
