@@ -13,6 +13,7 @@ enum class LockRank : int {
   kReclaim = 2, /* pacer and limiter state; held for a decision, never while a hook runs */
   kHooks = 3,   /* the registry's slots; never while a hook runs */
   kAdapters = 4, /* discovery of runtimes */
+  kGroup = 5,    /* the memory group's paths; never while anything else of ours runs */
 };
 
 }  // namespace memlimit
