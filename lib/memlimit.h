@@ -90,6 +90,7 @@ struct memlimit_stats {
   int64_t mapped;
   int64_t headroom;
   int64_t rss_anon;
+  int64_t cgroup_used;
   int64_t paced;
   int64_t level;
   int64_t rounds;
@@ -117,6 +118,10 @@ struct memlimit_stats {
   int64_t quantum;
   int64_t publishes;
   int64_t forks;
+  int64_t invalid_settings;
+  int64_t events_dropped;
+  int64_t socket_requests;
+  int64_t socket_refused;
   int64_t uptime_ns;
 };
 

@@ -1,0 +1,51 @@
+/* Names of levels and contexts, and copies of histograms; see stats.h. */
+#include "stats.h"
+
+namespace memlimit {
+
+std::string_view level_name(int64_t level) noexcept {
+  switch (level) {
+    case MEMLIMIT_LOW:
+      return "low";
+    case MEMLIMIT_MODERATE:
+      return "moderate";
+    case MEMLIMIT_CRITICAL:
+      return "critical";
+    case MEMLIMIT_OVER:
+      return "over";
+    default:
+      return "unknown";
+  }
+}
+
+std::string_view context_name(int context) noexcept {
+  switch (context) {
+    case MEMLIMIT_ASYNC:
+      return "async";
+    case MEMLIMIT_POLL:
+      return "poll";
+    case MEMLIMIT_INLINE:
+      return "inline";
+    case kContextSafePoint:
+      return "safepoint";
+    case kContextBuiltin:
+      return "builtin";
+    default:
+      return "unknown";
+  }
+}
+
+HistogramCopy Histogram::copy() const noexcept {
+  HistogramCopy out{shape_, {}, sum_.load(std::memory_order_relaxed)};
+  for (size_t i = 0; i <= HistogramShape::kBounds; ++i) {
+    out.bucket[i] = bucket_[i].load(std::memory_order_relaxed);
+  }
+  return out;
+}
+
+void Histogram::reset() noexcept {
+  for (auto& bucket : bucket_) bucket.store(0, std::memory_order_relaxed);
+  sum_.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace memlimit

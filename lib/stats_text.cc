@@ -1,0 +1,190 @@
+/* The files of the statistics socket; see stats_text.h. The metrics are in stats_metrics.cc. */
+#include "stats_text.h"
+
+#include "stats_metrics.h"
+#include "text_buffer.h"
+
+namespace memlimit {
+namespace {
+
+/** The shape of /proc/self/status: a key, a tab, the number right-aligned in 8 columns, " kB". */
+void put_kb(TextBuffer& out, std::string_view key, int64_t bytes) noexcept {
+  out.put(key).put(":\t").put_int(bytes / 1024, 8).put(" kB\n");
+}
+
+void put_text(TextBuffer& out, std::string_view key, std::string_view text) noexcept {
+  out.put(key).put(":\t").put(text).put('\n');
+}
+
+void put_count(TextBuffer& out, std::string_view key, int64_t count) noexcept {
+  out.put(key).put(":\t").put_int(count).put('\n');
+}
+
+void put_limiter(TextBuffer& out, const Snapshot& snapshot) noexcept {
+  const memlimit_stats& f = snapshot.figures;
+  out.put("Limiter:\t");
+  if (snapshot.limiter[0] != '\0') {
+    out.put_escaped(snapshot.limiter, sizeof snapshot.limiter);
+  } else if (f.limiter_on == 0) {
+    out.put("off");
+  } else {
+    out.put("on (live set ").put_int(f.limiter_needed / 1024);
+    out.put(" kB > limit ").put_int(f.limit / 1024).put(" kB)");
+  }
+  out.put('\n');
+}
+
+void render_status(const Snapshot& snapshot, TextBuffer& out) noexcept {
+  const memlimit_stats& f = snapshot.figures;
+  out.put("Name:\t").put_escaped(snapshot.name).put('\n');
+  put_count(out, "Pid", snapshot.pid);
+  if (f.limit > 0) {
+    put_kb(out, "MemLimit", f.limit);
+  } else {
+    put_text(out, "MemLimit", snapshot.limit_invalid ? "off (the setting is invalid)" : "off");
+  }
+  if (snapshot.limit_source[0] != '\0') {
+    out.put("LimitFrom:\t")
+        .put_escaped(snapshot.limit_source, sizeof snapshot.limit_source)
+        .put('\n');
+  }
+  if (snapshot.account[0] != '\0') put_text(out, "Account", snapshot.account);
+  put_kb(out, "HeapAlloc", f.heap_alloc);
+  put_kb(out, "HeapPeak", f.heap_peak);
+  put_kb(out, "TotalAlloc", f.total_alloc);
+  put_kb(out, "TotalFreed", f.total_freed);
+  put_kb(out, "Charged", f.charged);
+  put_kb(out, "Mapped", f.mapped);
+  put_kb(out, "Paced", f.paced);
+  if (f.limit > 0) {
+    put_kb(out, "Headroom", f.headroom);
+  } else {
+    put_text(out, "Headroom", "unlimited");
+  }
+  put_kb(out, "RssAnon", f.rss_anon);
+  if (f.cgroup_used > 0) put_kb(out, "CgroupUsed", f.cgroup_used);
+  put_kb(out, "HeldIdle", f.held_idle);
+  put_text(out, "Level", level_name(f.level));
+  put_count(out, "Rounds", f.rounds);
+  put_count(out, "Hooks", f.hooks);
+  put_count(out, "HookCalls", f.hook_calls);
+  put_kb(out, "Reclaimed", f.reclaimed);
+  put_kb(out, "Purged", f.purged);
+  put_kb(out, "Overshoot", f.overshoot_peak);
+  put_count(out, "Oversized", f.oversized);
+  put_count(out, "Assists", f.assists);
+  put_limiter(out, snapshot);
+  put_count(out, "Threads", f.threads);
+  out.put("Uptime:\t").put_int(f.uptime_ns / 1'000'000'000).put(" s\n");
+}
+
+void render_stat(const Snapshot& snapshot, TextBuffer& out) noexcept {
+  for (const StatRow& row : kStatRows) {
+    out.put(row.key).put(' ').put_int(snapshot.figures.*row.figure).put('\n');
+  }
+}
+
+/** A name as one word of a table: blanks would break its columns for awk and cut. */
+void put_word(TextBuffer& out, std::string_view name, size_t width) noexcept {
+  const size_t before = out.length();
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    out.put(byte <= 0x20 || byte == 0x7f ? '_' : c);
+  }
+  const size_t written = out.length() - before;
+  if (written < width) out.put_spaces(width - written);
+}
+
+std::string_view hook_name(const HookRow& row) noexcept {
+  const std::string_view name(row.name, sizeof row.name);
+  return name.substr(0, name.find('\0'));
+}
+
+void render_hooks(const Snapshot& snapshot, TextBuffer& out) noexcept {
+  // One column width for every row, from the widest name, so that a terminal shows a table.
+  size_t width = 4;
+  for (size_t i = 0; i < snapshot.hook_count; ++i) {
+    const size_t length = hook_name(snapshot.hooks[i]).size();
+    if (length > width) width = length;
+  }
+  put_word(out, "name", width);
+  out.put(
+      " context        calls      skips          freed            us   bytes/us backoff"
+      "           last\n");
+  for (size_t i = 0; i < snapshot.hook_count; ++i) {
+    const HookRow& row = snapshot.hooks[i];
+    put_word(out, hook_name(row), width);
+    out.put(' ');
+    put_word(out, context_name(row.context), 9);
+    out.put_int(row.calls, 11).put_int(row.skips, 11).put_int(row.freed_bytes, 15);
+    out.put_int(row.ns / 1000, 14).put_int(row.bytes_per_us, 11).put_int(row.backoff, 8);
+    if (row.calls == 0) {
+      out.put("              -");
+    } else if (row.last_result == MEMLIMIT_CANNOT_NOW) {
+      out.put("     cannot-now");
+    } else {
+      out.put_int(row.last_result, 15);
+    }
+    out.put('\n');
+  }
+}
+
+void render_limit(const Snapshot& snapshot, TextBuffer& out) noexcept {
+  if (snapshot.figures.limit > 0) {
+    out.put_int(snapshot.figures.limit).put('\n');
+  } else {
+    out.put("off\n");
+  }
+}
+
+void render_events_head(const Snapshot& snapshot, TextBuffer& out) noexcept {
+  const memlimit_stats& f = snapshot.figures;
+  out.put("state level=").put(level_name(f.level)).put(" limit=").put_int(f.limit);
+  out.put(" heap_alloc=").put_int(f.heap_alloc).put(" paced=").put_int(f.paced);
+  out.put(" rounds=").put_int(f.rounds).put(" limiter_on=").put_int(f.limiter_on).put('\n');
+}
+
+void render_list(TextBuffer& out) noexcept {
+  for (const StatsFileRow& row : kStatsFiles) {
+    put_word(out, row.name, 12);
+    out.put(row.sentence).put('\n');
+  }
+}
+
+}  // namespace
+
+size_t render_file(StatsFile file, const Snapshot& snapshot, char* buffer, size_t cap) noexcept {
+  TextBuffer out(buffer, cap);
+  switch (file) {
+    case StatsFile::kStatus:
+      render_status(snapshot, out);
+      break;
+    case StatsFile::kStat:
+      render_stat(snapshot, out);
+      break;
+    case StatsFile::kHooks:
+      render_hooks(snapshot, out);
+      break;
+    case StatsFile::kLimit:
+      render_limit(snapshot, out);
+      break;
+    case StatsFile::kEvents:
+      render_events_head(snapshot, out);
+      break;
+    case StatsFile::kMetrics:
+      render_metrics(snapshot, MetricsForm::kPrometheus, out);
+      break;
+    case StatsFile::kOpenMetrics:
+      render_metrics(snapshot, MetricsForm::kOpenMetrics, out);
+      break;
+    case StatsFile::kConfig:
+      break;
+    case StatsFile::kList:
+      render_list(out);
+      break;
+  }
+  if (out.truncated()) out.drop_partial_line();
+  return out.length();
+}
+
+}  // namespace memlimit
