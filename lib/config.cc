@@ -67,17 +67,6 @@ void put_quoted(TextWriter& out, std::string_view value) noexcept {
   out.put('"');
 }
 
-/** One column of the `config` file; see render_config(). */
-void put_column(TextWriter& out, std::string_view text) noexcept {
-  for (const char c : text) {
-    if (c > ' ' && c <= '~' && c != '\\') {
-      out.put(c);
-    } else {
-      out.put('\\').put_uint(static_cast<unsigned char>(c), 8, 3);
-    }
-  }
-}
-
 class ErrorList {
  public:
   explicit ErrorList(ConfigErrors* errors) noexcept : errors_(errors) {
@@ -229,13 +218,12 @@ size_t render_config(const Config& config, char* out, size_t cap) noexcept {
     size_t start = writer.length();
     writer.put(row_of(option).name).pad_to(start, kNameWidth);
     start = writer.length();
-    put_column(writer, {value, length});
-    writer.pad_to(start, kValueWidth).put(' ');
+    writer.put_column({value, length}).pad_to(start, kValueWidth).put(' ');
     start = writer.length();
     writer.put(source_name(state.source)).pad_to(start, kSourceWidth).put(' ');
     const bool unused = state.source == Source::kInvalid || state.source == Source::kIgnored;
     if (unused) {
-      put_column(writer, state.raw);
+      writer.put_column(state.raw);
       if (state.raw_truncated) writer.put("...");
     } else {
       writer.put('-');

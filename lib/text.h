@@ -61,6 +61,19 @@ class TextWriter {
     return *this;
   }
 
+  /** As a field of /proc/mounts: blanks, backslashes and bytes outside printable ASCII become \ooo.
+   */
+  constexpr TextWriter& put_column(std::string_view text) noexcept {
+    for (const char c : text) {
+      if (c > ' ' && c <= '~' && c != '\\') {
+        put(c);
+      } else {
+        put('\\').put_uint(static_cast<unsigned char>(c), 8, 3);
+      }
+    }
+    return *this;
+  }
+
   constexpr size_t length() const noexcept { return length_; }
   constexpr bool truncated() const noexcept { return truncated_; }
   constexpr std::string_view view() const noexcept { return {out_, length_}; }

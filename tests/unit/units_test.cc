@@ -2,8 +2,9 @@
 #include "units.h"
 
 #include <random>
-#include <regex>
 #include <string>
+
+#include <regex.h>
 
 #include <catch2/catch.hpp>
 
@@ -130,7 +131,8 @@ TEST_CASE("units: refuses what Go's TestParseByteCount refuses", "[units]") {
 }
 
 TEST_CASE("units: agrees with the written grammar on random text", "[units]") {
-  const std::regex grammar("^[0-9]+(([KMGT]i)?B)?$");
+  regex_t grammar;
+  REQUIRE(regcomp(&grammar, "^[0-9]+(([KMGT]i)?B)?$", REG_EXTENDED | REG_NOSUB) == 0);
   const std::string_view alphabet = "0199KMGTEkmiBb .-";
   std::mt19937 random(20);
   int accepted = 0;
@@ -140,10 +142,11 @@ TEST_CASE("units: agrees with the written grammar on random text", "[units]") {
     for (size_t i = 0; i < length; ++i) text += alphabet[random() % alphabet.size()];
     if (text.substr(0, 2) == "-0") continue;  // Go's one exception, tested above
     INFO(text);
-    const bool matches = std::regex_match(text, grammar);
+    const bool matches = regexec(&grammar, text.c_str(), 0, nullptr, 0) == 0;
     REQUIRE(parse_size(text, nullptr).has_value() == matches);
     accepted += matches;
   }
+  regfree(&grammar);
   CHECK(accepted > 1000);
 }
 

@@ -1,0 +1,103 @@
+/* Small events from code that may not log - malloc's slow path, signal-safe corners - kept until
+ * the service thread turns them into lines.
+ *
+ * Answers for: an order, a bounded memory, and a count of what did not fit. Refuses to wait, to
+ * allocate, to lock and to wake anybody. The ring is D. Vyukov's bounded queue, with turns instead
+ * of positions in the slots so that a ring of zeros is an empty one (it lives in .bss). Threads:
+ * any number push and pop at once, signal handlers included; the service thread pops.
+ */
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "config.h"
+
+namespace memlimit {
+
+/** One value for each row of events.inc, in its order. */
+enum class EventKind : uint8_t {
+#define MEMLIMIT_EVENT(id, name, level, sentence, ...) id,
+#include "events.inc"
+#undef MEMLIMIT_EVENT
+};
+
+inline constexpr int kEventKindCount = 0
+#define MEMLIMIT_EVENT(id, name, level, sentence, ...) +1
+#include "events.inc"
+#undef MEMLIMIT_EVENT
+    ;
+
+/** Who changed the limit: kLimit's last argument. */
+enum class LimitSource : uint8_t { kEnvironment, kApi, kSocket, kContainer };
+
+struct Event {
+  static constexpr int kArgs = 4;
+  EventKind kind = EventKind::kRound;
+  int64_t time_ns = 0;      /* CLOCK_MONOTONIC */
+  int64_t args[kArgs] = {}; /* as in events.inc; the rest is 0 */
+};
+
+class EventRing {
+ public:
+  static constexpr size_t kCapacity = 256; /* 16 KiB; a power of two */
+
+  constexpr EventRing() noexcept = default;
+  EventRing(const EventRing&) = delete;
+  EventRing& operator=(const EventRing&) = delete;
+
+  /**
+   * Adds a copy of the event; false when the ring is full: the event is counted in dropped().
+   * Threads: any. Context: anywhere, signal handlers included. Lock-free; no system call.
+   */
+  bool push(const Event& event) noexcept;
+
+  /** Takes the oldest event; false when there is none (or its thread is still writing it). */
+  bool pop(Event* event) noexcept;
+
+  /** Events that did not fit since the start (or the fork), any thread. */
+  uint64_t dropped() const noexcept { return dropped_.load(std::memory_order_relaxed); }
+
+  /** In the child of fork only: empties the ring, with whatever the parent's threads were writing.
+   */
+  void reset_after_fork() noexcept;
+
+ private:
+  struct alignas(64) Slot {
+    /* 2t: empty, for the writer of turn t; 2t + 1: full, for the reader of turn t. */
+    std::atomic<uint64_t> turn{0};
+    Event event;
+  };
+
+  Slot slots_[kCapacity];
+  alignas(64) std::atomic<uint64_t> head_{0}; /* next position to write */
+  alignas(64) std::atomic<uint64_t> tail_{0}; /* next position to read */
+  alignas(64) std::atomic<uint64_t> dropped_{0};
+};
+
+/** This process's ring. */
+EventRing& process_events() noexcept;
+
+/** process_events().push() with the time of now; errno is kept. Reads the clock (vDSO). */
+bool emit(EventKind kind, int64_t arg0 = 0, int64_t arg1 = 0, int64_t arg2 = 0,
+          int64_t arg3 = 0) noexcept;
+
+/** Turns a hook's slot into its name; may return null. For format_event(), on its thread. */
+using HookNamer = const char* (*)(int64_t slot);
+
+/**
+ * One line without a newline: "event=round time_ns=812345 round=7 wanted=1048576 freed=0
+ * duration_ns=81000". Stable: keys keep their names and order, and new ones come last. A hook is
+ * "slot=3", followed by "hook=NAME" when `namer` (may be null) knows it, with bytes outside
+ * printable ASCII and blanks as \ooo. Returns the bytes written without the NUL; 256 hold any
+ * event. Threads: any. Allocates: no.
+ */
+size_t format_event(const Event& event, HookNamer namer, char* out, size_t cap) noexcept;
+
+/** "round", the level its line has in the log, its sentence. */
+const char* event_name(EventKind kind) noexcept;
+LogLevel event_level(EventKind kind) noexcept;
+const char* event_sentence(EventKind kind) noexcept;
+
+}  // namespace memlimit
