@@ -65,7 +65,9 @@ class MEMLIMIT_CAPABILITY("mutex") Lock {
 #else
   static inline MEMLIMIT_TLS uint32_t held_ranks_ = 0;
   uint32_t bit() const noexcept { return 1U << static_cast<int>(rank_); }
-  void check_order() const noexcept { assert(held_ranks_ < bit() && "locks taken out of rank order"); }
+  void check_order() const noexcept {
+    assert(held_ranks_ < bit() && "locks taken out of rank order");
+  }
   void note_held() const noexcept { held_ranks_ |= bit(); }
   void note_released() const noexcept { held_ranks_ &= ~bit(); }
 #endif

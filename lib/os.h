@@ -73,6 +73,10 @@ int64_t page_bytes() noexcept;
 /** write(2) until done or failed; for the few lines that must not wait for the service thread. */
 void write_all(int fd, const char* text, size_t length) noexcept;
 
+/** Fresh zero pages, not counted as the program's; nullptr when there are none to be had. */
+void* map_pages(size_t bytes) noexcept;
+void unmap_pages(void* address, size_t bytes) noexcept;
+
 /** Moves a descriptor out of the program's way (programs assume 0-2 and count upwards), close-on-exec.
  *  Returns the new descriptor, or `fd` itself when the table has no room. */
 int move_fd_high(int fd) noexcept;

@@ -9,6 +9,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -49,7 +50,8 @@ int cpu_count() noexcept {
 void futex_wait(const std::atomic<uint32_t>& word, uint32_t expected, int64_t timeout_ns) noexcept {
   ErrnoGuard guard;
   timespec ts{timeout_ns / kNsPerSecond, timeout_ns % kNsPerSecond};
-  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, timeout_ns < 0 ? nullptr : &ts, nullptr, 0);
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, timeout_ns < 0 ? nullptr : &ts, nullptr,
+          0);
 }
 
 void futex_wake(const std::atomic<uint32_t>& word, int count) noexcept {
@@ -119,6 +121,19 @@ void write_all(int fd, const char* text, size_t length) noexcept {
     text += put;
     length -= static_cast<size_t>(put);
   }
+}
+
+void* map_pages(size_t bytes) noexcept {
+  ErrnoGuard guard;
+  // The raw call: the interposed mmap() counts what the program maps.
+  const long address = syscall(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+  return address == -1 ? nullptr : reinterpret_cast<void*>(address);
+}
+
+void unmap_pages(void* address, size_t bytes) noexcept {
+  ErrnoGuard guard;
+  syscall(SYS_munmap, address, bytes);
 }
 
 int move_fd_high(int fd) noexcept {

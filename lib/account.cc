@@ -1,0 +1,327 @@
+/* Nodes, published totals, marks. See account.h.
+ *
+ * Free nodes are a Treiber stack of indices with a tag against ABA; nodes are never unmapped, so a
+ * stale read of next_free reads a number, not freed memory.
+ */
+#include "account.h"
+
+#include <algorithm>
+
+#include "os.h"
+
+namespace memlimit {
+
+constinit ThreadNode unowned_node{};
+MEMLIMIT_TLS ThreadState this_thread{&unowned_node, 0, ThreadPhase::kFresh, false, false, 0};
+
+namespace account {
+namespace {
+
+constexpr uint32_t kFirstChunkNodes = 64;
+constexpr uint32_t kChunkNodes = 512;
+constexpr uint32_t kMaxChunks = 1024; /* about half a million threads at once */
+constexpr int64_t kDefaultQuantumBytes = 64 << 10;
+
+constinit ThreadNode first_chunk[kFirstChunkNodes]{};
+constinit std::atomic<ThreadNode*> chunks[kMaxChunks]{};
+constinit std::atomic<uint32_t> node_count{0}; /* nodes ever handed out */
+constinit std::atomic<uint64_t> free_head{0};  /* tag << 32 | index + 1; 0 in the low half: empty */
+constinit std::atomic<int32_t> live_threads{0};
+
+/* The published sums share a line: they are written together, once a quantum. */
+struct alignas(128) Published {
+  std::atomic<int64_t> allocated{0};
+  std::atomic<int64_t> freed{0};
+  std::atomic<int64_t> heap_peak{0};
+  std::atomic<uint64_t> publishes{0};
+};
+constinit Published published{};
+
+/* Read at every publish, written rarely: not on the line above. */
+struct alignas(128) Tuning {
+  std::atomic<int64_t> quantum_bytes{kDefaultQuantumBytes};
+  std::atomic<bool (*)() noexcept> arm_exit{nullptr};
+};
+constinit Tuning tuning{};
+
+/* Threads without a node: after their destructors, or when half a million others live. */
+constinit std::atomic<uint64_t> direct_allocated{0};
+constinit std::atomic<uint64_t> direct_freed{0};
+
+constinit std::atomic<int64_t> charged_in{0};
+constinit std::atomic<int64_t> charged_out{0};
+
+ThreadNode* node_at(uint32_t index) noexcept {
+  if (index < kFirstChunkNodes) return &first_chunk[index];
+  index -= kFirstChunkNodes;
+  ThreadNode* const chunk = chunks[index / kChunkNodes].load(std::memory_order_acquire);
+  return chunk == nullptr ? nullptr : &chunk[index % kChunkNodes];
+}
+
+ThreadNode* pop_free_node() noexcept {
+  uint64_t head = free_head.load(std::memory_order_acquire);
+  for (;;) {
+    const auto slot = static_cast<uint32_t>(head);
+    if (slot == 0) return nullptr;
+    ThreadNode* const node = node_at(slot - 1);
+    const uint64_t next = node->next_free.load(std::memory_order_relaxed);
+    const uint64_t tag = (head >> 32) + 1;
+    if (free_head.compare_exchange_weak(head, tag << 32 | next, std::memory_order_acq_rel,
+                                        std::memory_order_acquire)) {
+      return node;
+    }
+  }
+}
+
+void push_free_node(ThreadNode* node) noexcept {
+  uint64_t head = free_head.load(std::memory_order_relaxed);
+  uint64_t next;
+  do {
+    node->next_free.store(static_cast<uint32_t>(head), std::memory_order_relaxed);
+    next = ((head >> 32) + 1) << 32 | (node->index + 1);
+  } while (!free_head.compare_exchange_weak(head, next, std::memory_order_release,
+                                            std::memory_order_relaxed));
+}
+
+/* Makes the chunk that holds the index; several threads may try, one mapping wins. */
+bool ensure_chunk(uint32_t index) noexcept {
+  if (index < kFirstChunkNodes) return true;
+  const uint32_t chunk_index = (index - kFirstChunkNodes) / kChunkNodes;
+  if (chunk_index >= kMaxChunks) return false;
+  if (chunks[chunk_index].load(std::memory_order_acquire) != nullptr) return true;
+  // Zero pages are valid nodes: every field starts at 0.
+  void* const fresh = os::map_pages(kChunkNodes * sizeof(ThreadNode));
+  if (fresh == nullptr) return false;
+  ThreadNode* expected = nullptr;
+  if (!chunks[chunk_index].compare_exchange_strong(expected, static_cast<ThreadNode*>(fresh),
+                                                   std::memory_order_acq_rel)) {
+    os::unmap_pages(fresh, kChunkNodes * sizeof(ThreadNode));
+  }
+  return true;
+}
+
+ThreadNode* take_node() noexcept {
+  if (ThreadNode* const node = pop_free_node()) return node;
+  uint32_t index = node_count.load(std::memory_order_relaxed);
+  do {
+    if (!ensure_chunk(index)) return nullptr;
+  } while (!node_count.compare_exchange_weak(index, index + 1, std::memory_order_acq_rel));
+  ThreadNode* const node = node_at(index);
+  node->index = index;
+  return node;
+}
+
+void arm_exit() noexcept {
+  const auto arm = tuning.arm_exit.load(std::memory_order_acquire);
+  if (arm != nullptr && !this_thread.exit_armed) this_thread.exit_armed = arm();
+}
+
+MEMLIMIT_COLD bool register_thread() noexcept {
+  ThreadNode* const node = take_node();
+  if (node == nullptr) {
+    this_thread.phase = ThreadPhase::kTornDown;
+    return false;
+  }
+  node->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
+  this_thread.node = node;
+  this_thread.phase = ThreadPhase::kLive;
+  live_threads.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+void raise_peak(int64_t heap_bytes) noexcept {
+  int64_t peak = published.heap_peak.load(std::memory_order_relaxed);
+  while (heap_bytes > peak &&
+         !published.heap_peak.compare_exchange_weak(peak, heap_bytes, std::memory_order_relaxed)) {
+  }
+}
+
+int64_t charged_now() noexcept {
+  const int64_t out = charged_out.load(std::memory_order_acquire);
+  return charged_in.load(std::memory_order_acquire) - out;
+}
+
+void add_published(int64_t allocated_bytes, int64_t freed_bytes) noexcept {
+  // Relaxed: the sums are estimates between publishes; nothing is inferred from their order.
+  const int64_t allocated =
+      published.allocated.fetch_add(allocated_bytes, std::memory_order_relaxed) + allocated_bytes;
+  const int64_t freed =
+      freed_bytes == 0
+          ? published.freed.load(std::memory_order_relaxed)
+          : published.freed.fetch_add(freed_bytes, std::memory_order_relaxed) + freed_bytes;
+  raise_peak(allocated - freed - charged_now());
+}
+
+void set_marks(ThreadNode* node) noexcept {
+  const auto quantum = static_cast<uint64_t>(tuning.quantum_bytes.load(std::memory_order_relaxed));
+  // Sequentially consistent against kick_all_threads(): see the note at ThreadNode::allocated_mark.
+  node->allocated_mark.store(node->published_allocated + quantum, std::memory_order_seq_cst);
+  node->freed_mark.store(node->published_freed + quantum, std::memory_order_seq_cst);
+}
+
+void publish_node(ThreadNode* node) noexcept {
+  const uint64_t allocated = node->allocated.load(std::memory_order_relaxed);
+  const uint64_t freed = node->freed.load(std::memory_order_relaxed);
+  const auto allocated_bytes = static_cast<int64_t>(allocated - node->published_allocated);
+  const auto freed_bytes = static_cast<int64_t>(freed - node->published_freed);
+  node->published_allocated = allocated;
+  node->published_freed = freed;
+  add_published(allocated_bytes, freed_bytes);
+}
+
+void count_direct(uint64_t allocated_bytes, uint64_t freed_bytes) noexcept {
+  direct_allocated.fetch_add(allocated_bytes, std::memory_order_relaxed);
+  direct_freed.fetch_add(freed_bytes, std::memory_order_release);
+  add_published(static_cast<int64_t>(allocated_bytes), static_cast<int64_t>(freed_bytes));
+}
+
+void add_to_node(ThreadNode* node, uint64_t allocated_bytes, uint64_t freed_bytes) noexcept {
+  node->allocated.store(node->allocated.load(std::memory_order_relaxed) + allocated_bytes,
+                        std::memory_order_relaxed);
+  node->freed.store(node->freed.load(std::memory_order_relaxed) + freed_bytes,
+                    std::memory_order_release);
+}
+
+}  // namespace
+
+void publish(uint64_t allocated_bytes, uint64_t freed_bytes) noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) {
+    if (this_thread.phase == ThreadPhase::kTornDown || !register_thread()) {
+      count_direct(allocated_bytes, freed_bytes);
+      return;
+    }
+  }
+  if (!this_thread.exit_armed) arm_exit();
+  ThreadNode* const node = this_thread.node;
+  add_to_node(node, allocated_bytes, freed_bytes);
+  publish_node(node);
+  set_marks(node);
+  published.publishes.fetch_add(1, std::memory_order_relaxed);
+}
+
+void charge(int64_t bytes) noexcept {
+  // In both orders the heap (usage less charges) reads too low for a moment, never too high: a peak that
+  // never was would stay in the statistics for ever.
+  if (bytes >= 0) {
+    charged_in.fetch_add(bytes, std::memory_order_release);
+    publish(static_cast<uint64_t>(bytes), 0);
+  } else {
+    // Negated as unsigned: -INT64_MIN does not exist as a signed number.
+    const uint64_t off = -static_cast<uint64_t>(bytes);
+    publish(0, off);
+    charged_out.fetch_add(static_cast<int64_t>(off), std::memory_order_release);
+  }
+}
+
+Totals totals() noexcept {
+  const uint32_t count = node_count.load(std::memory_order_acquire);
+  Totals sum{};
+  // Frees first, allocations second: a block that is freed while we walk may be missed as freed, but a
+  // free is never seen without its allocation. Concurrent work can only make usage look too high.
+  sum.charged_out_bytes = charged_out.load(std::memory_order_acquire);
+  uint64_t freed = direct_freed.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < count; ++i) {
+    if (const ThreadNode* node = node_at(i)) freed += node->freed.load(std::memory_order_acquire);
+  }
+  uint64_t allocated = direct_allocated.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < count; ++i) {
+    if (const ThreadNode* node = node_at(i)) {
+      allocated += node->allocated.load(std::memory_order_relaxed);
+    }
+  }
+  sum.charged_in_bytes = charged_in.load(std::memory_order_acquire);
+  sum.allocated_bytes = static_cast<int64_t>(allocated);
+  sum.freed_bytes = static_cast<int64_t>(freed);
+  sum.charged_bytes = sum.charged_in_bytes - sum.charged_out_bytes;
+  return sum;
+}
+
+int64_t published_usage_bytes() noexcept {
+  const int64_t freed = published.freed.load(std::memory_order_relaxed);
+  return published.allocated.load(std::memory_order_relaxed) - freed;
+}
+
+int64_t published_allocated_bytes() noexcept {
+  return published.allocated.load(std::memory_order_relaxed);
+}
+
+int64_t heap_peak_bytes() noexcept { return published.heap_peak.load(std::memory_order_relaxed); }
+void note_peak(int64_t heap_bytes) noexcept { raise_peak(heap_bytes); }
+
+void set_quantum_bytes(int64_t bytes) noexcept {
+  tuning.quantum_bytes.store(std::max<int64_t>(bytes, 1), std::memory_order_relaxed);
+}
+int64_t quantum_bytes() noexcept { return tuning.quantum_bytes.load(std::memory_order_relaxed); }
+
+int thread_count() noexcept { return live_threads.load(std::memory_order_relaxed); }
+uint64_t publish_count() noexcept { return published.publishes.load(std::memory_order_relaxed); }
+
+void thread_exit() noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) return;
+  ThreadNode* const node = this_thread.node;
+  publish_node(node);
+  // The next owner starts at the slow path, as a fresh thread does.
+  node->allocated_mark.store(0, std::memory_order_relaxed);
+  node->freed_mark.store(0, std::memory_order_relaxed);
+  node->cached_bytes.store(0, std::memory_order_relaxed);
+  node->owner_tid.store(0, std::memory_order_relaxed);
+  this_thread.node = &unowned_node;
+  this_thread.phase = ThreadPhase::kTornDown;
+  live_threads.fetch_sub(1, std::memory_order_relaxed);
+  push_free_node(node);
+}
+
+void set_thread_exit_arm(bool (*arm)() noexcept) noexcept {
+  tuning.arm_exit.store(arm, std::memory_order_release);
+}
+
+void kick_all_threads() noexcept {
+  const uint32_t count = node_count.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < count; ++i) {
+    ThreadNode* const node = node_at(i);
+    if (node == nullptr || node == this_thread.node) continue;
+    if (node->owner_tid.load(std::memory_order_relaxed) == 0) continue;
+    node->allocated_mark.store(0, std::memory_order_seq_cst);
+    node->freed_mark.store(0, std::memory_order_seq_cst);
+  }
+}
+
+void for_each_live_node(void (*visit)(const ThreadNode&, void*), void* arg) noexcept {
+  const uint32_t count = node_count.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < count; ++i) {
+    const ThreadNode* const node = node_at(i);
+    if (node != nullptr && node->owner_tid.load(std::memory_order_relaxed) != 0) visit(*node, arg);
+  }
+}
+
+void reset_after_fork() noexcept {
+  const uint32_t count = node_count.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < count; ++i) {
+    ThreadNode* const node = node_at(i);
+    if (node == nullptr) continue;
+    // The owner may have been anywhere inside publish_node(): start from what is counted, not from
+    // what it meant to tell.
+    node->published_allocated = node->allocated.load(std::memory_order_relaxed);
+    node->published_freed = node->freed.load(std::memory_order_relaxed);
+    if (node == this_thread.node) continue;
+    if (node->owner_tid.exchange(0, std::memory_order_relaxed) == 0) continue;
+    node->allocated_mark.store(0, std::memory_order_relaxed);
+    node->freed_mark.store(0, std::memory_order_relaxed);
+    node->cached_bytes.store(0, std::memory_order_relaxed);
+    push_free_node(node);
+  }
+  const bool live = this_thread.phase == ThreadPhase::kLive;
+  live_threads.store(live ? 1 : 0, std::memory_order_relaxed);
+  if (live) {
+    this_thread.node->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
+    set_marks(this_thread.node);
+  }
+  const Totals sum = totals();
+  published.allocated.store(sum.allocated_bytes, std::memory_order_relaxed);
+  published.freed.store(sum.freed_bytes, std::memory_order_relaxed);
+  published.heap_peak.store(sum.heap_bytes(), std::memory_order_relaxed);
+  published.publishes.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace account
+}  // namespace memlimit

@@ -1,0 +1,42 @@
+/* See fork.h. The child has one thread, the one that forked; the service thread, its descriptors and
+ * the other threads' nodes are the parent's. Counts stay: the memory they stand for is here, too. */
+#include "fork.h"
+
+#include <pthread.h>
+
+#include "account.h"
+#include "hooks.h"
+#include "limit.h"
+#include "reclaim.h"
+#include "service.h"
+
+namespace memlimit::fork {
+namespace {
+
+void prepare() {
+  limit::lock_for_fork();
+  service::lock_for_fork();
+  reclaim::lock_for_fork();
+  hooks::lock_for_fork();
+}
+
+void parent() {
+  hooks::unlock_after_fork();
+  reclaim::unlock_after_fork();
+  service::unlock_after_fork();
+  limit::unlock_after_fork();
+}
+
+void child() {
+  account::reset_after_fork();
+  hooks::reset_after_fork();
+  reclaim::reset_after_fork();
+  service::reset_after_fork();
+  limit::reset_after_fork();
+}
+
+}  // namespace
+
+void register_handlers() noexcept { pthread_atfork(prepare, parent, child); }
+
+}  // namespace memlimit::fork

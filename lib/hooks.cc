@@ -1,0 +1,333 @@
+/* Slots and runs; see hooks.h. The lock guards the table, never a call: a slot that is being called is
+ * marked with its thread, and whoever removes it waits for the mark to go. */
+#include "hooks.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+
+#include <cxxabi.h>
+
+#include "account.h"
+#include "lock.h"
+#include "os.h"
+#include "ranking.h"
+#include "thread_state.h"
+
+namespace memlimit::hooks {
+namespace {
+
+constexpr int kContexts = 3;
+constexpr uint64_t kIndexBits = 8;
+static_assert(kMaxHooks <= 1 << kIndexBits);
+
+struct Slot {
+  uint64_t id = 0; /* 0: free. Low bits: index; the rest: a number never used again */
+  int context = 0;
+  int64_t (*reclaim)(const memlimit_request*, void*) = nullptr;
+  void* arg = nullptr;
+  char name[sizeof(HookRow::name)] = {};
+  HookFigures figures;
+  int64_t calls = 0, skips = 0, freed_bytes = 0, ns = 0, last_result = 0;
+  bool removing = false;
+  bool overrun_told = false;
+  int running_tid = 0; /* 0: not running */
+  int64_t running_since_ns = 0;
+  int64_t deadline_ns = 0;
+};
+
+constinit Lock table_lock{LockRank::kHooks};
+constinit Slot slots[kMaxHooks] MEMLIMIT_GUARDED_BY(table_lock){};
+constinit uint64_t next_number MEMLIMIT_GUARDED_BY(table_lock) = 1;
+constinit Sums past_sums MEMLIMIT_GUARDED_BY(table_lock){}; /* of removed hooks */
+constinit Level last_level[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
+
+constinit std::atomic<int> counts[kContexts]{};
+/* Changes whenever a hook ends its run: removal waits on it. */
+constinit std::atomic<uint32_t> run_ended{0};
+
+Slot* find(uint64_t id) noexcept MEMLIMIT_REQUIRES(table_lock) {
+  if (id == 0) return nullptr;
+  const uint64_t index = id & ((1U << kIndexBits) - 1);
+  if (index >= kMaxHooks || slots[index].id != id) return nullptr;
+  return &slots[index];
+}
+
+void release_slot(Slot& slot) noexcept MEMLIMIT_REQUIRES(table_lock) {
+  past_sums.calls += slot.calls;
+  past_sums.skips += slot.skips;
+  past_sums.ns += slot.ns;
+  counts[slot.context].fetch_sub(1, std::memory_order_relaxed);
+  slot = Slot{};
+}
+
+/* Net bytes the calling thread has given back so far: its frees less its allocations. */
+int64_t own_net_freed() noexcept {
+  const ThreadNode* const node = this_thread.node;
+  return static_cast<int64_t>(node->freed.load(std::memory_order_relaxed) -
+                              node->allocated.load(std::memory_order_relaxed));
+}
+
+/* The hook's own thread is the reliable witness. A hook that has others free for it is believed up to
+ * the fall in usage that everybody sees. */
+int64_t measure(int64_t own_bytes, int64_t usage_fall_bytes, int64_t claimed_bytes) noexcept {
+  return std::max({int64_t{0}, own_bytes, std::min(usage_fall_bytes, claimed_bytes)});
+}
+
+int64_t call_guarded(int64_t (*reclaim)(const memlimit_request*, void*),
+                     const memlimit_request& request, void* arg) {
+  try {
+    return reclaim(&request, arg);
+  } catch (abi::__forced_unwind&) {
+    throw;  // pthread_exit or a cancellation: swallowing it makes glibc abort
+  } catch (...) {
+    return MEMLIMIT_CANNOT_NOW;
+  }
+}
+
+/* Ends a run however it ended, a thread's cancellation included. */
+class Running {
+ public:
+  Running(uint64_t id) noexcept : id_(id), pid_(os::process_id()) {}
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  ~Running() {
+    {
+      LockGuard guard(table_lock);
+      if (Slot* const slot = find(id_)) {
+        slot->running_tid = 0;
+        if (slot->removing) release_slot(*slot);
+      }
+    }
+    run_ended.fetch_add(1, std::memory_order_release);
+    os::futex_wake(run_ended, INT32_MAX);
+  }
+  bool forked() const noexcept { return os::process_id() != pid_; }
+
+ private:
+  uint64_t id_;
+  int pid_;
+};
+
+/* What to call; copied out of the table under the lock. */
+struct Call {
+  uint64_t id;
+  int64_t (*reclaim)(const memlimit_request*, void*);
+  void* arg;
+};
+
+size_t plan(int context, const Pass& pass, uint64_t* ids) noexcept {
+  LockGuard guard(table_lock);
+  const bool level_rose = pass.level > last_level[context];
+  last_level[context] = pass.level;
+  const HookFigures* figures[kMaxHooks];
+  for (int i = 0; i < kMaxHooks; ++i) {
+    Slot& slot = slots[i];
+    const bool mine = slot.id != 0 && slot.context == context && !slot.removing;
+    if (mine && level_rose) hook_recover(slot.figures);
+    figures[i] = mine ? &slot.figures : nullptr;
+  }
+  uint16_t sorted[kMaxHooks];
+  const size_t planned = order(pass.round, figures, kMaxHooks, pass.everything, sorted);
+  for (size_t i = 0; i < planned; ++i) ids[i] = slots[sorted[i]].id;
+  return planned;
+}
+
+bool begin_call(uint64_t id, int64_t now_ns, int64_t deadline_ns, Call* call) noexcept {
+  LockGuard guard(table_lock);
+  Slot* const slot = find(id);
+  if (slot == nullptr || slot->removing || slot->running_tid != 0) return false;
+  slot->running_tid = os::thread_id();
+  slot->running_since_ns = now_ns;
+  slot->deadline_ns = deadline_ns;
+  slot->overrun_told = false;
+  *call = {id, slot->reclaim, slot->arg};
+  return true;
+}
+
+void record(uint64_t id, const Pass& pass, int64_t wanted_bytes, int64_t answer,
+            int64_t freed_bytes, int64_t elapsed_ns, bool late) noexcept {
+  LockGuard guard(table_lock);
+  Slot* const slot = find(id);
+  if (slot == nullptr) return;
+  slot->calls += 1;
+  slot->ns += elapsed_ns;
+  slot->last_result = answer < 0 ? MEMLIMIT_CANNOT_NOW : freed_bytes;
+  slot->freed_bytes += freed_bytes;
+  if (answer < 0) {
+    slot->skips += 1;
+    hook_cannot_now(slot->figures, pass.round);
+  } else {
+    hook_ran(slot->figures, {pass.round, wanted_bytes, freed_bytes, elapsed_ns, late});
+  }
+}
+
+}  // namespace
+
+int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept {
+  constexpr size_t kLeastSize = offsetof(memlimit_hook, arg) + sizeof(void*);
+  if (id == nullptr || hook.size < kLeastSize || hook.reclaim == nullptr) return -EINVAL;
+  if (hook.name == nullptr || hook.name[0] == '\0') return -EINVAL;
+  if (hook.context < 0 || hook.context >= kContexts) return -EINVAL;
+  LockGuard guard(table_lock);
+  for (uint64_t i = 0; i < kMaxHooks; ++i) {
+    Slot& slot = slots[i];
+    if (slot.id != 0) continue;
+    slot.context = hook.context;
+    slot.reclaim = hook.reclaim;
+    slot.arg = hook.arg;
+    strncpy(slot.name, hook.name, sizeof slot.name - 1);
+    slot.id = next_number++ << kIndexBits | i;
+    counts[hook.context].fetch_add(1, std::memory_order_relaxed);
+    *id = slot.id;
+    return 0;
+  }
+  return -ENOSPC;
+}
+
+int remove(memlimit_hook_id id) noexcept {
+  const int self = os::thread_id();
+  bool marked = false;
+  for (;;) {
+    const uint32_t ended = run_ended.load(std::memory_order_acquire);
+    {
+      LockGuard guard(table_lock);
+      Slot* const slot = find(id);
+      // Gone after we had marked it: the run's end released it for us.
+      if (slot == nullptr) return marked ? 0 : -ENOENT;
+      if (slot->removing && !marked && slot->running_tid == self) return -ENOENT;
+      if (slot->running_tid == 0) {
+        release_slot(*slot);
+        return 0;
+      }
+      slot->removing = true;
+      marked = true;
+      if (slot->running_tid == self) return 0;
+    }
+    os::futex_wait(run_ended, ended, -1);
+  }
+}
+
+int count(int context) noexcept { return counts[context].load(std::memory_order_relaxed); }
+
+Outcome run(int context, const Pass& pass) noexcept {
+  Outcome outcome;
+  if (count(context) == 0) return outcome;
+  ReentryGuard reentry;
+  // A thread's first look at its counters gives it a node, whose counts begin anywhere.
+  if (this_thread.phase == ThreadPhase::kFresh) account::publish(0, 0);
+  uint64_t ids[kMaxHooks];
+  const size_t planned = plan(context, pass, ids);
+  for (size_t i = 0; i < planned; ++i) {
+    const int64_t wanted = pass.still_wanted != nullptr
+                               ? pass.still_wanted(pass.wanted_bytes, outcome.freed_bytes)
+                               : pass.wanted_bytes - outcome.freed_bytes;
+    if (wanted <= 0) break;
+    const int64_t begin_ns = os::monotonic_ns();
+    const int64_t deadline_ns = begin_ns + pass.budget_ns;
+    Call call;
+    if (!begin_call(ids[i], begin_ns, deadline_ns, &call)) continue;
+    Running running(call.id);
+
+    memlimit_request request{};
+    request.size = sizeof request;
+    request.wanted_bytes = wanted;
+    request.usage_bytes = pass.usage_bytes;
+    request.limit_bytes = pass.limit_bytes;
+    request.level = static_cast<int>(pass.level);
+    request.deadline_ns = static_cast<uint64_t>(deadline_ns);
+    request.round = pass.round;
+
+    const int64_t cpu_before_ns = os::thread_cpu_ns();
+    const int64_t usage_before = account::published_usage_bytes();
+    const int64_t own_before = own_net_freed();
+    const int64_t answer = call_guarded(call.reclaim, request, call.arg);
+    if (running.forked()) {
+      outcome.forked = true;
+      return outcome;
+    }
+    const int64_t own = own_net_freed() - own_before;
+    const int64_t fall = usage_before - account::published_usage_bytes();
+    const int64_t freed = measure(own, fall, std::max<int64_t>(answer, 0));
+    const int64_t end_ns = os::monotonic_ns();
+    record(call.id, pass, wanted, answer, freed, end_ns - begin_ns, end_ns > deadline_ns);
+
+    outcome.calls += 1;
+    outcome.skips += answer < 0 ? 1 : 0;
+    outcome.freed_bytes += freed;
+    outcome.cpu_ns += os::thread_cpu_ns() - cpu_before_ns;
+  }
+  return outcome;
+}
+
+int take_overrun(int64_t now_ns, int64_t* ran_ns) noexcept {
+  if (!table_lock.try_lock()) return -1;
+  int found = -1;
+  for (int i = 0; i < kMaxHooks && found < 0; ++i) {
+    Slot& slot = slots[i];
+    if (slot.running_tid == 0 || slot.overrun_told || now_ns <= slot.deadline_ns) continue;
+    slot.overrun_told = true;
+    *ran_ns = now_ns - slot.running_since_ns;
+    found = i;
+  }
+  table_lock.unlock();
+  return found;
+}
+
+bool name_of(int slot, char* out, size_t cap) noexcept {
+  if (slot < 0 || slot >= kMaxHooks || cap == 0 || !table_lock.try_lock()) return false;
+  strncpy(out, slots[slot].name, cap - 1);
+  out[cap - 1] = '\0';
+  table_lock.unlock();
+  return true;
+}
+
+size_t rows(HookRow* out, size_t cap) noexcept {
+  LockGuard guard(table_lock);
+  size_t filled = 0;
+  for (const Slot& slot : slots) {
+    if (slot.id == 0 || filled == cap) continue;
+    HookRow& row = out[filled++];
+    memcpy(row.name, slot.name, sizeof row.name);
+    row.id = slot.id;
+    row.context = slot.context;
+    row.calls = slot.calls;
+    row.skips = slot.skips;
+    row.freed_bytes = slot.freed_bytes;
+    row.ns = slot.ns;
+    row.bytes_per_us = static_cast<int64_t>(hook_rate(slot.figures));
+    row.backoff = slot.figures.interval - 1;
+    row.last_result = slot.last_result;
+  }
+  return filled;
+}
+
+Sums sums() noexcept {
+  LockGuard guard(table_lock);
+  Sums sum = past_sums;
+  for (const Slot& slot : slots) {
+    sum.calls += slot.calls;
+    sum.skips += slot.skips;
+    sum.ns += slot.ns;
+  }
+  return sum;
+}
+
+void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.lock(); }
+void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.unlock(); }
+
+void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  table_lock.reset_after_fork();
+  past_sums = {};
+  for (Slot& slot : slots) {
+    if (slot.id == 0) continue;
+    slot.figures = {};
+    slot.calls = slot.skips = slot.freed_bytes = slot.ns = slot.last_result = 0;
+    slot.running_tid = 0;
+    if (slot.removing) release_slot(slot);
+  }
+}
+
+}  // namespace memlimit::hooks

@@ -1,0 +1,74 @@
+/* The registry of reclaim hooks, and running them.
+ *
+ * Answers for: a fixed number of slots; calling a hook with no lock of ours held, never on two threads
+ * at once; measuring what it really freed; removal that returns only when the hook is not running.
+ * Refuses to decide when a round is due or how much is wanted (pacer.h), and in which order (ranking.h).
+ * Threads: all; a hook may call anything here.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "memlimit.h"
+#include "pacer.h"
+#include "stats.h"
+
+namespace memlimit::hooks {
+
+inline constexpr int kMaxHooks = 64;
+
+/** What a round asks of the hooks of one context. */
+struct Pass {
+  uint64_t round = 0;
+  int64_t wanted_bytes = 0;
+  int64_t usage_bytes = 0;
+  int64_t limit_bytes = 0;
+  Level level = Level::kLow;
+  int64_t budget_ns = 0;   /* for each hook: its deadline is this long after its call */
+  bool everything = false; /* an explicit reclaim: back-off does not apply */
+  /* How many of the wanted bytes are still worth freeing once `freed` are; nullptr: wanted - freed. */
+  int64_t (*still_wanted)(int64_t wanted_bytes, int64_t freed_bytes) = nullptr;
+};
+
+struct Outcome {
+  int calls = 0;
+  int skips = 0; /* hooks that answered "cannot now" */
+  int64_t freed_bytes = 0;
+  int64_t cpu_ns = 0;
+  bool forked = false; /* a hook forked and this is the child: the caller must wind down */
+};
+
+/** As memlimit_hook_add() and memlimit_hook_remove() promise. */
+int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept;
+int remove(memlimit_hook_id id) noexcept;
+
+/** How many hooks of the context are registered; one atomic load. */
+int count(int context) noexcept;
+
+/** Runs the due hooks of a context, best first, until enough is freed. Sets the reentrancy guard around
+ *  each. Calls of one context may overlap (INLINE); a hook that is running elsewhere is passed over. */
+Outcome run(int context, const Pass& pass) noexcept;
+
+/** The slot of a hook that has been running beyond its deadline, once for each such call, or -1. For
+ *  whoever notices: the service thread itself may be the one that hangs. Never waits. */
+int take_overrun(int64_t now_ns, int64_t* ran_ns) noexcept;
+
+/** The name in a slot, copied ("" when free); false when the table is busy. */
+bool name_of(int slot, char* out, size_t cap) noexcept;
+
+/** Fills rows for the statistics; returns how many. */
+size_t rows(HookRow* out, size_t cap) noexcept;
+
+/** Sums over all hooks, removed ones included. */
+struct Sums {
+  int64_t calls, skips, ns;
+};
+Sums sums() noexcept;
+
+void lock_for_fork() noexcept;
+void unlock_after_fork() noexcept;
+/** Hooks stay registered in the child; those that were running in another thread are not running here. */
+void reset_after_fork() noexcept;
+
+}  // namespace memlimit::hooks

@@ -1,0 +1,38 @@
+/* From what was written (512MiB, 80%, auto, off) to a limit in bytes, and following the container when
+ * that is what was asked for.
+ *
+ * Answers for: resolving a percentage against the container's memory now and, for `auto`, again whenever
+ * the container is resized. Refuses to parse (config.h) and to pace (reclaim.h).
+ * Threads: apply() and refresh() take turns by a lock of their own; container() may be read by all.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cgroup.h"
+#include "config.h"
+#include "event_ring.h"
+
+namespace memlimit::limit {
+
+/** How often the container is looked at again. */
+inline constexpr int64_t kRefreshNs = 30'000'000'000;
+
+/** Puts the setting in force for whoever asked. About 12 KiB of stack. */
+void apply(const LimitSetting& setting, LimitSource source) noexcept;
+
+/** Whether refresh() is worth calling: the limit in force came from a percentage or `auto`. */
+bool follows_container() noexcept;
+
+/** Looks at the container again; changes the limit when it was resized. Service thread. */
+void refresh() noexcept;
+
+/** The process's memory group; looked up by the first apply() of a percentage or `auto`, else empty. */
+MemoryGroup& container() noexcept;
+
+void lock_for_fork() noexcept;
+void unlock_after_fork() noexcept;
+void reset_after_fork() noexcept;
+
+}  // namespace memlimit::limit

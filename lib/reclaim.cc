@@ -1,0 +1,785 @@
+/* The engine; see reclaim.h.
+ *
+ * One lock guards the pacer's and the limiter's state and is held for a decision only: never while a
+ * hook runs, the allocator collects, or a thread waits. A thread that finds it taken goes on, because
+ * whoever holds it is deciding on the same numbers; only a large request insists.
+ */
+#include "reclaim.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "account.h"
+#include "event_ring.h"
+#include "hooks.h"
+#include "limiter.h"
+#include "lock.h"
+#include "os.h"
+#include "procfs.h"
+#include "service.h"
+#include "thread_state.h"
+
+namespace memlimit::reclaim {
+namespace {
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+/* The footprint is read at most once for this much allocation: the read costs about a microsecond. */
+constexpr int64_t kFootprintEveryBytes = kMiB;
+
+/* A request this large does not go on when the lock is taken: its round must follow at once. */
+constexpr int64_t kInsistBytes = kMiB;
+
+/* A hook's deadline, from its call. Long enough for a cache to evict megabytes, short enough that a
+ * hang is told while somebody is looking. */
+constexpr int64_t kHookBudgetNs = 100'000'000;
+
+/* Each time an assist ran out before the round ended, twice as many rounds pass without one: the round
+ * may be waiting for a lock that the allocating thread holds, and then every wait is for nothing. */
+constexpr uint32_t kAssistBackoffMax = 256;
+
+/* Purging: not more often than this; twice as long after each that gave nothing, up to the second. */
+constexpr int64_t kPurgeGapMinNs = 50'000'000;
+constexpr int64_t kPurgeGapMaxNs = 5'000'000'000;
+
+/* memlimit_reclaim() waits this long for the service thread. */
+constexpr int64_t kExplicitWaitNs = 10'000'000'000;
+
+/* A service thread is worth having from this usage on: 4 MiB or 1/16 of the limit. */
+constexpr int64_t kServiceUsageBytes = 4 * kMiB;
+constexpr int64_t kServiceLimitDivisor = 16;
+
+constinit AllocatorOps allocator{};
+constinit int64_t assist_ns = 0;
+constinit int cores = 1;
+constinit AccountMode account_mode = AccountMode::kHeap;
+constinit int64_t start_ns = 0;
+
+constinit Lock engine_lock{LockRank::kReclaim};
+constinit PacerSettings settings MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit PacerState pacer MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit LimiterState limiter MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit int64_t purge_gap_ns MEMLIMIT_GUARDED_BY(engine_lock) = kPurgeGapMinNs;
+constinit int64_t next_purge_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit char limit_source[96] MEMLIMIT_GUARDED_BY(engine_lock){};
+
+/* Read by every slow path, written rarely. */
+struct alignas(64) Shared {
+  std::atomic<int64_t> limit{0};
+  std::atomic<bool> growth{false}; /* MEMLIMIT_GROWTH is set: rounds without a limit, too */
+  std::atomic<int> level{0};
+  std::atomic<uint32_t> purge_epoch{0};
+  std::atomic<int64_t> footprint{0};
+  std::atomic<bool> footprint_over{false}; /* a purge did not bring the footprint below the limit */
+  std::atomic<int64_t> footprint_due{0};   /* `allocated` at which to read it again */
+};
+constinit Shared shared{};
+
+/* What rounds have asked of other threads and not yet got. */
+struct alignas(64) Pending {
+  std::atomic<int64_t> async_wanted{0};
+  std::atomic<int64_t> poll_wanted{0};
+  std::atomic<int64_t> explicit_wanted{0};
+  std::atomic<bool> purge{false};
+  std::atomic<bool> async_running{false};
+  std::atomic<bool> poll_running{false};
+  std::atomic<uint32_t> passes_done{0}; /* futex: an async pass ended */
+  std::atomic<uint32_t> assist_backoff{0};
+  std::atomic<uint32_t> assist_skips{0};
+};
+constinit Pending pending{};
+
+struct Counters {
+  std::atomic<int64_t> rounds{0};
+  std::atomic<int64_t> reclaimed{0};
+  std::atomic<int64_t> overshoot_peak{0};
+  std::atomic<int64_t> oversized{0};
+  std::atomic<int64_t> reclaim_cpu_ns{0};
+  std::atomic<int64_t> assists{0};
+  std::atomic<int64_t> assist_ns{0};
+  std::atomic<int64_t> assist_max_ns{0};
+  std::atomic<int64_t> purges{0};
+  std::atomic<int64_t> purge_ns{0};
+  std::atomic<int64_t> purged{0};
+  std::atomic<int64_t> explicit_freed{0};
+  std::atomic<int64_t> forks{0};
+};
+constinit Counters counters{};
+
+constinit Histogram round_histogram{kDurationShape};
+constinit Histogram assist_histogram{kDurationShape};
+constinit Histogram freed_histogram{kBytesShape};
+
+constinit std::atomic<int> poll_descriptor{-1};
+
+void raise(std::atomic<int64_t>& highest, int64_t value) noexcept {
+  int64_t seen = highest.load(std::memory_order_relaxed);
+  while (value > seen && !highest.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
+  }
+}
+
+/* The number that is held to the limit. */
+int64_t paced_bytes() noexcept {
+  const int64_t usage = account::published_usage_bytes();
+  const int64_t footprint = shared.footprint.load(std::memory_order_relaxed);
+  if (account_mode == AccountMode::kHeap) {
+    // The kernel kills for footprint: when purging did not bring it down, hooks must.
+    return shared.footprint_over.load(std::memory_order_relaxed) ? std::max(usage, footprint)
+                                                                 : usage;
+  }
+  return std::max(usage, footprint);
+}
+
+PacerInput sample() noexcept {
+  return {paced_bytes(), shared.limit.load(std::memory_order_relaxed),
+          account::published_allocated_bytes(), account::quantum_bytes()};
+}
+
+int64_t still_wanted_now(int64_t wanted_bytes, int64_t freed_bytes) noexcept {
+  return still_wanted(sample(), wanted_bytes, freed_bytes);
+}
+
+int64_t everything_wanted(int64_t wanted_bytes, int64_t freed_bytes) noexcept {
+  return wanted_bytes - freed_bytes;
+}
+
+void read_footprint() noexcept {
+  const int64_t footprint = procfs::footprint_bytes();
+  if (footprint < 0) return;
+  shared.footprint.store(footprint, std::memory_order_relaxed);
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  if (limit == 0 || footprint <= limit)
+    shared.footprint_over.store(false, std::memory_order_relaxed);
+}
+
+void read_footprint_if_due(int64_t allocated_bytes) noexcept {
+  int64_t due = shared.footprint_due.load(std::memory_order_relaxed);
+  if (allocated_bytes < due) return;
+  // One thread reads, the others go on with the last figure.
+  if (shared.footprint_due.compare_exchange_strong(due, allocated_bytes + kFootprintEveryBytes,
+                                                   std::memory_order_relaxed)) {
+    read_footprint();
+  }
+}
+
+void add_reclaim_cpu(int64_t cpu_ns) noexcept {
+  counters.reclaim_cpu_ns.fetch_add(cpu_ns, std::memory_order_relaxed);
+}
+
+/* Collects the calling thread's heap. Returns how much the footprint fell; other threads' work blurs it. */
+int64_t collect_own() noexcept {
+  ReentryGuard reentry;
+  const int64_t cpu_before = os::thread_cpu_ns();
+  const int64_t before = procfs::footprint_bytes();
+  allocator.collect();
+  const int64_t after = procfs::footprint_bytes();
+  const int64_t cpu = os::thread_cpu_ns() - cpu_before;
+  ThreadNode* const node = this_thread.node;
+  if (this_thread.phase == ThreadPhase::kLive) {
+    node->collected_freed = node->freed.load(std::memory_order_relaxed);
+    node->cached_bytes.store(0, std::memory_order_relaxed);
+  }
+  counters.purges.fetch_add(1, std::memory_order_relaxed);
+  counters.purge_ns.fetch_add(cpu, std::memory_order_relaxed);
+  add_reclaim_cpu(cpu);
+  if (after >= 0) shared.footprint.store(after, std::memory_order_relaxed);
+  const int64_t fell = before >= 0 && after >= 0 ? std::max<int64_t>(before - after, 0) : 0;
+  counters.purged.fetch_add(fell, std::memory_order_relaxed);
+  return fell;
+}
+
+/* Collects when some round has asked every thread to, and this one has not yet. */
+void collect_if_asked() noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) return;
+  ThreadNode* const node = this_thread.node;
+  // Sequentially consistent: see the note at ThreadNode::allocated_mark.
+  const uint32_t epoch = shared.purge_epoch.load(std::memory_order_seq_cst);
+  if (node->purge_epoch_seen == epoch) return;
+  node->purge_epoch_seen = epoch;
+  collect_own();
+}
+
+/* Asks every thread to collect, and the service thread to collect what exited threads left. */
+void ask_all_to_collect() noexcept {
+  shared.purge_epoch.fetch_add(1, std::memory_order_seq_cst);
+  pending.purge.store(true, std::memory_order_release);
+  service::wake();
+}
+
+/* Idle pages are worth a purge when they are more than blurs the figures, and the footprint is what
+ * presses. `footprint` also holds stacks, code and mappings, which no purge brings back: the back-off
+ * finds that out. */
+bool purge_worthwhile(int64_t footprint, int64_t usage, int64_t limit) noexcept {
+  const int64_t idle = footprint - usage;
+  return idle > std::max(kMiB, limit / 64) && footprint >= limit - limit / 8;
+}
+
+/* Under the lock: whether to purge now, by time and by what the last one gave. */
+bool purge_due(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  if (limit == 0 || now_ns < next_purge_ns) return false;
+  if (!purge_worthwhile(shared.footprint.load(std::memory_order_relaxed),
+                        account::published_usage_bytes(), limit)) {
+    return false;
+  }
+  next_purge_ns = now_ns + purge_gap_ns;
+  purge_gap_ns = std::min(purge_gap_ns * 2, kPurgeGapMaxNs);
+  return true;
+}
+
+void purge_gave(int64_t bytes) noexcept {
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  if (bytes > std::max(kMiB, limit / 64)) {
+    LockGuard guard(engine_lock);
+    purge_gap_ns = kPurgeGapMinNs;
+  }
+  if (limit > 0 && shared.footprint.load(std::memory_order_relaxed) > limit) {
+    if (!shared.footprint_over.exchange(true, std::memory_order_relaxed)) {
+      emit(EventKind::kFootprint, shared.footprint.load(std::memory_order_relaxed),
+           account::published_usage_bytes(), limit);
+    }
+  }
+}
+
+/* What the limiter did, copied out of the lock to be told outside it. */
+struct LimiterNews {
+  LimiterChange change = LimiterChange::kNone;
+  int64_t needed_bytes = 0;
+  int64_t skipped = 0;
+  int64_t since_ns = 0;
+};
+
+LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+  LimiterNews news;
+  news.change = limiter_update(limiter, now_ns, os::process_cpu_ns(),
+                               counters.reclaim_cpu_ns.load(std::memory_order_relaxed), cores,
+                               counters.assist_ns.load(std::memory_order_relaxed));
+  news.needed_bytes = limiter.needed_bytes;
+  news.skipped = limiter.skipped;
+  news.since_ns = limiter.on_since_ns;
+  return news;
+}
+
+void tell(const LimiterNews& news) noexcept {
+  if (news.change == LimiterChange::kCameOn) {
+    emit(EventKind::kLimiterOn, news.needed_bytes, limit_bytes());
+    service::wake();
+  } else if (news.change == LimiterChange::kWentOff) {
+    emit(EventKind::kLimiterOff, news.skipped, os::monotonic_ns() - news.since_ns);
+  }
+}
+
+/* Ends a round: tells the pacer and the limiter what came of it. */
+void end_round(int64_t round, int64_t wanted_bytes, int64_t freed_bytes,
+               int64_t began_ns) noexcept {
+  const int64_t now_ns = os::monotonic_ns();
+  counters.reclaimed.fetch_add(freed_bytes, std::memory_order_relaxed);
+  round_histogram.observe(now_ns - began_ns);
+  freed_histogram.observe(freed_bytes);
+  LimiterNews news;
+  {
+    LockGuard guard(engine_lock);
+    const int64_t paced = paced_bytes();
+    round_done(pacer, {wanted_bytes, freed_bytes, paced, account::published_allocated_bytes()});
+    limiter_round_done(limiter, paced);
+    news = update_limiter(now_ns);
+  }
+  emit(EventKind::kRound, round, wanted_bytes, freed_bytes, now_ns - began_ns);
+  tell(news);
+}
+
+void tell_overrun(int64_t now_ns, int64_t round) noexcept {
+  int64_t ran_ns;
+  const int slot = hooks::take_overrun(now_ns, &ran_ns);
+  if (slot >= 0) emit(EventKind::kHookOverran, slot, round, ran_ns);
+}
+
+/* Over the limit, an allocating thread waits for the pass that is under way, so that allocation cannot
+ * simply outrun reclaim: at most assist_ns, never twice for the same round. */
+void assist(int64_t round) noexcept {
+  if (assist_ns == 0 || this_thread.is_service) return;
+  if (this_thread.assisted_round == static_cast<uint64_t>(round)) return;
+  if (pending.async_wanted.load(std::memory_order_acquire) == 0 &&
+      !pending.async_running.load(std::memory_order_acquire)) {
+    return;
+  }
+  this_thread.assisted_round = static_cast<uint64_t>(round);
+  uint32_t skips = pending.assist_skips.load(std::memory_order_relaxed);
+  if (skips > 0) {
+    pending.assist_skips.compare_exchange_strong(skips, skips - 1, std::memory_order_relaxed);
+    return;
+  }
+  const int64_t began_ns = os::monotonic_ns();
+  const uint32_t before = pending.passes_done.load(std::memory_order_acquire);
+  int64_t waited_ns = 0;
+  bool ended = false;
+  while (!ended && waited_ns < assist_ns) {
+    if (pending.async_wanted.load(std::memory_order_acquire) == 0 &&
+        !pending.async_running.load(std::memory_order_acquire)) {
+      ended = true;
+      break;
+    }
+    os::futex_wait(pending.passes_done, before, assist_ns - waited_ns);
+    ended = pending.passes_done.load(std::memory_order_acquire) != before;
+    waited_ns = os::monotonic_ns() - began_ns;
+  }
+  counters.assists.fetch_add(1, std::memory_order_relaxed);
+  counters.assist_ns.fetch_add(waited_ns, std::memory_order_relaxed);
+  raise(counters.assist_max_ns, waited_ns);
+  assist_histogram.observe(waited_ns);
+  if (ended) {
+    pending.assist_backoff.store(0, std::memory_order_relaxed);
+  } else {
+    const uint32_t backoff = pending.assist_backoff.load(std::memory_order_relaxed);
+    const uint32_t next = std::min(backoff * 2 + 1, kAssistBackoffMax);
+    pending.assist_backoff.store(next, std::memory_order_relaxed);
+    pending.assist_skips.store(next, std::memory_order_relaxed);
+  }
+}
+
+void wake_poller() noexcept {
+  const int fd = poll_descriptor.load(std::memory_order_acquire);
+  if (fd < 0) return;
+  const uint64_t one = 1;
+  os::write_all(fd, reinterpret_cast<const char*>(&one), sizeof one);
+}
+
+hooks::Pass make_pass(int64_t round, int64_t wanted_bytes, Level level,
+                      const PacerInput& input) noexcept {
+  hooks::Pass pass;
+  pass.round = static_cast<uint64_t>(round);
+  pass.wanted_bytes = wanted_bytes;
+  pass.usage_bytes = input.paced_bytes;
+  pass.limit_bytes = input.limit_bytes;
+  pass.level = level;
+  pass.budget_ns = kHookBudgetNs;
+  pass.still_wanted = still_wanted_now;
+  return pass;
+}
+
+struct Begun {
+  bool due = false;
+  bool purge = false;
+  int64_t round = 0;
+  int64_t wanted_bytes = 0;
+  Level level = Level::kLow;
+  Level level_before = Level::kLow;
+};
+
+/* Under the lock: asks the pacer, and the limiter when a round is due. */
+Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+  const Decision decision = pace(settings, pacer, input);
+  Begun begun;
+  begun.level = decision.level;
+  begun.level_before = static_cast<Level>(
+      shared.level.exchange(static_cast<int>(decision.level), std::memory_order_relaxed));
+  const int64_t now_ns =
+      decision.round_due || decision.level >= Level::kModerate ? os::monotonic_ns() : 0;
+  if (now_ns != 0) begun.purge = purge_due(now_ns);
+  if (!decision.round_due) return begun;
+  *news = update_limiter(now_ns);
+  if (enabled(limiter)) {
+    limiter_round_skipped(limiter);
+    round_skipped(pacer, decision.wanted_bytes);
+    return begun;
+  }
+  begun.due = true;
+  begun.wanted_bytes = decision.wanted_bytes;
+  begun.round = counters.rounds.fetch_add(1, std::memory_order_relaxed) + 1;
+  return begun;
+}
+
+/* Carries out what was decided, on the program's thread and with nothing locked. */
+void begin(const Begun& begun, const PacerInput& input) noexcept {
+  if (begun.purge) {
+    ask_all_to_collect();
+    collect_if_asked();
+  }
+  if (!begun.due) return;
+  const int64_t began_ns = os::monotonic_ns();
+  tell_overrun(began_ns, begun.round);
+  const hooks::Outcome inline_outcome =
+      hooks::run(MEMLIMIT_INLINE, make_pass(begun.round, begun.wanted_bytes, begun.level, input));
+  add_reclaim_cpu(inline_outcome.cpu_ns);
+  const int64_t rest = still_wanted_now(begun.wanted_bytes, inline_outcome.freed_bytes);
+  const bool async = rest > 0 && hooks::count(MEMLIMIT_ASYNC) > 0 && service::running();
+  const bool polled = rest > 0 && hooks::count(MEMLIMIT_POLL) > 0;
+  if (async) {
+    pending.async_wanted.fetch_add(begun.wanted_bytes - inline_outcome.freed_bytes,
+                                   std::memory_order_release);
+    service::wake();
+  }
+  if (polled) {
+    pending.poll_wanted.fetch_add(rest, std::memory_order_release);
+    wake_poller();
+  }
+  // Whoever runs last ends the round; with ASYNC and POLL hooks both, the service thread does.
+  if (!async && !polled) {
+    end_round(begun.round, begun.wanted_bytes, inline_outcome.freed_bytes, began_ns);
+  } else if (inline_outcome.freed_bytes > 0) {
+    counters.reclaimed.fetch_add(inline_outcome.freed_bytes, std::memory_order_relaxed);
+    LockGuard guard(engine_lock);
+    round_done(pacer, {inline_outcome.freed_bytes, inline_outcome.freed_bytes, paced_bytes(),
+                       account::published_allocated_bytes()});
+  }
+}
+
+/* Looks at usage, decides, and carries out. Inside malloc; the guard is set. */
+void look(bool insist) noexcept {
+  const PacerInput input = sample();
+  if (input.limit_bytes > 0) raise(counters.overshoot_peak, input.paced_bytes - input.limit_bytes);
+  if (insist) {
+    engine_lock.lock();
+  } else if (!engine_lock.try_lock()) {
+    return;
+  }
+  LimiterNews news;
+  const Begun begun = decide(input, &news);
+  engine_lock.unlock();
+  account::set_quantum_bytes(
+      quantum_for(input.limit_bytes, input.paced_bytes, account::thread_count()));
+  if (begun.level != begun.level_before) {
+    allocator.set_eagerness(begun.level);
+    emit(EventKind::kLevel, static_cast<int>(begun.level_before), static_cast<int>(begun.level),
+         input.paced_bytes, input.limit_bytes);
+  }
+  tell(news);
+  begin(begun, input);
+  if (begun.level == Level::kOver) assist(counters.rounds.load(std::memory_order_relaxed));
+}
+
+bool active() noexcept {
+  return shared.limit.load(std::memory_order_relaxed) > 0 ||
+         shared.growth.load(std::memory_order_relaxed);
+}
+
+/* One pass of the ASYNC hooks, on the service thread. False when a hook forked and this is the child. */
+bool run_async(int64_t wanted_bytes, bool everything) noexcept {
+  const PacerInput input = sample();
+  const int64_t round = counters.rounds.load(std::memory_order_relaxed);
+  hooks::Pass pass = make_pass(round, wanted_bytes, level(), input);
+  if (everything) {
+    pass.everything = true;
+    pass.still_wanted = everything_wanted;
+  }
+  const int64_t began_ns = os::monotonic_ns();
+  const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
+  if (outcome.forked) return false;
+  add_reclaim_cpu(outcome.cpu_ns);
+  if (everything) {
+    counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
+    counters.explicit_freed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
+  } else {
+    end_round(round, wanted_bytes, outcome.freed_bytes, began_ns);
+  }
+  return true;
+}
+
+void pass_ended() noexcept {
+  pending.async_running.store(false, std::memory_order_release);
+  pending.passes_done.fetch_add(1, std::memory_order_acq_rel);
+  os::futex_wake(pending.passes_done, INT32_MAX);
+}
+
+}  // namespace
+
+void configure(const Config& config, const AllocatorOps& ops) noexcept {
+  allocator = ops;
+  assist_ns = config.assist_ns;
+  cores = os::cpu_count();
+  start_ns = os::monotonic_ns();
+  account_mode = config.account == AccountMode::kRss ? AccountMode::kRss : AccountMode::kHeap;
+  LockGuard guard(engine_lock);
+  settings.start_percent = config.start_percent;
+  settings.growth_percent = config.growth_percent;
+  shared.growth.store(config.growth_percent > 0, std::memory_order_relaxed);
+}
+
+int64_t limit_bytes() noexcept { return shared.limit.load(std::memory_order_relaxed); }
+
+Level level() noexcept { return static_cast<Level>(shared.level.load(std::memory_order_relaxed)); }
+
+int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept {
+  os::ErrnoGuard errno_guard;
+  bytes = std::max<int64_t>(bytes, 0);
+  int64_t old;
+  {
+    LockGuard guard(engine_lock);
+    old = shared.limit.exchange(bytes, std::memory_order_relaxed);
+    strncpy(limit_source, text, sizeof limit_source - 1);
+    purge_gap_ns = kPurgeGapMinNs;
+    next_purge_ns = 0;
+  }
+  if (old != bytes) emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
+  if (!ReentryGuard::inside()) {
+    ReentryGuard reentry;
+    read_footprint();
+    if (wants_service()) service::start();
+    look(true);
+  }
+  return old;
+}
+
+bool wants_service() noexcept {
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  if (limit == 0) return false;
+  return paced_bytes() >= std::min(kServiceUsageBytes, limit / kServiceLimitDivisor);
+}
+
+void after_allocation(int64_t bytes) noexcept {
+  if (ReentryGuard::inside()) return;
+  if (!active()) return;
+  ReentryGuard reentry;
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  read_footprint_if_due(account::published_allocated_bytes());
+  collect_if_asked();
+  if (!service::running() && wants_service()) service::start();
+  const bool oversized = limit > 0 && bytes > limit - (account::published_usage_bytes() - bytes);
+  if (oversized && bytes >= account::quantum_bytes()) {
+    counters.oversized.fetch_add(1, std::memory_order_relaxed);
+    emit(EventKind::kOversized, bytes, limit - (account::published_usage_bytes() - bytes),
+         account::published_usage_bytes());
+  }
+  look(bytes >= kInsistBytes);
+}
+
+void after_free() noexcept {
+  if (ReentryGuard::inside() || !active()) return;
+  ReentryGuard reentry;
+  collect_if_asked();
+  if (level() != Level::kLow) look(false);
+}
+
+int64_t purge_now() noexcept {
+  os::ErrnoGuard errno_guard;
+  ReentryGuard reentry;
+  const int64_t fell = collect_own();
+  ask_all_to_collect();
+  return fell;
+}
+
+int64_t reclaim_now(int64_t bytes) noexcept {
+  if (ReentryGuard::inside()) return 0;
+  os::ErrnoGuard errno_guard;
+  int64_t freed = 0;
+  {
+    ReentryGuard reentry;
+    account::publish(0, 0);
+    const int64_t wanted = bytes > 0 ? bytes : INT64_MAX / 2;
+    const int64_t began_ns = os::monotonic_ns();
+    const int64_t usage_before = account::published_usage_bytes();
+    const int64_t round = counters.rounds.fetch_add(1, std::memory_order_relaxed) + 1;
+    hooks::Pass pass = make_pass(round, wanted, level(), sample());
+    pass.everything = true;
+    pass.still_wanted = everything_wanted;
+    const hooks::Outcome outcome = hooks::run(MEMLIMIT_INLINE, pass);
+    add_reclaim_cpu(outcome.cpu_ns);
+    counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
+    const int64_t rest = wanted - outcome.freed_bytes;
+    if (rest > 0 && hooks::count(MEMLIMIT_POLL) > 0) {
+      pending.poll_wanted.fetch_add(rest, std::memory_order_release);
+      wake_poller();
+    }
+    if (rest > 0 && hooks::count(MEMLIMIT_ASYNC) > 0) {
+      service::start();
+      pending.explicit_wanted.store(rest, std::memory_order_release);
+      service::wake();
+      int64_t waited_ns = 0;
+      while (waited_ns < kExplicitWaitNs && service::running() &&
+             (pending.explicit_wanted.load(std::memory_order_acquire) != 0 ||
+              pending.async_running.load(std::memory_order_acquire))) {
+        const uint32_t before = pending.passes_done.load(std::memory_order_acquire);
+        if (pending.explicit_wanted.load(std::memory_order_acquire) == 0 &&
+            !pending.async_running.load(std::memory_order_acquire)) {
+          break;
+        }
+        os::futex_wait(pending.passes_done, before, kExplicitWaitNs - waited_ns);
+        waited_ns = os::monotonic_ns() - began_ns;
+      }
+    }
+    const int64_t usage_after = account::published_usage_bytes();
+    freed = std::max<int64_t>(usage_before - usage_after, outcome.freed_bytes);
+    round_histogram.observe(os::monotonic_ns() - began_ns);
+    freed_histogram.observe(freed);
+    emit(EventKind::kRound, round, bytes, freed, os::monotonic_ns() - began_ns);
+  }
+  freed += purge_now();
+  return freed;
+}
+
+int poll_fd() noexcept {
+  os::ErrnoGuard errno_guard;
+  int fd = poll_descriptor.load(std::memory_order_acquire);
+  if (fd >= 0) return fd;
+  const int fresh = eventfd(pending.poll_wanted.load(std::memory_order_acquire) != 0 ? 1 : 0,
+                            EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fresh < 0) return -errno;
+  if (!poll_descriptor.compare_exchange_strong(fd, fresh, std::memory_order_acq_rel)) {
+    close(fresh);
+    return fd;
+  }
+  return fresh;
+}
+
+int poll() noexcept {
+  if (pending.poll_wanted.load(std::memory_order_relaxed) == 0) return 0;
+  if (ReentryGuard::inside()) return 0;
+  if (pending.poll_running.exchange(true, std::memory_order_acquire)) return 0;
+  os::ErrnoGuard errno_guard;
+  const int fd = poll_descriptor.load(std::memory_order_acquire);
+  uint64_t ignored;
+  // Cleared before the figure is taken: a round that comes in between makes it readable again.
+  if (fd >= 0 && read(fd, &ignored, sizeof ignored) < 0) ignored = 0;
+  const int64_t wanted = pending.poll_wanted.exchange(0, std::memory_order_acq_rel);
+  int calls = 0;
+  if (wanted > 0) {
+    const int64_t began_ns = os::monotonic_ns();
+    const int64_t round = counters.rounds.load(std::memory_order_relaxed);
+    const hooks::Outcome outcome =
+        hooks::run(MEMLIMIT_POLL, make_pass(round, wanted, level(), sample()));
+    calls = outcome.calls;
+    if (!outcome.forked) {
+      add_reclaim_cpu(outcome.cpu_ns);
+      end_round(round, wanted, outcome.freed_bytes, began_ns);
+    }
+  }
+  pending.poll_running.store(false, std::memory_order_release);
+  return calls;
+}
+
+bool has_pending_work() noexcept {
+  return pending.async_wanted.load(std::memory_order_acquire) != 0 ||
+         pending.explicit_wanted.load(std::memory_order_acquire) != 0 ||
+         pending.purge.load(std::memory_order_acquire);
+}
+
+bool serve() noexcept {
+  bool worked = false;
+  if (pending.purge.exchange(false, std::memory_order_acq_rel)) {
+    purge_gave(collect_own());
+    worked = true;
+  }
+  if (!has_pending_work()) return worked;
+  pending.async_running.store(true, std::memory_order_release);
+  if (const int64_t wanted = pending.async_wanted.exchange(0, std::memory_order_acq_rel)) {
+    run_async(wanted, false);
+    worked = true;
+  }
+  if (const int64_t wanted = pending.explicit_wanted.load(std::memory_order_acquire)) {
+    run_async(wanted, true);
+    pending.explicit_wanted.store(0, std::memory_order_release);
+    worked = true;
+  }
+  pass_ended();
+  // What the hooks freed may have changed the level, and another round may be due already.
+  if (active()) look(true);
+  return worked;
+}
+
+void fill_figures(memlimit_stats* figures) noexcept {
+  read_footprint();
+  const account::Totals totals = account::totals();
+  const int64_t heap = std::max<int64_t>(totals.heap_bytes(), 0);
+  account::note_peak(heap);
+  memlimit_stats& out = *figures;
+  out.size = sizeof out;
+  out.limit = limit_bytes();
+  out.heap_alloc = heap;
+  out.heap_peak = account::heap_peak_bytes();
+  out.total_alloc = totals.allocated_bytes - totals.charged_in_bytes;
+  out.total_freed = totals.freed_bytes - totals.charged_out_bytes;
+  out.charged = totals.charged_bytes;
+  out.rss_anon = std::max<int64_t>(procfs::rss_anon_bytes(), 0);
+  out.paced =
+      account_mode == AccountMode::kHeap
+          ? paced_bytes()
+          : std::max(totals.usage_bytes(), shared.footprint.load(std::memory_order_relaxed));
+  out.headroom = out.limit > 0 ? out.limit - totals.usage_bytes() : 0;
+  out.level = shared.level.load(std::memory_order_relaxed);
+  out.rounds = counters.rounds.load(std::memory_order_relaxed);
+  const hooks::Sums sums = hooks::sums();
+  out.hook_calls = sums.calls;
+  out.hook_skips = sums.skips;
+  out.hook_ns = sums.ns;
+  out.hooks =
+      hooks::count(MEMLIMIT_ASYNC) + hooks::count(MEMLIMIT_POLL) + hooks::count(MEMLIMIT_INLINE);
+  out.reclaimed = counters.reclaimed.load(std::memory_order_relaxed);
+  out.overshoot_peak = counters.overshoot_peak.load(std::memory_order_relaxed);
+  out.oversized = counters.oversized.load(std::memory_order_relaxed);
+  out.reclaim_cpu_ns = counters.reclaim_cpu_ns.load(std::memory_order_relaxed);
+  out.assists = counters.assists.load(std::memory_order_relaxed);
+  out.assist_ns = counters.assist_ns.load(std::memory_order_relaxed);
+  out.assist_max_ns = counters.assist_max_ns.load(std::memory_order_relaxed);
+  out.purges = counters.purges.load(std::memory_order_relaxed);
+  out.purge_ns = counters.purge_ns.load(std::memory_order_relaxed);
+  out.purged = counters.purged.load(std::memory_order_relaxed);
+  out.madvise_calls = allocator.madvise_calls();
+  out.threads = account::thread_count();
+  out.quantum = account::quantum_bytes();
+  out.publishes = static_cast<int64_t>(account::publish_count());
+  out.forks = counters.forks.load(std::memory_order_relaxed);
+  out.uptime_ns = os::monotonic_ns() - start_ns;
+  LockGuard guard(engine_lock);
+  out.limiter_on = enabled(limiter) ? 1 : 0;
+  out.limiter_episodes = limiter.episodes;
+  out.limiter_skipped = limiter.skipped;
+  out.limiter_needed = limiter.needed_bytes;
+}
+
+void fill(Snapshot* snapshot) noexcept {
+  fill_figures(&snapshot->figures);
+  {
+    LockGuard guard(engine_lock);
+    memcpy(snapshot->limit_source, limit_source, sizeof snapshot->limit_source);
+  }
+  const char* const mode = account_mode == AccountMode::kHeap ? "heap" : "rss";
+  strncpy(snapshot->account, mode, sizeof snapshot->account - 1);
+  snapshot->pid = os::process_id();
+  procfs::process_name(snapshot->name, sizeof snapshot->name);
+  snapshot->round_ns = round_histogram.copy();
+  snapshot->assist_ns = assist_histogram.copy();
+  snapshot->freed_bytes = freed_histogram.copy();
+  snapshot->hook_count = hooks::rows(snapshot->hooks, Snapshot::kMaxHooks);
+}
+
+void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { engine_lock.lock(); }
+void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { engine_lock.unlock(); }
+
+void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  engine_lock.reset_after_fork();
+  const int64_t forks = counters.forks.load(std::memory_order_relaxed) + 1;
+  for (std::atomic<int64_t>* counter :
+       {&counters.rounds, &counters.reclaimed, &counters.overshoot_peak, &counters.oversized,
+        &counters.reclaim_cpu_ns, &counters.assists, &counters.assist_ns, &counters.assist_max_ns,
+        &counters.purges, &counters.purge_ns, &counters.purged, &counters.explicit_freed}) {
+    counter->store(0, std::memory_order_relaxed);
+  }
+  counters.forks.store(forks, std::memory_order_relaxed);
+  for (std::atomic<int64_t>* wanted :
+       {&pending.async_wanted, &pending.poll_wanted, &pending.explicit_wanted}) {
+    wanted->store(0, std::memory_order_relaxed);
+  }
+  pending.purge.store(false, std::memory_order_relaxed);
+  pending.async_running.store(false, std::memory_order_relaxed);
+  pending.poll_running.store(false, std::memory_order_relaxed);
+  pending.assist_backoff.store(0, std::memory_order_relaxed);
+  pending.assist_skips.store(0, std::memory_order_relaxed);
+  this_thread.assisted_round = 0;
+  round_histogram.reset();
+  assist_histogram.reset();
+  freed_histogram.reset();
+  pacer = {};
+  limiter = {};
+  purge_gap_ns = kPurgeGapMinNs;
+  next_purge_ns = 0;
+  start_ns = os::monotonic_ns();
+  shared.footprint_due.store(0, std::memory_order_relaxed);
+  // The parent's eventfd is shared with it: the child's loop would be woken by the parent's rounds.
+  poll_descriptor.store(-1, std::memory_order_relaxed);
+}
+
+}  // namespace memlimit::reclaim

@@ -1,0 +1,78 @@
+/* The engine: sample -> pacer -> hooks and purge -> record, and the limit itself.
+ *
+ * Answers for: noticing from the program's own allocations that a round is due, handing it to the right
+ * threads, measuring what came of it, making allocating threads wait a bounded time when they are over
+ * the limit, and giving idle pages back. Refuses to know the allocator: what it can do comes in as
+ * AllocatorOps. Nothing here ever makes an allocation fail.
+ * Threads: all. after_allocation() and after_free() run inside malloc and free.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "config.h"
+#include "event_ring.h"
+#include "memlimit.h"
+#include "pacer.h"
+#include "stats.h"
+
+namespace memlimit::reclaim {
+
+/** What the engine may ask of the allocator. Called with the reentrancy guard set. */
+struct AllocatorOps {
+  /** Gives the calling thread's idle pages, and those of exited threads, back to the kernel. */
+  void (*collect)() noexcept;
+  /** How eagerly the allocator gives pages back by itself at this level. */
+  void (*set_eagerness)(Level level) noexcept;
+  /** madvise calls the allocator has made. */
+  int64_t (*madvise_calls)() noexcept;
+};
+
+/** Once, at start, before the limit is set. */
+void configure(const Config& config, const AllocatorOps& ops) noexcept;
+
+/** The limit in force, 0 = off. One atomic load. */
+int64_t limit_bytes() noexcept;
+
+/** Sets it (0 or less: off) and looks at once. `text` says where it came from, for the statistics; copied.
+ *  Returns the old one. */
+int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept;
+
+/** Level at the last look. */
+Level level() noexcept;
+
+/** A thread has just published after allocating this many bytes in one request. */
+void after_allocation(int64_t bytes) noexcept;
+
+/** A thread has just published after freeing. */
+void after_free() noexcept;
+
+/** memlimit_reclaim(). */
+int64_t reclaim_now(int64_t bytes) noexcept;
+
+/** Gives idle pages back now: the caller's, those of exited threads, and, at their next operation, those
+ *  of all other threads. Returns how much the footprint fell during the call, bytes. */
+int64_t purge_now() noexcept;
+
+/** memlimit_poll_fd() and memlimit_poll(). */
+int poll_fd() noexcept;
+int poll() noexcept;
+
+/** The service thread's part: runs what is pending; true when it did anything. */
+bool serve() noexcept;
+bool has_pending_work() noexcept;
+
+/** Whether usage has come far enough for a service thread to be worth having. */
+bool wants_service() noexcept;
+
+/** Fills in what the engine knows: the figures alone, or with histograms, hooks and texts. Reads /proc;
+ *  about a hundred bytes of stack, or as much as the Snapshot. */
+void fill_figures(memlimit_stats* figures) noexcept;
+void fill(Snapshot* snapshot) noexcept;
+
+void lock_for_fork() noexcept;
+void unlock_after_fork() noexcept;
+void reset_after_fork() noexcept;
+
+}  // namespace memlimit::reclaim

@@ -1,0 +1,242 @@
+/* See service.h. The thread sleeps in epoll_wait on two descriptors: an eventfd that wake() writes, and
+ * the socket's own epoll set. */
+#include "service.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "event_ring.h"
+#include "hooks.h"
+#include "limit.h"
+#include "lock.h"
+#include "os.h"
+#include "reclaim.h"
+#include "stats_socket.h"
+#include "stats_text.h"
+#include "thread_state.h"
+
+namespace memlimit::service {
+namespace {
+
+/* ASYNC hooks run on this stack: what a program's own worker threads would have, less the luxury. Only
+ * touched pages count. */
+constexpr size_t kStackBytes = size_t{1} << 20;
+
+/* After pthread_create failed (RLIMIT_NPROC, a seccomp filter), the next try comes this much later. */
+constexpr int64_t kRetryNs = 1'000'000'000;
+
+/* stop() waits this long for the thread to hang up on its clients. */
+constexpr int64_t kStopWaitNs = 200'000'000;
+
+enum class State : uint32_t { kStopped, kStarting, kRunning, kStopping };
+
+constinit Lock start_lock{LockRank::kService};
+constinit std::atomic<uint32_t> state{static_cast<uint32_t>(State::kStopped)};
+constinit std::atomic<int> wake_fd{-1};
+constinit std::atomic<bool> woken{false}; /* the eventfd is readable, or about to be */
+constinit std::atomic<int> start_error{0};
+constinit int64_t retry_at_ns MEMLIMIT_GUARDED_BY(start_lock) = 0;
+constinit bool at_exit MEMLIMIT_GUARDED_BY(start_lock) = false;
+
+constinit const Config* config = nullptr;
+constinit char xdg_runtime_dir[108] = {};
+constinit StatsSocket stats_socket{};
+
+State now() noexcept { return static_cast<State>(state.load(std::memory_order_acquire)); }
+void become(State next) noexcept {
+  state.store(static_cast<uint32_t>(next), std::memory_order_release);
+}
+
+size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
+  if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
+  Snapshot snapshot;
+  reclaim::fill(&snapshot);
+  snapshot.limit_invalid =
+      config->state(Option::kLimit).source == Source::kInvalid && snapshot.figures.limit == 0;
+  return render_file(file, snapshot, buffer, cap);
+}
+
+bool set_limit(void*, std::string_view text, const Peer&, char* error, size_t cap) noexcept {
+  LimitSetting setting;
+  if (!parse_limit(text, &setting, error, cap)) return false;
+  limit::apply(setting, LimitSource::kSocket);
+  return true;
+}
+
+void open_socket() noexcept {
+  if (config->socket.kind == SocketKind::kOff) return;
+  const SocketPlace place{config->socket.text, xdg_runtime_dir, config->socket_mode};
+  const SocketContent content{nullptr, render, set_limit};
+  char error[256];
+  const int result = stats_socket.open(place, content, error, sizeof error);
+  emit(result == 0 ? EventKind::kSocketOpened : EventKind::kSocketFailed, -result);
+}
+
+/* For format_event(), on this thread only. */
+const char* hook_name(int64_t slot) noexcept {
+  static constinit char name[sizeof(HookRow::name)] = {};
+  return hooks::name_of(static_cast<int>(slot), name, sizeof name) ? name : nullptr;
+}
+
+void tell_events() noexcept {
+  Event event;
+  while (process_events().pop(&event)) {
+    char line[256];
+    const size_t length = format_event(event, hook_name, line, sizeof line);
+    stats_socket.publish_event({line, length});
+  }
+}
+
+/* Milliseconds for poll(): until the socket's next deadline, for ever without one. */
+int sleep_ms() noexcept {
+  const int64_t deadline_ns = stats_socket.next_deadline_ns();
+  if (deadline_ns == StatsSocket::kNever) return -1;
+  const int64_t left_ns = deadline_ns - os::monotonic_ns();
+  return left_ns <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left_ns / 1'000'000 + 1, 60'000));
+}
+
+void sleep_until_woken() noexcept {
+  pollfd fds[2] = {{wake_fd.load(std::memory_order_relaxed), POLLIN, 0},
+                   {stats_socket.epoll_fd(), POLLIN, 0}};
+  // A negative descriptor is passed over, so a closed socket needs no case of its own.
+  const int ready = ::poll(fds, 2, sleep_ms());
+  if (ready > 0 && (fds[0].revents & (POLLIN | POLLNVAL)) != 0) {
+    uint64_t ignored;
+    if (read(fds[0].fd, &ignored, sizeof ignored) < 0) ignored = 0;
+  }
+  // Cleared before the work is looked for: a wake() that comes from here on writes again.
+  woken.store(false, std::memory_order_seq_cst);
+}
+
+void* run(void*) noexcept {
+  ReentryGuard reentry;
+  this_thread.is_service = true;
+  prctl(PR_SET_NAME, "memlimit");
+  const int pid = os::process_id();
+  emit(EventKind::kServiceStarted, os::thread_id());
+  open_socket();
+  uint32_t starting = static_cast<uint32_t>(State::kStarting);
+  state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
+  while (now() != State::kStopping) {
+    const bool worked = reclaim::serve();
+    // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
+    if (os::process_id() != pid) pthread_exit(nullptr);
+    tell_events();
+    stats_socket.handle(os::monotonic_ns());
+    if (!worked && !reclaim::has_pending_work()) sleep_until_woken();
+  }
+  tell_events();
+  stats_socket.close();
+  become(State::kStopped);
+  os::futex_wake(state, INT32_MAX);
+  return nullptr;
+}
+
+int make_wake_fd() noexcept {
+  if (wake_fd.load(std::memory_order_relaxed) >= 0) return 0;
+  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) return errno;
+  wake_fd.store(os::move_fd_high(fd), std::memory_order_release);
+  return 0;
+}
+
+/* The new thread inherits the mask: no signal of the program's may ever be delivered to it. */
+int create_thread() noexcept {
+  sigset_t all, saved;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &saved);
+  pthread_attr_t attributes;
+  int result = pthread_attr_init(&attributes);
+  if (result == 0) {
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, kStackBytes);
+    pthread_t thread;
+    result = pthread_create(&thread, &attributes, run, nullptr);
+    pthread_attr_destroy(&attributes);
+  }
+  pthread_sigmask(SIG_SETMASK, &saved, nullptr);
+  return result;
+}
+
+}  // namespace
+
+void configure(const Config& settings, const char* xdg) noexcept {
+  config = &settings;
+  if (xdg != nullptr && strlen(xdg) < sizeof xdg_runtime_dir) strcpy(xdg_runtime_dir, xdg);
+}
+
+void start() noexcept {
+  if (now() != State::kStopped || config == nullptr) return;
+  os::ErrnoGuard errno_guard;
+  // pthread_create allocates: what it allocates must not lead back here.
+  ReentryGuard reentry;
+  if (!start_lock.try_lock()) return;
+  if (now() == State::kStopped && !at_exit && os::monotonic_ns() >= retry_at_ns) {
+    int error = make_wake_fd();
+    if (error == 0) {
+      become(State::kStarting);
+      error = create_thread();
+      if (error != 0) become(State::kStopped);
+    }
+    start_error.store(error, std::memory_order_relaxed);
+    if (error != 0) retry_at_ns = os::monotonic_ns() + kRetryNs;
+  }
+  start_lock.unlock();
+}
+
+bool running() noexcept {
+  const State seen = now();
+  return seen == State::kStarting || seen == State::kRunning;
+}
+
+void wake() noexcept {
+  if (!running() || woken.exchange(true, std::memory_order_seq_cst)) return;
+  const uint64_t one = 1;
+  os::write_all(wake_fd.load(std::memory_order_acquire), reinterpret_cast<const char*>(&one),
+                sizeof one);
+}
+
+int last_error() noexcept { return start_error.load(std::memory_order_relaxed); }
+
+void stop() noexcept {
+  ReentryGuard reentry;
+  {
+    LockGuard guard(start_lock);
+    at_exit = true;
+  }
+  if (!running()) return;
+  become(State::kStopping);
+  const uint64_t one = 1;
+  os::write_all(wake_fd.load(std::memory_order_acquire), reinterpret_cast<const char*>(&one),
+                sizeof one);
+  const int64_t deadline_ns = os::monotonic_ns() + kStopWaitNs;
+  for (int64_t left = kStopWaitNs; left > 0 && now() == State::kStopping;
+       left = deadline_ns - os::monotonic_ns()) {
+    os::futex_wait(state, static_cast<uint32_t>(State::kStopping), left);
+  }
+}
+
+void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { start_lock.lock(); }
+void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { start_lock.unlock(); }
+
+void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  start_lock.reset_after_fork();
+  const int fd = wake_fd.exchange(-1, std::memory_order_relaxed);
+  if (fd >= 0) close(fd);
+  stats_socket.forget_after_fork();
+  process_events().reset_after_fork();
+  woken.store(false, std::memory_order_relaxed);
+  retry_at_ns = 0;
+  become(State::kStopped);
+}
+
+}  // namespace memlimit::service

@@ -1,0 +1,75 @@
+/* What memlimit knows about a thread: its counters, and whether it is inside memlimit right now.
+ *
+ * The counters live in nodes outside the thread's own storage, are never freed, and only ever grow: a
+ * node given to a new thread goes on counting from where the last owner stopped. So whoever wants the
+ * exact totals walks all nodes ever made, without a lock, and neither a thread that vanishes without
+ * its destructors (raw exit, _Fork) nor the child of a fork can leave a dangling pointer behind.
+ *
+ * Threads: `allocated` and `freed` have one writer, the owner; everybody reads.
+ */
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "attributes.h"
+
+namespace memlimit {
+
+/** One thread's counters. Two cache lines, so that neighbours never share one (nor a prefetched pair). */
+struct alignas(128) ThreadNode {
+  /* The four words the fast path touches. */
+  std::atomic<uint64_t> allocated{0};
+  std::atomic<uint64_t> freed{0};
+  /* The owner takes the slow path when the counter would reach the mark. Others may store 0 here to
+   * call the owner there at its next allocation; a store that is lost to the owner's own is made good
+   * by the owner's look at the purge epoch, which it reads after it has set its marks. */
+  std::atomic<uint64_t> allocated_mark{0};
+  std::atomic<uint64_t> freed_mark{0};
+
+  /* The owner's slow path only. */
+  uint64_t published_allocated = 0;
+  uint64_t published_freed = 0;
+  uint64_t collected_freed = 0; /* `freed` when the owner last collected its heap */
+  uint32_t purge_epoch_seen = 0;
+
+  std::atomic<int32_t> owner_tid{0};    /* 0: nobody's */
+  std::atomic<int64_t> cached_bytes{0}; /* an estimate of what the owner's heap holds idle */
+  uint32_t index = 0;
+  std::atomic<uint32_t> next_free{0};
+};
+static_assert(sizeof(ThreadNode) == 128, "one node, one pair of cache lines");
+
+enum class ThreadPhase : uint8_t {
+  kFresh,    /* has not allocated yet: points at the sentinel */
+  kLive,     /* owns a node */
+  kTornDown, /* its destructors have run (or no node could be had): counts straight to the totals */
+};
+
+/** Thread-local; no destructor, so that frees after thread exit still find it. */
+struct ThreadState {
+  ThreadNode* node;
+  int guard_depth; /* > 0: inside memlimit; allocations are counted but start nothing */
+  ThreadPhase phase;
+  bool exit_armed; /* the key's destructor will run for this thread */
+  bool is_service;
+  uint64_t assisted_round; /* the last round this thread waited for: never twice for one */
+};
+
+/** Owned by no thread and never written: its marks of 0 send the first operation to the slow path. */
+extern constinit ThreadNode unowned_node;
+
+extern MEMLIMIT_TLS ThreadState this_thread;
+
+/** Marks this thread as inside memlimit for a scope; nests, and restores rather than clears. */
+class ReentryGuard {
+ public:
+  ReentryGuard() noexcept { ++this_thread.guard_depth; }
+  ~ReentryGuard() { --this_thread.guard_depth; }
+  ReentryGuard(const ReentryGuard&) = delete;
+  ReentryGuard& operator=(const ReentryGuard&) = delete;
+
+  static bool inside() noexcept { return this_thread.guard_depth > 0; }
+};
+
+}  // namespace memlimit
