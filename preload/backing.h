@@ -1,0 +1,69 @@
+/* The backing allocator: the only place that names mimalloc.
+ *
+ * Answers for: one inline function for each thing the entry points ask of it, and nothing else - no
+ * counting, no errno, no policy. Written against 2.0.9 (Debian 12) and later 2.x and 3.x.
+ */
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include <mimalloc.h>
+
+#include "attributes.h"
+
+namespace memlimit::backing {
+
+/* glibc aligns every block to 16 bytes; mimalloc aligns a request of up to 8 bytes only to 8. Programs
+ * that keep tags in the low bits of pointers rely on glibc's promise. */
+inline constexpr size_t kMinimumBytes = 16;
+inline constexpr size_t kNaturalAlignment = 16;
+
+MEMLIMIT_ALWAYS_INLINE size_t padded(size_t bytes) noexcept {
+  return std::max(bytes, kMinimumBytes);
+}
+
+MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept { return mi_malloc(padded(bytes)); }
+
+MEMLIMIT_ALWAYS_INLINE void* allocate_zeroed(size_t bytes) noexcept {
+  return mi_zalloc(padded(bytes));
+}
+
+/** alignment: a power of two. */
+MEMLIMIT_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
+  if (alignment <= kNaturalAlignment) return allocate(bytes);
+  return mi_malloc_aligned(padded(bytes), alignment);
+}
+
+/** nullptr: the old block is untouched. */
+MEMLIMIT_ALWAYS_INLINE void* resize(void* block, size_t bytes) noexcept {
+  return mi_realloc(block, padded(bytes));
+}
+
+MEMLIMIT_ALWAYS_INLINE void release(void* block) noexcept { mi_free(block); }
+
+/** 0 for nullptr. The same number for a block from its allocation to its release. */
+MEMLIMIT_ALWAYS_INLINE size_t usable_bytes(const void* block) noexcept {
+  return mi_usable_size(block);
+}
+
+/** Gives idle pages of the calling thread's heap, and of exited threads, back to the kernel. */
+inline void collect(bool force) noexcept { mi_collect(force); }
+
+/**
+ * How eagerly mimalloc gives pages back by itself, in milliseconds after they fell idle.
+ * 2.0.9's defaults are 25 (pages) and 500 (segments).
+ */
+inline void set_purge_delay(long page_ms, long segment_ms) noexcept {
+#if MI_MALLOC_VERSION < 212
+  mi_option_set(mi_option_decommit_delay, page_ms);
+  mi_option_set(mi_option_segment_decommit_delay, segment_ms);
+#else
+  (void)segment_ms;
+  mi_option_set(mi_option_purge_delay, page_ms);
+#endif
+}
+
+inline int version() noexcept { return mi_version(); }
+
+}  // namespace memlimit::backing

@@ -1,0 +1,103 @@
+/* dlopen and dlmopen, to strip RTLD_DEEPBIND: a library bound that way prefers libc's malloc family to
+ * ours and frees our blocks there (PHP loads its modules so).
+ *
+ * glibc takes the caller's return address to decide whose RUNPATH, $ORIGIN and namespace apply, so these
+ * must jump to the real functions with the stack as it was, not call them: hence assembly. Both are told
+ * apart from their arguments only by where the flags are (second or third).
+ */
+#include <dlfcn.h>
+
+#include "attributes.h"
+
+extern "C" {
+
+/* Read by the assembly below. Filled by whoever comes first, the constructor or the first call. */
+__attribute__((visibility("hidden"), used)) void* memlimit_real_dlopen = nullptr;
+__attribute__((visibility("hidden"), used)) void* memlimit_real_dlmopen = nullptr;
+
+__attribute__((visibility("hidden"), used)) void memlimit_resolve_dlopen() {
+  memlimit_real_dlmopen = dlsym(RTLD_NEXT, "dlmopen");
+  memlimit_real_dlopen = dlsym(RTLD_NEXT, "dlopen");
+}
+
+}  // extern "C"
+
+static_assert(RTLD_DEEPBIND == 8, "the assembly below clears this bit");
+
+#if defined(__x86_64__)
+
+__asm__(R"(
+        .macro  MEMLIMIT_FORWARD_DLOPEN name, real, flags
+        .globl  \name
+        .type   \name, @function
+        .balign 16
+\name:
+        .cfi_startproc
+        endbr64
+        movq    \real(%rip), %rax
+        testq   %rax, %rax
+        jne     1f
+        pushq   %rdi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rsi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rdx
+        .cfi_adjust_cfa_offset 8
+        call    memlimit_resolve_dlopen
+        popq    %rdx
+        .cfi_adjust_cfa_offset -8
+        popq    %rsi
+        .cfi_adjust_cfa_offset -8
+        popq    %rdi
+        .cfi_adjust_cfa_offset -8
+        movq    \real(%rip), %rax
+1:      andl    $~8, \flags
+        jmp     *%rax
+        .cfi_endproc
+        .size   \name, .-\name
+        .endm
+
+        .text
+        MEMLIMIT_FORWARD_DLOPEN dlopen,  memlimit_real_dlopen,  %esi
+        MEMLIMIT_FORWARD_DLOPEN dlmopen, memlimit_real_dlmopen, %edx
+        .purgem MEMLIMIT_FORWARD_DLOPEN
+)");
+
+#elif defined(__aarch64__)
+
+__asm__(R"(
+        .macro  MEMLIMIT_FORWARD_DLOPEN name, real, flags
+        .globl  \name
+        .type   \name, %function
+        .balign 16
+\name:
+        .cfi_startproc
+        adrp    x16, \real
+        ldr     x16, [x16, :lo12:\real]
+        cbnz    x16, 1f
+        stp     x29, x30, [sp, #-48]!
+        .cfi_adjust_cfa_offset 48
+        stp     x0, x1, [sp, #16]
+        str     x2, [sp, #32]
+        bl      memlimit_resolve_dlopen
+        ldr     x2, [sp, #32]
+        ldp     x0, x1, [sp, #16]
+        ldp     x29, x30, [sp], #48
+        .cfi_adjust_cfa_offset -48
+        adrp    x16, \real
+        ldr     x16, [x16, :lo12:\real]
+1:      and     \flags, \flags, #~8
+        br      x16
+        .cfi_endproc
+        .size   \name, .-\name
+        .endm
+
+        .text
+        MEMLIMIT_FORWARD_DLOPEN dlopen,  memlimit_real_dlopen,  w1
+        MEMLIMIT_FORWARD_DLOPEN dlmopen, memlimit_real_dlmopen, w2
+        .purgem MEMLIMIT_FORWARD_DLOPEN
+)");
+
+#else
+#error "dlopen needs a few lines of assembly for this architecture: see the comment at the top"
+#endif

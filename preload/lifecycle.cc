@@ -1,0 +1,111 @@
+/* Start-up and exit order.
+ *
+ * malloc works before this constructor and after this destructor: counting needs neither. The
+ * constructor reads the settings, arranges for thread exits and forks to be noticed, and sets the limit;
+ * only that can start a service thread. The destructor removes the socket.
+ */
+#include <cstdlib>
+#include <cstring>
+
+#include <link.h>
+#include <pthread.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "account.h"
+#include "backing.h"
+#include "config.h"
+#include "fork.h"
+#include "limit.h"
+#include "mappings.h"
+#include "os.h"
+#include "reclaim.h"
+#include "service.h"
+
+using namespace memlimit;
+
+namespace {
+
+constexpr int kBadSettingStatus = 78; /* EX_CONFIG of sysexits.h */
+
+constinit Config config{};
+constinit pthread_key_t exit_key = 0;
+
+/* glibc keeps the first 32 keys inside the thread, so setting ours never allocates. */
+bool arm_thread_exit() noexcept { return pthread_setspecific(exit_key, &exit_key) == 0; }
+
+void thread_exits(void*) { account::thread_exit(); }
+
+/* Finds the segment that holds mi_malloc: the allocator's code. */
+int find_allocator(dl_phdr_info* info, size_t, void*) {
+  const auto target = reinterpret_cast<uintptr_t>(&mi_malloc);
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = info->dlpi_phdr[i];
+    const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+    if (segment.p_type != PT_LOAD || target < begin || target >= begin + segment.p_memsz) continue;
+    mappings::set_allocator_code(reinterpret_cast<void*>(begin),
+                                 reinterpret_cast<void*>(begin + segment.p_memsz));
+    return 1;
+  }
+  return 0;
+}
+
+void collect() noexcept { backing::collect(true); }
+
+/* mimalloc's own delays near the limit; its defaults far from it. */
+void set_eagerness(Level level) noexcept {
+  if (level >= Level::kCritical) {
+    backing::set_purge_delay(1, 10);
+  } else {
+    backing::set_purge_delay(25, 500);
+  }
+}
+
+int64_t madvise_calls() noexcept {
+  return mappings::counters().madvise_calls.load(std::memory_order_relaxed);
+}
+
+constexpr reclaim::AllocatorOps kAllocatorOps{collect, set_eagerness, madvise_calls};
+
+void report(const ConfigErrors& errors) noexcept {
+  for (int i = 0; i < errors.count; ++i) {
+    char line[ConfigError::kCap + 64];
+    const size_t length =
+        format_error_line(os::process_id(), errors.items[i].text, line, sizeof line);
+    os::write_all(STDERR_FILENO, line, length);
+  }
+}
+
+const char* find_variable(char** envp, const char* name) noexcept {
+  const size_t length = strlen(name);
+  for (; envp != nullptr && *envp != nullptr; ++envp) {
+    if (strncmp(*envp, name, length) == 0 && (*envp)[length] == '=') return *envp + length + 1;
+  }
+  return nullptr;
+}
+
+/* glibc passes the program's arguments to constructors; the environment is taken from there, since
+ * another library's constructor may already have changed `environ`. */
+__attribute__((constructor)) void start(int, char**, char** envp) {
+  dl_iterate_phdr(find_allocator, nullptr);
+  const bool secure = getauxval(AT_SECURE) != 0;
+  ConfigErrors errors;
+  config = parse_config(envp, secure, &errors);
+  report(errors);
+  if (config.strict && errors.error_count > 0) _exit(kBadSettingStatus);
+
+  if (pthread_key_create(&exit_key, thread_exits) == 0) {
+    account::set_thread_exit_arm(arm_thread_exit);
+  }
+  fork::register_handlers();
+  service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
+  reclaim::configure(config, kAllocatorOps);
+  limit::apply(config.limit, LimitSource::kEnvironment);
+  if (config.socket.kind == SocketKind::kPath || config.socket.kind == SocketKind::kDirectory) {
+    service::start();
+  }
+}
+
+__attribute__((destructor)) void stop() { service::stop(); }
+
+}  // namespace
