@@ -21,9 +21,10 @@ struct SocketPlace {
   std::string_view xdg_runtime_dir; /* $XDG_RUNTIME_DIR at start, or empty */
   unsigned mode = 0600;             /* MEMLIMIT_SOCKET_MODE */
 
-  /* Roots of the default places; tests put them elsewhere. */
+  /* Tests put these elsewhere, and let the kernel buffer less of an answer. */
   std::string_view run_dir = "/run/memlimit";
   std::string_view tmp_dir = "/tmp";
+  int send_buffer_bytes = 0; /* 0: the system's default */
 };
 
 /** A socket that was bound, and how to recognise it later. */

@@ -148,6 +148,7 @@ int StatsSocket::open(const SocketPlace& place, const SocketContent& content, ch
   listen_fd_.store(bound_.fd);
   content_ = content;
   mode_ = place.mode;
+  send_buffer_bytes_ = place.send_buffer_bytes;
   const int epoll_fd = os::move_fd_high(epoll_create1(EPOLL_CLOEXEC));
   epoll_event interest{EPOLLIN, {.u64 = kListenerKey}};
   if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, bound_.fd, &interest) != 0) {
@@ -317,6 +318,9 @@ void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
     text.put(", and this process talks to uid ").put_uint(geteuid()).put(" and root only\n");
     turn_away(fd, text.view());
     return;
+  }
+  if (send_buffer_bytes_ > 0) {
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes_, sizeof send_buffer_bytes_);
   }
   Pool* pool = map_pool();
   if (pool == nullptr) {

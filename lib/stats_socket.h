@@ -128,6 +128,7 @@ class StatsSocket {
   BoundSocket bound_{};
   SocketContent content_{};
   unsigned mode_ = 0600;
+  int send_buffer_bytes_ = 0;
   bool listening_ = false;      /* the listener is in the epoll set with EPOLLIN */
   int64_t accept_again_ns_ = 0; /* not before, after EMFILE and its kin */
   std::atomic<Pool*> pool_{nullptr};
