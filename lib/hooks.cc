@@ -222,7 +222,7 @@ Outcome run(int context, const Pass& pass) noexcept {
   const size_t planned = plan(context, pass, ids);
   for (size_t i = 0; i < planned; ++i) {
     const int64_t wanted = pass.still_wanted != nullptr
-                               ? pass.still_wanted(pass.wanted_bytes, outcome.freed_bytes)
+                               ? pass.still_wanted(pass, outcome.freed_bytes)
                                : pass.wanted_bytes - outcome.freed_bytes;
     if (wanted <= 0) break;
     const int64_t begin_ns = os::monotonic_ns();

@@ -28,7 +28,7 @@ struct Pass {
   int64_t budget_ns = 0;   /* for each hook: its deadline is this long after its call */
   bool everything = false; /* an explicit reclaim: back-off does not apply */
   /* How many of the wanted bytes are still worth freeing once `freed` are; nullptr: wanted - freed. */
-  int64_t (*still_wanted)(int64_t wanted_bytes, int64_t freed_bytes) = nullptr;
+  int64_t (*still_wanted)(const Pass& pass, int64_t freed_bytes) = nullptr;
 };
 
 struct Outcome {

@@ -49,7 +49,7 @@ struct Marks {
   int64_t margin;
 };
 
-Marks marks_for(const PacerSettings& settings, int64_t limit) noexcept {
+Marks marks_for(const PacerSettings& settings, int64_t limit, int64_t lag_bytes) noexcept {
   const int64_t start = std::clamp(settings.start_percent, 0, 100);
   // Half way to the limit when someone starts later than the target.
   const int64_t target = std::max<int64_t>(kTargetPercent, (start + 100) / 2);
@@ -62,7 +62,13 @@ Marks marks_for(const PacerSettings& settings, int64_t limit) noexcept {
   m.critical = m.target + (limit - m.target) / 2;
   m.critical_leave = m.target + (m.critical - m.target) / 2;
   m.over_leave = m.critical + (limit - m.critical) / 2;
-  m.margin = margin_for(limit);
+  // Decisions are made at the target, and usage goes on rising by the lag until they take effect.
+  // Half of the way from target to limit is kept for that; what it does not hold comes off the
+  // target.
+  const int64_t lag = std::min(lag_bytes, limit / kLagMaxDivisor);
+  const int64_t give = sub(lag, (limit - m.target) / kLagReserveDivisor);
+  m.target = std::max(sub(m.target, give), m.start);
+  m.margin = add(margin_for(limit), add(give, lag));
   return m;
 }
 
@@ -99,48 +105,86 @@ int64_t growth_trigger(const PacerSettings& settings, const PacerState& state) n
 
 void forget(PacerState& state, int64_t limit, int64_t paced, int64_t allocated) noexcept {
   state.limit_bytes = limit;
+  state.looked_at_bytes = allocated;
   state.peak_bytes = paced;
+  state.owed_bytes = 0;
   state.decided_at_bytes = allocated;
   state.open_bytes = 0;
+  state.freed_bytes = 0;
   state.fruitless = 0;
 }
 
+// What asking for this much will bring, going by what asking brought so far.
+int64_t expected(const PacerState& state, int64_t asked) noexcept {
+  return to_bytes(static_cast<double>(asked) * state.yield);
+}
+
 void open_round(PacerState& state, const PacerInput& in, int64_t wanted) noexcept {
-  if (state.open_bytes == 0) {
-    state.open_at_bytes = in.allocated_bytes;
-    state.open_paced_bytes = in.paced_bytes;
-  }
-  state.open_bytes = add(state.open_bytes, wanted);
+  state.open_bytes = wanted;
+  state.open_freed_bytes = 0;
+  state.open_paced_bytes = state.open_peak_bytes = in.paced_bytes;
   state.decided_at_bytes = in.allocated_bytes;
-  state.peak_bytes = in.paced_bytes;
+  state.owed_bytes = 0;
   state.growth_base_bytes = in.paced_bytes;
 }
 
-// Bytes to ask for at or over the limit, 0 = nothing beyond what is already asked for.
-int64_t wanted_over(const Marks& m, const PacerState& state, const PacerInput& in) noexcept {
-  const int64_t all = std::min(add(in.paced_bytes - in.limit_bytes, m.margin), in.paced_bytes);
-  const int64_t more = sub(all, state.open_bytes);
-  // While a round is under way a new one must be worth waking somebody.
-  const int64_t least = state.open_bytes > 0 ? std::max(in.quantum_bytes, m.margin / 4) : 1;
-  return more >= least ? more : 0;
+// Takes note of growth: the peak follows usage up, and a share of the way is owed.
+void owe(const Marks& m, PacerState& state, const PacerInput& in, int64_t gap) noexcept {
+  const int64_t allocated = sub(in.allocated_bytes, state.looked_at_bytes);
+  state.looked_at_bytes = in.allocated_bytes;
+  if (in.paced_bytes <= state.peak_bytes) return;
+  const int64_t most = times(std::max(gap, state.freed_bytes), kGrowthGaps);
+  const int64_t growth = std::min({in.paced_bytes - state.peak_bytes, allocated, most});
+  state.peak_bytes = in.paced_bytes;
+  const double share = share_at(m, in.paced_bytes) * static_cast<double>(growth);
+  state.owed_bytes = add(state.owed_bytes, to_bytes(share));
+}
+
+// Bytes to ask for at or over the limit. Not scaled by the yield: here too much is better than too
+// little.
+int64_t wanted_over(const Marks& m, const PacerInput& in) noexcept {
+  return std::min(add(in.paced_bytes - in.limit_bytes, m.margin), in.paced_bytes);
 }
 
 // Bytes to ask for between start and the limit, 0 = nothing.
 int64_t wanted_below(const Marks& m, const PacerState& state, const PacerInput& in,
                      int64_t gap) noexcept {
-  const int64_t allocated = sub(in.allocated_bytes, state.decided_at_bytes);
-  const int64_t growth = std::min(sub(in.paced_bytes, state.peak_bytes), allocated);
-  int64_t wanted = 0;
-  if (growth >= in.quantum_bytes) {
-    const int64_t counted = std::min(growth, times(gap, kGrowthGaps));
-    const double asked = share_at(m, in.paced_bytes) * static_cast<double>(counted);
-    wanted = std::max(to_bytes(asked), in.quantum_bytes);
-  }
+  // Usage that has fallen again by itself is not to be pushed.
+  if (add(in.paced_bytes, gap) < state.peak_bytes) return 0;
   // Above the target, back to it; but hardly more than was allocated since the last round, for the
   // paced number may be a footprint that does not fall however much is freed.
-  const int64_t excess = sub(sub(in.paced_bytes, m.target), state.open_bytes);
-  const int64_t back = std::min(excess, add(allocated, allocated / 4));
-  return std::max(wanted, back >= in.quantum_bytes ? back : 0);
+  const int64_t allocated = sub(in.allocated_bytes, state.decided_at_bytes);
+  const int64_t back = std::min(sub(in.paced_bytes, m.target), add(allocated, allocated / 4));
+  const int64_t wanted = add(state.owed_bytes, back);
+  // Whoever gives in lumps is asked when a lump is owed, or above the target half of one.
+  const int64_t lump = back > 0 ? state.lump_bytes / 2 : state.lump_bytes;
+  if (wanted < std::max(in.quantum_bytes, lump)) return 0;
+  return std::max<int64_t>(to_bytes(static_cast<double>(wanted) / state.yield), 1);
+}
+
+// Learns from a round how far usage went on rising after the decision.
+void learn_lag(PacerState& state) noexcept {
+  const int64_t sample = sub(state.open_peak_bytes, state.open_paced_bytes);
+  const bool rise = sample > state.lag_bytes;
+  // Over the limit threads may be made to wait for the round: that hides how slow it is.
+  if (!rise && state.open_paced_bytes >= state.limit_bytes) return;
+  const auto change = static_cast<double>(sample - state.lag_bytes);
+  state.lag_bytes += static_cast<int64_t>(change * (rise ? kLagRise : kLagFall));
+}
+
+// Learns from a round how much hooks give for what they are asked.
+void learn_yield(PacerState& state, int64_t wanted, int64_t freed) noexcept {
+  const int64_t due = expected(state, wanted);
+  if (freed / kLumpRatio > due) {
+    // The least that a round gave of late.
+    const int64_t slowly = add(state.lump_bytes, state.lump_bytes / 8);
+    state.lump_bytes = state.lump_bytes == 0 ? freed : std::min(freed, slowly);
+  } else {
+    state.lump_bytes /= 2;
+  }
+  if (freed == 0) return;  // that is what `fruitless` is for
+  const double ratio = static_cast<double>(freed) / static_cast<double>(wanted);
+  state.yield += kYieldDecay * (std::clamp(ratio, kYieldMin, kYieldMax) - state.yield);
 }
 
 }  // namespace
@@ -178,12 +222,11 @@ int64_t quantum_for(int64_t limit_bytes, int64_t paced_bytes, int64_t threads) n
   return std::clamp(quantum, kQuantumMinBytes, kQuantumMaxBytes);
 }
 
-int64_t still_wanted(const PacerInput& now, int64_t wanted_bytes, int64_t freed_bytes) noexcept {
-  const int64_t rest = sub(std::max<int64_t>(wanted_bytes, 0), std::max<int64_t>(freed_bytes, 0));
-  const int64_t limit = std::max<int64_t>(now.limit_bytes, 0);
-  const int64_t margin = margin_for(limit);
-  if (limit == 0 || wanted_bytes <= margin) return rest;
-  return std::min(rest, sub(std::max<int64_t>(now.paced_bytes, 0), limit - margin));
+int64_t still_wanted(int64_t wanted_bytes, int64_t freed_bytes, int64_t paced_at_begin_bytes,
+                     int64_t paced_now_bytes) noexcept {
+  const int64_t fallen =
+      sub(std::max<int64_t>(paced_at_begin_bytes, 0), std::max<int64_t>(paced_now_bytes, 0));
+  return sub(std::max<int64_t>(wanted_bytes, 0), std::max({freed_bytes, fallen, int64_t{0}}));
 }
 
 Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput& input) noexcept {
@@ -195,13 +238,13 @@ Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput
   const int64_t limit = in.limit_bytes;
   const bool limit_changed = limit != state.limit_bytes;
   if (limit_changed) forget(state, limit, in.paced_bytes, in.allocated_bytes);
-  if (state.open_bytes > 0 && sub(in.allocated_bytes, state.open_at_bytes) >=
-                                  add(limit / kLostRoundDivisor, in.quantum_bytes)) {
+  const int64_t since = sub(in.allocated_bytes, state.decided_at_bytes);
+  if (since >= add(limit / kLostRoundDivisor, add(state.open_bytes, in.quantum_bytes))) {
     state.open_bytes = 0;
   }
 
   Decision d;
-  const Marks m = marks_for(settings, limit);
+  const Marks m = marks_for(settings, limit, state.lag_bytes);
   const Level before = state.level;
   // Hysteresis belongs to one limit: after a change the level is what the new limit says.
   d.level = limit == 0 ? Level::kLow
@@ -213,24 +256,31 @@ Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput
 
   const bool over = limit > 0 && in.paced_bytes >= limit;
   const bool begun = limit > 0 && in.paced_bytes >= m.start;
-  // Below the start threshold nothing counts as growth.
-  if (!begun) state.peak_bytes = m.start;
 
   const int64_t grown_at = growth_trigger(settings, state);
   const bool grown = in.paced_bytes >= grown_at;
   const int64_t gap = begun ? round_gap(in.paced_bytes, limit, in.quantum_bytes) : in.quantum_bytes;
   const int64_t long_gap = backed_off(gap, limit, state.fruitless);
-  const int64_t since = sub(in.allocated_bytes, state.decided_at_bytes);
-  const bool gap_passed = since >= long_gap || (over && (rose || limit_changed));
+  // Below half of the start threshold a new phase begins, and old peaks are forgotten.
+  if (in.paced_bytes < m.start / 2) state.peak_bytes = 0;
+  state.peak_bytes = std::max(state.peak_bytes, m.start);
+  // One round at a time: what grows meanwhile is counted when it has ended.
+  const bool open = state.open_bytes > 0;
+  if (open) {
+    state.open_peak_bytes = std::max(state.open_peak_bytes, in.paced_bytes);
+  } else {
+    owe(m, state, in, gap);
+  }
+  const bool gap_passed = !open && (since >= long_gap || (over && (rose || limit_changed)));
 
   if (gap_passed && over) {
-    d.wanted_bytes = wanted_over(m, state, in);
+    d.wanted_bytes = wanted_over(m, in);
   } else if (gap_passed && begun) {
     d.wanted_bytes = wanted_below(m, state, in, gap);
   }
   if (gap_passed && grown && !over) {
     const int64_t growth = sub(in.paced_bytes, state.growth_base_bytes) / kGrowthShareDivisor;
-    d.wanted_bytes = std::max(d.wanted_bytes, sub(growth, state.open_bytes));
+    d.wanted_bytes = std::max(d.wanted_bytes, growth);
   }
   d.round_due = d.wanted_bytes > 0;
   if (d.round_due) open_round(state, in, d.wanted_bytes);
@@ -252,29 +302,38 @@ Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput
 }
 
 void round_done(PacerState& state, const RoundResult& result) noexcept {
-  const int64_t wanted = std::max<int64_t>(result.wanted_bytes, 0);
+  const int64_t wanted = result.wanted_bytes > 0 ? state.open_bytes : 0;
   const int64_t paced = std::max<int64_t>(result.paced_bytes, 0);
   const int64_t allocated = std::max<int64_t>(result.allocated_bytes, 0);
-  // What left usage since the round began is at most what it was plus what was allocated, less what
-  // it is. A hook that frees what does not show in the paced number (or a measurement that is
-  // fooled) has freed nothing as far as the limit is concerned.
-  const int64_t left = sub(add(state.open_paced_bytes, sub(allocated, state.open_at_bytes)), paced);
-  const int64_t freed = std::min(std::max<int64_t>(result.freed_bytes, 0), left);
-
-  state.open_bytes = sub(state.open_bytes, wanted);
-  state.open_at_bytes = allocated;
-  state.open_paced_bytes = paced;
-  state.peak_bytes = sub(state.peak_bytes, freed);
   state.growth_base_bytes = paced;
+  if (wanted == 0) return;
+  state.open_bytes = 0;
+
+  // What left usage since the round was decided is at most what it was and what was allocated, less
+  // what it is. A hook that frees what does not show in the paced number (or a measurement that is
+  // fooled) has freed nothing as far as the limit is concerned.
+  const int64_t grown = sub(allocated, state.decided_at_bytes);
+  const int64_t left = sub(add(state.open_paced_bytes, grown), paced);
+  const int64_t freed =
+      std::min(add(state.open_freed_bytes, std::max<int64_t>(result.freed_bytes, 0)), left);
+
+  // What was given beyond what was expected is growth forestalled: it may come back unasked.
+  state.freed_bytes = std::min(freed, expected(state, wanted));
+  state.peak_bytes = sub(state.peak_bytes, state.freed_bytes);
+  state.open_peak_bytes = std::max(state.open_peak_bytes, paced);
+  learn_lag(state);
+  learn_yield(state, wanted, freed);
   if (freed > 0 && freed >= wanted / kFruitlessDivisor) {
     state.fruitless = 0;
-  } else if (wanted > 0) {
+  } else {
     state.fruitless = std::min(state.fruitless + 1, kMaxDoublings);
   }
 }
 
-void round_skipped(PacerState& state, int64_t wanted_bytes) noexcept {
-  state.open_bytes = sub(state.open_bytes, std::max<int64_t>(wanted_bytes, 0));
+void round_partly_done(PacerState& state, int64_t freed_bytes) noexcept {
+  state.open_freed_bytes = add(state.open_freed_bytes, std::max<int64_t>(freed_bytes, 0));
 }
+
+void round_skipped(PacerState& state) noexcept { state.open_bytes = 0; }
 
 }  // namespace memlimit

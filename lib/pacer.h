@@ -6,12 +6,14 @@
  * simulation can drive it through millions of steps (bench/pacer_sim.cc). Threads: any, one at a
  * time for one PacerState; the caller has the lock.
  *
- * What it steers by. "Growth" is how far usage has risen above the highest point it was seen at,
- * less what hooks have given back since: memory the program frees by itself and takes again is not
- * growth, so a program that breathes below the limit keeps its caches. Of growth a share is asked
- * for, small at the start threshold and all of it at the target (96 %), where a cache that is
- * filled for ever comes to rest. Above the target the distance to it is asked for too, at the limit
- * the overage and a margin.
+ * What it steers by. Growth is how far usage rises above the highest point it was seen at, less
+ * what hooks were asked for and gave since: memory that the program frees by itself and takes again
+ * is not growth, so a program that breathes below the limit keeps its caches. Of growth a share is
+ * owed, small at the start threshold and all of it at the target (96 %), where a cache that is
+ * filled for ever comes to rest. Above the target the distance to it is owed too, at the limit the
+ * overage and a margin. What is owed is asked for when the gap has passed, and when it is worth
+ * what the hooks give at least (some can only drop everything). The target gives way by what grows
+ * while a round is under way.
  */
 #pragma once
 
@@ -34,9 +36,27 @@ inline constexpr int64_t kTargetPercent = 96;
 /** The share asked for rises with this power of the way from start to target. */
 inline constexpr int kSharePower = 3;
 
-/** Growth that counts in one round is at most this many gaps: a single large block that still fits
+/** Growth that counts in one look is at most this many gaps: a single large block that still fits
  * is no reason to empty a cache. */
 inline constexpr int64_t kGrowthGaps = 2;
+
+/** How far usage goes on rising after a decision (slow hooks) lowers the target, by at most limit /
+ * 8, where half of the way from target to limit does not hold it. Smoothed; quick to rise, slow to
+ * fall. */
+inline constexpr int64_t kLagMaxDivisor = 8;
+inline constexpr int64_t kLagReserveDivisor = 2;
+inline constexpr double kLagRise = 0.5;
+inline constexpr double kLagFall = 0.125;
+
+/** Hooks that give twice of what was expected of them give in lumps: they are asked when half a
+ * lump is owed. */
+inline constexpr int64_t kLumpRatio = 2;
+
+/** Hooks that by habit give more or less than they are asked for are asked for less or more, within
+ * these bounds; each round counts for a quarter. */
+inline constexpr double kYieldMin = 0.25;
+inline constexpr double kYieldMax = 16.0;
+inline constexpr double kYieldDecay = 0.25;
 
 /** At the limit, ask for the overage and this much: Go's reserve below its limit since issue 57069.
  */
@@ -54,7 +74,8 @@ inline constexpr int64_t kFruitlessDivisor = 8;
  * allocation. */
 inline constexpr int64_t kBackoffCapDivisor = 16;
 
-/** A round of which no end was reported is forgotten after limit / 8 of allocation. */
+/** One round at a time: while one is under way no other is due. A round of which no end was
+ * reported is forgotten after limit / 8 and what it was for of allocation. */
 inline constexpr int64_t kLostRoundDivisor = 8;
 
 /** MEMLIMIT_GROWTH: ask for a quarter of what grew, so that a cache may still grow; and no round
@@ -87,12 +108,19 @@ struct PacerInput {
  */
 struct PacerState {
   int64_t limit_bytes = 0;      /* limit at the last look */
+  int64_t looked_at_bytes = 0;  /* allocated at the last look */
   int64_t peak_bytes = 0;       /* growth counts from here */
+  int64_t owed_bytes = 0;       /* share of growth that was not asked for yet */
   int64_t decided_at_bytes = 0; /* allocated when the last round was decided */
-  int64_t open_bytes = 0;       /* asked for in rounds that have not ended */
-  int64_t open_at_bytes = 0;    /* allocated when the oldest of them began, or the last one ended */
-  int64_t open_paced_bytes = 0; /* paced at that moment */
+  int64_t open_bytes = 0;       /* asked for in the round that is under way, 0 = none is */
+  int64_t open_paced_bytes = 0; /* paced when it was decided */
+  int64_t open_peak_bytes = 0;  /* the highest since */
+  int64_t open_freed_bytes = 0; /* by parts of the round that have ended */
+  int64_t freed_bytes = 0;      /* by the last round, as far as it was expected */
+  int64_t lag_bytes = 0;        /* how far usage rises after a decision */
+  int64_t lump_bytes = 0; /* what hooks give at least, when that is more than they are asked for */
   int64_t growth_base_bytes = 0; /* paced after the last round, for MEMLIMIT_GROWTH */
+  double yield = 1.0;            /* freed for each byte asked for, smoothed */
   int fruitless = 0;             /* fruitless rounds in a row */
   Level level = Level::kLow;
 };
@@ -103,15 +131,13 @@ struct Decision {
       0; /* what this round adds to those that have not ended; 0 when none is due */
   Level level = Level::kLow;
   bool level_changed = false;
-  int64_t next_round_allocated_bytes =
-      0; /* no round can be due before `allocated` is here, unless
+  int64_t next_round_allocated_bytes = 0; /* no round can be due before `allocated` is here, unless
             paced bytes rise without allocation or the limit changes */
 };
 
 /** What a round came to, in numbers measured at its end. */
 struct RoundResult {
-  int64_t wanted_bytes = 0;    /* as decided; the sum if several decisions were served by one round;
-                                  0 for a round that the pacer did not ask for */
+  int64_t wanted_bytes = 0;    /* 0 for a round that the pacer did not ask for */
   int64_t freed_bytes = 0;     /* measured, not claimed */
   int64_t paced_bytes = 0;     /* now */
   int64_t allocated_bytes = 0; /* now */
@@ -121,17 +147,24 @@ struct RoundResult {
  *  round_done(). Bytes; no errors; any thread under the caller's lock; allocates nothing. */
 Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput& input) noexcept;
 
-/** A round ended. Bytes; no errors; any thread under the caller's lock; allocates nothing. */
+/** A round ended. Call pace() next: what grew meanwhile may make another due at once. A second end of the
+ *  same round (its POLL hooks, say) changes nothing. Bytes; no errors; any thread under the caller's lock;
+ *  allocates nothing. */
 void round_done(PacerState& state, const RoundResult& result) noexcept;
+
+/** One part of a round ended (its INLINE hooks) and another goes on. Bytes; no errors; any thread under the
+ *  caller's lock; allocates nothing. */
+void round_partly_done(PacerState& state, int64_t freed_bytes) noexcept;
 
 /** A round that was decided did not run (the limiter is on): forgets it without holding it against
  * the hooks. Bytes; no errors; any thread under the caller's lock; allocates nothing. */
-void round_skipped(PacerState& state, int64_t wanted_bytes) noexcept;
+void round_skipped(PacerState& state) noexcept;
 
-/** In the middle of a round: the bytes that are still worth freeing, 0 = stop. Less than wanted -
- * freed when usage has meanwhile fallen by itself, as after the free of an oversized block. Bytes;
- * no errors; any thread; allocates nothing. */
-int64_t still_wanted(const PacerInput& now, int64_t wanted_bytes, int64_t freed_bytes) noexcept;
+/** In the middle of a round: the bytes still worth freeing, 0 = stop. A round ends when hooks have
+ * freed what was wanted or usage has fallen by as much since it began, whoever did it. Bytes; no
+ * errors; any thread; allocates nothing. */
+int64_t still_wanted(int64_t wanted_bytes, int64_t freed_bytes, int64_t paced_at_begin_bytes,
+                     int64_t paced_now_bytes) noexcept;
 
 /** Bytes of allocation between two rounds at this usage: headroom / kGapDivisor, never less than a
  *  quantum, monotone in headroom. Bytes; no errors; any thread; allocates nothing. */

@@ -30,6 +30,13 @@ bool before(const HookFigures& a, const HookFigures& b) noexcept {
   return a.last_round < b.last_round;
 }
 
+// By what the fruitless call itself cost, not by the fruitful ones before it.
+uint32_t interval_cap(double microseconds) noexcept {
+  const double rounds = microseconds / kHookIntervalUsPerRound;
+  if (rounds >= kHookIntervalMaxCap) return kHookIntervalMaxCap;
+  return std::max(kHookIntervalMinCap, static_cast<uint32_t>(rounds));
+}
+
 }  // namespace
 
 void hook_ran(HookFigures& figures, const HookRun& run) noexcept {
@@ -52,9 +59,9 @@ void hook_ran(HookFigures& figures, const HookRun& run) noexcept {
     figures.interval = 1;
   } else {
     ++figures.fruitless_runs;
-    figures.interval = std::min(figures.interval * 2, kHookIntervalMaxRounds);
+    figures.interval = std::min(figures.interval * 2, interval_cap(microseconds));
   }
-  const uint64_t latest = std::numeric_limits<uint64_t>::max() - kHookIntervalMaxRounds;
+  const uint64_t latest = std::numeric_limits<uint64_t>::max() - kHookIntervalMaxCap;
   figures.due_round = std::min(run.round, latest) + figures.interval;
 }
 
@@ -74,6 +81,16 @@ double hook_rate(const HookFigures& figures) noexcept {
 
 bool hook_due(const HookFigures& figures, uint64_t round) noexcept {
   return round >= figures.due_round;
+}
+
+int64_t slice_for(const HookFigures& figures, int64_t wanted_bytes, int64_t least_bytes,
+                  int64_t slice_ns) noexcept {
+  wanted_bytes = std::max<int64_t>(wanted_bytes, 0);
+  const double rate = hook_rate(figures);
+  if (rate <= 0.0) return wanted_bytes;
+  const double bytes = rate * static_cast<double>(std::max<int64_t>(slice_ns, 0)) / 1000.0;
+  if (bytes >= static_cast<double>(wanted_bytes)) return wanted_bytes;
+  return std::min(wanted_bytes, std::max(static_cast<int64_t>(bytes), least_bytes));
 }
 
 size_t order(uint64_t round, const HookFigures* const* hooks, size_t count, bool everyone,

@@ -14,8 +14,13 @@ namespace memlimit {
 /** Each run counts for 1/8 of a hook's figures: what it did some twenty runs ago is forgotten. */
 inline constexpr double kRankingDecay = 1.0 / 8;
 
-/** A hook that frees nothing is asked every 2nd, 4th, ... round, at most this rarely. */
-inline constexpr uint32_t kHookIntervalMaxRounds = 64;
+/** A hook that frees nothing is asked every 2nd, 4th, ... round, at most this rarely: one round for
+ * each 100 us that a call costs, so that a cheap hook that becomes useful again is found soon.
+ * (Fruitless rounds are themselves up to a sixteenth of the limit of allocation apart, see
+ * pacer.h.) */
+inline constexpr uint32_t kHookIntervalMinCap = 4;
+inline constexpr uint32_t kHookIntervalMaxCap = 64;
+inline constexpr double kHookIntervalUsPerRound = 100.0;
 
 /** Freeing less than this, and less than 1/256 of what was wanted, is freeing nothing: other
  * threads blur a measurement by that much. One page. */
@@ -70,6 +75,12 @@ double hook_rate(const HookFigures& figures) noexcept;
 
 /** Whether it may be asked in this round. */
 bool hook_due(const HookFigures& figures, uint64_t round) noexcept;
+
+/** Bytes that the hook frees in about `slice_ns`, judging by its figures: at least `least_bytes`,
+ * at most `wanted_bytes`. Asking in slices keeps a hook's locks short and lets waiting threads go
+ * in between. Allocates nothing. */
+int64_t slice_for(const HookFigures& figures, int64_t wanted_bytes, int64_t least_bytes,
+                  int64_t slice_ns) noexcept;
 
 /**
  * The order in which to ask hooks in a round: those that never ran, then by measured bytes a

@@ -139,12 +139,12 @@ PacerInput sample() noexcept {
           account::published_allocated_bytes(), account::quantum_bytes()};
 }
 
-int64_t still_wanted_now(int64_t wanted_bytes, int64_t freed_bytes) noexcept {
-  return still_wanted(sample(), wanted_bytes, freed_bytes);
+int64_t still_wanted_now(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
+  return still_wanted(pass.wanted_bytes, freed_bytes, pass.usage_bytes, paced_bytes());
 }
 
-int64_t everything_wanted(int64_t wanted_bytes, int64_t freed_bytes) noexcept {
-  return wanted_bytes - freed_bytes;
+int64_t everything_wanted(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
+  return pass.wanted_bytes - freed_bytes;
 }
 
 void read_footprint() noexcept {
@@ -384,7 +384,7 @@ Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUI
   *news = update_limiter(now_ns);
   if (enabled(limiter)) {
     limiter_round_skipped(limiter);
-    round_skipped(pacer, decision.wanted_bytes);
+    round_skipped(pacer);
     return begun;
   }
   begun.due = true;
@@ -402,19 +402,19 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
   if (!begun.due) return;
   const int64_t began_ns = os::monotonic_ns();
   tell_overrun(began_ns, begun.round);
-  const hooks::Outcome inline_outcome =
-      hooks::run(MEMLIMIT_INLINE, make_pass(begun.round, begun.wanted_bytes, begun.level, input));
+  const hooks::Pass pass = make_pass(begun.round, begun.wanted_bytes, begun.level, input);
+  const hooks::Outcome inline_outcome = hooks::run(MEMLIMIT_INLINE, pass);
   add_reclaim_cpu(inline_outcome.cpu_ns);
-  const int64_t rest = still_wanted_now(begun.wanted_bytes, inline_outcome.freed_bytes);
+  const int64_t rest = still_wanted_now(pass, inline_outcome.freed_bytes);
   const bool async = rest > 0 && hooks::count(MEMLIMIT_ASYNC) > 0 && service::running();
   const bool polled = rest > 0 && hooks::count(MEMLIMIT_POLL) > 0;
   if (async) {
-    pending.async_wanted.fetch_add(begun.wanted_bytes - inline_outcome.freed_bytes,
-                                   std::memory_order_release);
+    // Not added: the pacer has one round under way, and a later decision takes the place of a lost one.
+    pending.async_wanted.store(rest, std::memory_order_release);
     service::wake();
   }
   if (polled) {
-    pending.poll_wanted.fetch_add(rest, std::memory_order_release);
+    pending.poll_wanted.store(rest, std::memory_order_release);
     wake_poller();
   }
   // Whoever runs last ends the round; with ASYNC and POLL hooks both, the service thread does.
@@ -423,8 +423,7 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
   } else if (inline_outcome.freed_bytes > 0) {
     counters.reclaimed.fetch_add(inline_outcome.freed_bytes, std::memory_order_relaxed);
     LockGuard guard(engine_lock);
-    round_done(pacer, {inline_outcome.freed_bytes, inline_outcome.freed_bytes, paced_bytes(),
-                       account::published_allocated_bytes()});
+    round_partly_done(pacer, inline_outcome.freed_bytes);
   }
 }
 
