@@ -1,9 +1,9 @@
-"""What the benchmark scripts share: the allocators, one measured run, paired ratios, Markdown tables.
+"""What the benchmark scripts share: allocators, a measured run, paired ratios, Markdown tables.
 
 Standard library only. Everything is compared side by side: a repetition runs each case under every
-allocator, one after the other, in an order that changes from one repetition to the next; ratios are
-taken within a repetition and their median is reported with the quartiles. A machine that is slow for
-a while is slow for all of them.
+allocator, one after the other, in an order that changes from one repetition to the next; ratios
+are taken within a repetition and their median is reported with the quartiles. A machine that is
+slow for a while is slow for all of them.
 """
 
 import dataclasses
@@ -100,7 +100,7 @@ def add_arguments(parser, runs):
                         help="one more row: a library to preload and settings for it")
     parser.add_argument("--base", help="what ratios are against (default: forward, else the first)")
     parser.add_argument("--runs", type=int, default=runs, help=f"repetitions (default: {runs})")
-    parser.add_argument("--only", help="comma-separated names of cases; a name selects by its start")
+    parser.add_argument("--only", help="comma-separated cases; a name selects by its start")
     parser.add_argument("--quick", action="store_true",
                         help="3 repetitions of a tenth of the work: does it run, not how fast")
     parser.add_argument("--pin", type=int, metavar="CPU", help="run single processes on this CPU")
@@ -162,6 +162,13 @@ def selected(name, only):
     return not only or any(name.startswith(part) for part in only.split(","))
 
 
+def parse_runs(text, output=""):
+    """The Runs that `measure` wrote, a line each."""
+    lines = map(json.loads, text.splitlines())
+    return [Run(line["wall_ns"] / 1e9, line["user_us"] / 1e6, line["sys_us"] / 1e6,
+                line["rss_kib"] / 1024, output) for line in lines]
+
+
 def measure(build, argv, allocator, repeat=1, cpu=None, stdin=None, cwd=None):
     """Runs argv `repeat` times under the allocator; returns a Run each (all with the whole output).
 
@@ -180,12 +187,11 @@ def measure(build, argv, allocator, repeat=1, cpu=None, stdin=None, cwd=None):
                               stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True,
                               env=clean_environment(), check=False)
         out.seek(0)
-        lines = [json.loads(line) for line in out]
-    if done.returncode != 0 or len(lines) != repeat:
+        runs = parse_runs(out.read(), done.stdout)
+    if done.returncode != 0 or len(runs) != repeat:
         raise BenchError(f"{allocator.name}: {' '.join(map(str, argv))} ended with "
                          f"{done.returncode}: {done.stderr.strip()[-500:]}")
-    return [Run(line["wall_ns"] / 1e9, line["user_us"] / 1e6, line["sys_us"] / 1e6,
-                line["rss_kib"] / 1024, done.stdout) for line in lines]
+    return runs
 
 
 def interleave(cases, allocators, runs, run_one):
@@ -222,7 +228,7 @@ class Ratio:
 
 
 def paired(results, case, name, base, metric):
-    """Ratio of `name` to `base` in this case, or None when the metric is too small to mean anything."""
+    """Ratio of `name` to `base` in this case, or None when the metric is too small to have one."""
     pairs = list(zip((getattr(r, metric) for r in results[case][name]),
                      (getattr(r, metric) for r in results[case][base])))
     ratios = sorted(a / b for a, b in pairs if b > 0)
@@ -312,8 +318,8 @@ def draw(plot, png):
         for python in dict.fromkeys([sys.executable, "/usr/bin/python3"]):
             if not os.path.exists(python):
                 continue
-            done = subprocess.run([python, str(REPOSITORY / "bench" / "plot.py"), data.name, str(png)],
-                                  check=False)
+            program = str(REPOSITORY / "bench" / "plot.py")
+            done = subprocess.run([python, program, data.name, str(png)], check=False)
             if done.returncode == 0:
                 return True
             if done.returncode != 77:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Instructions for each way into the allocator, counted by callgrind: repeatable to the instruction.
+"""Instructions for each way into the allocator, counted by callgrind: repeatable to the last one.
 
     bench/instructions.py              a table of all allocators
     bench/instructions.py --write      and keep memlimit's and forward's in golden/instructions.txt
-    bench/instructions.py --check      compare memlimit with that file; status 1 when one grew by over 5 %
+    bench/instructions.py --check      compare with that file; status 1 when one grew by over 5 %
 
 A program runs n and 2n turns; the difference divided by n is one turn, start-up cancelled. The row
 "loop" is the turn without any allocation and is contained in the rows of malloc and the others.
@@ -28,7 +28,7 @@ GOLDEN = pathlib.Path(__file__).resolve().parent / "golden" / "instructions.txt"
 TOLERANCE = 0.05
 HEAD = f"""\
 # Instructions a turn for each entry point (bench/instructions.py --write), by callgrind.
-# "true" is a whole process. --check fails when memlimit's figure grows by more than {TOLERANCE:.0%}.
+# "true" is a whole process. --check fails when one of memlimit's grows by over {TOLERANCE:.0%}.
 """
 
 
@@ -87,13 +87,14 @@ def write_golden(counts):
 def check(counts):
     """One sentence for each entry that grew too much."""
     golden = read_golden()
-    missing = [f"{entry}: not in {GOLDEN.name}" for entry in counts["memlimit"] if entry not in golden]
+    missing = [f"{e}: not in {GOLDEN.name}" for e in counts["memlimit"] if e not in golden]
     grown = []
     for entry, before in golden.items():
         if entry not in counts["memlimit"]:
             continue
         now = counts["memlimit"][entry]
-        allowed = before["memlimit"] * (1 + TOLERANCE) + counts["forward"][entry] - before["forward"]
+        moved = counts["forward"][entry] - before["forward"]
+        allowed = before["memlimit"] * (1 + TOLERANCE) + moved
         if now > allowed:
             grown.append(f"{entry}: {now:.1f} instructions, {allowed:.1f} are allowed "
                          f"(golden {before['memlimit']:.1f})")

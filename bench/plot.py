@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Draws what the benchmark scripts measured: plot.py data.json picture.png
 
-The only file that needs matplotlib; ends with status 77 when it is not installed. The JSON names what
-it is ("bars" or "series"), so that the scripts need no drawing code of their own.
+The only file that needs matplotlib; ends with status 77 when it is not installed. The JSON says
+what it is ("bars" or "series"), so that the scripts need no drawing code of their own.
 """
 
 import json
@@ -62,7 +62,7 @@ def draw_series(data):
         marks = panel.get("marks")
         if marks:
             axes.plot(marks, [0.02] * len(marks), "|", color="tab:red", ms=6, mew=0.4, alpha=0.6,
-                      transform=axes.get_xaxis_transform(), label=panel.get("marks_label", "rounds"))
+                      transform=axes.get_xaxis_transform(), label="rounds")
         axes.set_title(panel["title"], fontsize="medium")
         axes.set_xlabel(panel["x"])
         axes.set_ylabel(panel["y"])

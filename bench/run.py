@@ -19,7 +19,7 @@ import sys
 import benchlib
 from benchlib import BenchError, Run
 
-# name -> (program, iterations, further arguments); iterations are for about a second on a 2020s core.
+# name -> (program, iterations, further arguments); about a second each on a core of 2022.
 SUITE = {
     "pair": ("pair", 100_000_000, ()),
     "sized_delete": ("sized_delete", 100_000_000, ()),
@@ -159,7 +159,8 @@ def startup(options, allocators):
     """Start and end of a process: each sample is the median of many runs in a row."""
     loop = "i=0; while [ $i -lt {} ]; do /bin/true; i=$((i+1)); done"
     turns = 100 if options.quick else 1000
-    cases = {"true": (["/bin/true"], turns // 5), "C++ program": ([program(options, "nothing")], turns // 5),
+    cases = {"true": (["/bin/true"], turns // 5),
+             "C++ program": ([program(options, "nothing")], turns // 5),
              f"sh, {turns} x true": (["/bin/sh", "-c", loop.format(turns)], 1)}
     cases = {c: v for c, v in cases.items() if benchlib.selected(c, options.only)}
 
