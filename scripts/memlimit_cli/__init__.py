@@ -1,0 +1,1 @@
+"""What the command `memlimit` is made of. Standard library only."""

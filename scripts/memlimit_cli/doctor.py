@@ -1,0 +1,222 @@
+"""`memlimit doctor`: why a program is, or would not be, under the library. Each finding names its remedy."""
+
+import os
+import pathlib
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+
+from . import elf, processes
+from .text import UserError
+
+# Names of libraries that bring a malloc of their own, as they appear in file names.
+ALLOCATORS = re.compile(r"lib(jemalloc|tcmalloc\w*|mimalloc|hoard|snmalloc\w*|rpmalloc\w*|scudo|asan|tsan|lsan)\b")
+BAD, FINE, NOTE = "bad ", "ok  ", "note"
+
+
+class Findings:
+    def __init__(self):
+        self.bad = 0
+
+    def add(self, kind, text):
+        self.bad += kind == BAD
+        print(f"{kind}  {text}")
+
+
+def find_library():
+    """As memlimit-run looks for it: beside the scripts in the build tree, or installed."""
+    here = pathlib.Path(__file__).resolve().parent
+    build = here.parent.parent  # of build/scripts/memlimit_cli
+    prefix = build.parent  # of PREFIX/share/memlimit/memlimit_cli
+    tries = [build / "preload", build / "build" / "preload", *sorted((prefix / "lib").glob("*"))]
+    tries += [prefix / "lib64", prefix / "lib"]
+    for directory in tries:
+        if (directory / processes.LIBRARY).is_file():
+            return (directory / processes.LIBRARY).resolve()
+    return None
+
+
+def probe(library, environment):
+    """What a process that does nothing says under the library, and its status."""
+    result = subprocess.run(
+        ["/bin/sh", "-c", ":"],
+        env={**environment, "LD_PRELOAD": str(library), "MEMLIMIT_STRICT": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return result.returncode, result.stderr.strip()
+
+
+def check_library(findings):
+    library = find_library()
+    if library is None:
+        findings.add(BAD, "libmemlimit.so is neither built nor installed beside this command")
+        return None
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("MEMLIMIT", "LD_"))}
+    status, said = probe(library, plain)
+    if status or "cannot be preloaded" in said or "error while loading" in said:
+        findings.add(BAD, f"{library} does not load: {said or f'status {status}'}")
+        if "libmimalloc" in said:
+            findings.add(BAD, "libmimalloc is missing: apt install libmimalloc2.0")
+        return None
+    findings.add(FINE, f"{library} loads")
+    return library
+
+
+def check_settings(findings, library, environment):
+    settings = {key: value for key, value in environment.items() if key.startswith("MEMLIMIT")}
+    if not settings:
+        findings.add(NOTE, "no MEMLIMIT variable is set: without a limit, memlimit only counts")
+        return
+    status, said = probe(library, {"PATH": "/usr/bin:/bin", **settings})
+    for line in said.splitlines():
+        findings.add(BAD if status else NOTE, re.sub(r"^memlimit\[\d+\]: ", "", line))
+    if status == 0:
+        findings.add(FINE, "settings: " + " ".join(f"{key}={value}" for key, value in sorted(settings.items())))
+
+
+def check_preload(findings, environment):
+    """Whether the library comes first among those that replace malloc."""
+    entries = re.split("[ :]+", environment.get("LD_PRELOAD", "").strip(" :"))
+    try:
+        system_wide = processes.read("/etc/ld.so.preload").split()
+    except OSError:
+        system_wide = []
+    if any(processes.LIBRARY in entry for entry in system_wide):
+        findings.add(NOTE, "/etc/ld.so.preload names libmemlimit.so: every program of this machine gets it")
+    before = True
+    for entry in entries + system_wide:
+        if processes.LIBRARY in entry:
+            before = False
+        elif found := ALLOCATORS.search(os.path.basename(entry)):
+            if before and any(processes.LIBRARY in other for other in entries):
+                findings.add(BAD, f"{entry} comes before libmemlimit.so: its malloc wins; put libmemlimit.so first")
+            else:
+                findings.add(NOTE, f"lib{found[1]} is preloaded too; libmemlimit.so must come before it to be used")
+
+
+def is_privileged(path):
+    mode = os.stat(path)
+    if mode.st_mode & stat.S_ISUID and mode.st_uid != os.geteuid():
+        return "set-user-ID"
+    if mode.st_mode & stat.S_ISGID and mode.st_gid != os.getegid():
+        return "set-group-ID"
+    try:
+        os.getxattr(path, "security.capability")
+        return None if os.geteuid() == 0 else "capabilities on the file"
+    except OSError:
+        return None
+
+
+def interpreter_of(path):
+    """The program that a script's first line names, env and its options skipped."""
+    with open(path, "rb") as file:
+        first = file.readline(256)
+    if not first.startswith(b"#!"):
+        return None
+    words = first[2:].decode(errors="replace").split()
+    if words and os.path.basename(words[0]) == "env":
+        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+    return words[0] if words else None
+
+
+def check_program(findings, name, depth=0):
+    path = shutil.which(name)
+    if path is None:
+        findings.add(BAD, f"{name}: command not found, or not executable")
+        return
+    path = os.path.realpath(path)
+    if (privilege := is_privileged(path)) is not None:
+        findings.add(
+            BAD, f"{path}: {privilege}: for such programs the loader ignores LD_PRELOAD; start it from the account it runs as"
+        )
+    try:
+        program = elf.read_program(path)
+    except elf.NotElf:
+        interpreter = interpreter_of(path)
+        if interpreter is None or depth > 4:
+            findings.add(NOTE, f"{path}: neither a program nor a script with a first line; the shell will run it")
+        else:
+            findings.add(FINE, f"{path}: a script; what counts is {interpreter}")
+            check_program(findings, interpreter, depth + 1)
+        return
+    except OSError as error:
+        findings.add(BAD, f"{path}: {error.strerror}")
+        return
+    if program.interpreter is None:
+        findings.add(BAD, f"{path}: statically linked: it has no loader that could put a library into it (for Go: GOMEMLIMIT)")
+        return
+    if "musl" in program.interpreter:
+        findings.add(BAD, f"{path}: built for musl; libmemlimit.so is built for the GNU C library")
+        return
+    machine = {"x86_64": "x86-64", "i686": "i386", "riscv64": "riscv"}.get(platform.machine(), platform.machine())
+    if program.machine != machine:
+        findings.add(BAD, f"{path}: a {program.machine} program; libmemlimit.so is built for {machine}")
+        return
+    findings.add(FINE, f"{path}: dynamically linked")
+    for library in program.needed:
+        if found := ALLOCATORS.search(library):
+            if found[1] in ("asan", "tsan", "lsan"):
+                findings.add(BAD, f"{path}: built with a sanitizer ({library}), which needs a malloc of its own")
+            else:
+                findings.add(NOTE, f"{path}: brings lib{found[1]}; its malloc calls go to libmemlimit.so instead")
+
+
+def check_socket(findings, environment):
+    setting = environment.get("MEMLIMIT_SOCKET", "")
+    if setting == "off":
+        findings.add(NOTE, "MEMLIMIT_SOCKET=off: no statistics socket, so ps, stat and top show no figures")
+    elif setting in ("", "auto") and not any(
+        os.access(place, os.W_OK) for place in ("/run/memlimit", "/run", environment.get("XDG_RUNTIME_DIR") or "/tmp", "/tmp")
+    ):
+        findings.add(NOTE, "no directory for the socket is writable: an abstract name is used, seen only in this network namespace")
+
+
+def check_process(findings, pid):
+    try:
+        name = processes.name_of(pid)
+        under = processes.is_under(pid)
+        executable = os.readlink(f"/proc/{pid}/exe")
+        environment = processes.environment_of(pid)
+    except FileNotFoundError as error:
+        raise UserError(f"no process {pid}, or a thread of the kernel") from error
+    except (PermissionError, ProcessLookupError) as error:
+        raise UserError(f"{pid}: not permitted to look into it; run this as its user or root") from error
+    if under:
+        address = processes.address_of(pid)
+        findings.add(FINE, f"{pid} ({name}) runs under memlimit")
+        if address is None:
+            findings.add(NOTE, f"{pid} has no statistics socket: it is small, or MEMLIMIT_SOCKET=off")
+        else:
+            findings.add(FINE, f"its socket is {address.replace(chr(0), '@')}")
+    elif processes.LIBRARY not in environment.get("LD_PRELOAD", ""):
+        findings.add(BAD, f"{pid} ({name}) was started without LD_PRELOAD=.../libmemlimit.so; a running process cannot be changed")
+    else:
+        findings.add(BAD, f"{pid} ({name}) has LD_PRELOAD set, but the library is not in it")
+    if not under:
+        check_program(findings, executable)
+    return environment
+
+
+def doctor(pid, command):
+    findings = Findings()
+    environment = dict(os.environ)
+    if pid is not None:
+        environment = check_process(findings, pid)
+    library = check_library(findings)
+    if library is not None:
+        check_settings(findings, library, environment)
+    check_preload(findings, environment)
+    check_socket(findings, environment)
+    if command:
+        check_program(findings, command[0])
+    if findings.bad:
+        print(f"{findings.bad} problem{'s' if findings.bad != 1 else ''}", file=sys.stderr)
+    return 1 if findings.bad else 0

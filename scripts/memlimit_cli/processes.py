@@ -1,0 +1,183 @@
+"""Which processes run under the library, and where their sockets are.
+
+A process is under the library when its memory map names libmemlimit.so. Its socket is the one that it
+listens on among the places where the library puts sockets; the kernel's tables (/proc/PID/fd,
+/proc/PID/net/unix) say which that is, so custom places and containers are found too.
+"""
+
+import dataclasses
+import os
+import pwd
+import re
+
+from . import client
+from .text import UserError
+
+LIBRARY = "libmemlimit.so"
+LISTENING = 0x10000  # __SO_ACCEPTCON, the `Flags` column of /proc/net/unix
+
+
+@dataclasses.dataclass
+class Process:
+    pid: int
+    name: str
+    address: str | None  # None: it has no socket (small, or switched off)
+
+    def ask(self, request):
+        if self.address is None:
+            raise UserError(
+                f"{self.pid} ({self.name}) has no statistics socket: it is small (one appears when its heap "
+                "passes 4 MiB or 1/16 of the limit), or MEMLIMIT_SOCKET=off"
+            )
+        try:
+            return client.ask(self.address, request)
+        except PermissionError as error:
+            raise UserError(f"{self.pid} ({self.name}): not permitted; same user or root only") from error
+        except OSError as error:
+            raise UserError(f"{self.pid} ({self.name}): {error.strerror or error}") from error
+
+    def stat(self):
+        return client.parse_stat(self.ask("stat"))
+
+
+def read(path):
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def name_of(pid):
+    return read(f"/proc/{pid}/comm").rstrip("\n")
+
+
+def all_pids():
+    return sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def is_under(pid):
+    """Whether the library is mapped. OSError when that may not be known."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        return any(LIBRARY in line for line in maps)
+
+
+def pid_inside(pid):
+    """The process's own idea of its pid: in a container it differs from ours."""
+    found = re.search(r"^NSpid:.*?(\d+)$", read(f"/proc/{pid}/status"), re.M)
+    return int(found[1]) if found else pid
+
+
+def environment_of(pid):
+    entries = read(f"/proc/{pid}/environ").split("\0")
+    return dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
+
+
+def listening_sockets(pid):
+    """Names of the Unix sockets that the process listens on; '@' begins an abstract one."""
+    inodes = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(entry.path)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    for line in read(f"/proc/{pid}/net/unix").splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and int(fields[3], 16) & LISTENING and fields[6] in inodes:
+            yield fields[7]
+
+
+def expand(setting, pid):
+    """The pattern of MEMLIMIT_SOCKET as a regular expression."""
+    parts = {"%p": rf"{pid}(-\d+)?", "%h": "[^/]*", "%%": "%"}
+    pattern = "".join(parts.get(part) or re.escape(part) for part in re.split("(%[ph%])", setting))
+    if setting.endswith("/"):
+        pattern += rf"{pid}(-\d+)?\.sock"
+    return pattern
+
+
+def is_ours(name, inner_pid, environment):
+    default = rf"(@memlimit/{inner_pid}(-\d+)?|/(.*/)?memlimit(-\d+)?/{inner_pid}(-\d+)?\.sock)"
+    # A program may have overwritten its environment (redis does, for its title): trust the word.
+    if re.fullmatch(default, name) or "memlimit" in os.path.basename(name):
+        return True
+    setting = environment.get("MEMLIMIT_SOCKET", "")
+    # A setting that is a relative path was made absolute by the library: its end must agree.
+    return "/" in setting and re.fullmatch(f"(/.*/)?{expand(setting.removeprefix('./'), inner_pid)}", name) is not None
+
+
+def address_of(pid):
+    """What to connect to, or None."""
+    inner_pid = pid_inside(pid)
+    environment = environment_of(pid)
+    for name in listening_sockets(pid):
+        if not is_ours(name, inner_pid, environment):
+            continue
+        if name.startswith("@"):
+            return "\0" + name[1:]
+        # In a container the path is in its root.
+        inside = f"/proc/{pid}/root{name}"
+        return name if os.path.exists(name) and os.path.samefile(name, inside) else inside
+    return None
+
+
+def find_all():
+    """Every process under the library that this user may see."""
+    for pid in all_pids():
+        try:
+            if is_under(pid):
+                yield Process(pid, name_of(pid), address_of(pid))
+        except (PermissionError, ProcessLookupError, FileNotFoundError):
+            continue
+
+
+def open_to_us(pid):
+    """A socket in a default place that answers for `pid`, for processes of other users that let us read."""
+    for path in (f"/run/memlimit/{pid}.sock", "\0" + f"memlimit/{pid}"):
+        try:
+            with client.connect(path) as sock:
+                if client.peer_pid(sock) == pid:
+                    return path
+        except OSError:
+            continue
+    return None
+
+
+def find_pid(pid):
+    try:
+        name = name_of(pid)
+    except FileNotFoundError as error:
+        raise UserError(f"no process {pid}") from error
+    try:
+        if not is_under(pid):
+            raise UserError(f"{pid} ({name}) does not run under memlimit; `memlimit doctor -p {pid}` says why")
+        return Process(pid, name, address_of(pid))
+    except ProcessLookupError as error:
+        raise UserError(f"process {pid} has ended") from error
+    except PermissionError as error:
+        if address := open_to_us(pid):
+            return Process(pid, name, address)
+        owner = os.stat(f"/proc/{pid}").st_uid
+        try:
+            owner = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            owner = f"uid {owner}"
+        raise UserError(f"{pid} ({name}) belongs to {owner}, and may be looked at only by {owner} or a full root") from error
+
+
+def find(which):
+    """The one process that a pid, a name, or the path of a socket means."""
+    if which.isdigit():
+        return find_pid(int(which))
+    if "/" in which:
+        try:
+            with client.connect(which) as sock:
+                return Process(client.peer_pid(sock), which, which)
+        except OSError as error:
+            raise UserError(f"{which}: {error.strerror or error}") from error
+    found = [process for process in find_all() if process.name == which[:15]]
+    if not found:
+        raise UserError(f"no process under memlimit is called {which} (see `memlimit ps`)")
+    if len(found) > 1:
+        pids = " ".join(str(process.pid) for process in found)
+        raise UserError(f"{len(found)} processes are called {which}, name one by its pid: {pids}")
+    return found[0]

@@ -1,0 +1,158 @@
+"""`memlimit ps` and `memlimit top`: every process under the library, fullest first."""
+
+import contextlib
+import os
+import select
+import shutil
+import sys
+import termios
+import time
+import tty
+
+from . import processes
+from .text import UserError, format_size, table
+
+LEVELS = ("low", "moderate", "critical", "over")
+COLOURS = {"low": "\x1b[32m", "moderate": "\x1b[33m", "critical": "\x1b[31m", "over": "\x1b[1;31m"}
+RESET = "\x1b[0m"
+BAR_WIDTH = 16
+
+
+class Row:
+    """One process with its figures; `figures` is empty when it has no socket."""
+
+    def __init__(self, process, figures):
+        self.process = process
+        self.figures = figures
+        self.limit = figures.get("limit", 0)
+        self.used = figures.get("paced", figures.get("heap_alloc", 0))
+        self.share = self.used / self.limit if self.limit > 0 else None
+        number = figures.get("level", 0)
+        self.level = LEVELS[number] if 0 <= number < len(LEVELS) else str(number)
+
+    def sort_key(self):
+        return (self.share is None, -(self.share or 0), -self.used, self.process.pid)
+
+
+def rows():
+    found = []
+    for process in processes.find_all():
+        figures = {}
+        if process.address is not None:
+            try:
+                figures = process.stat()
+            except UserError:
+                continue  # it ended in between, or is not ours to see
+        found.append(Row(process, figures))
+    return sorted(found, key=Row.sort_key)
+
+
+def size(figures, key):
+    return format_size(figures[key]) if key in figures else "-"
+
+
+def ps_lines():
+    lines = [("PID", "NAME", "HEAP", "LIMIT", "USE", "LEVEL", "RSS", "ROUNDS")]
+    for row in rows():
+        known = bool(row.figures)
+        lines.append(
+            (
+                str(row.process.pid),
+                row.process.name,
+                size(row.figures, "heap_alloc"),
+                (format_size(row.limit) if row.limit > 0 else "off") if known else "-",
+                f"{row.share:.0%}" if row.share is not None else "-",
+                row.level if known else "-",
+                size(row.figures, "rss_anon"),
+                str(row.figures.get("rounds", "-")),
+            )
+        )
+    return lines
+
+
+def ps():
+    lines = ps_lines()
+    if len(lines) == 1:
+        print("no process under memlimit that this user may see", file=sys.stderr)
+        return 1
+    for line in table(lines, right=(0, 2, 3, 4, 6, 7)):
+        print(line)
+    return 0
+
+
+def bar(share):
+    """Eighths of a cell, so that a slow climb is seen."""
+    filled = round(min(max(share, 0.0), 1.0) * BAR_WIDTH * 8)
+    whole, part = divmod(filled, 8)
+    text = "█" * whole + ("▏▎▍▌▋▊▉"[part - 1] if part else "")
+    return text.ljust(BAR_WIDTH, "·")
+
+
+def frame(width, colour, before):
+    """The lines of one picture. `before` maps a pid to (time, rounds) of the last one, and is renewed."""
+    found = rows()
+    now = time.monotonic()
+    lines = [
+        f"memlimit top  {time.strftime('%H:%M:%S')}  {len(found)} process{'es' if len(found) != 1 else ''}",
+        "",
+        f"{'PID':>7} {'NAME':<12} {'':{BAR_WIDTH}} {'USE':>4} {'HEAP':>8} {'LIMIT':>8} {'LEVEL':<8} {'RND/s':>6}",
+    ]
+    for row in found:
+        pid, name = row.process.pid, row.process.name[:12]
+        if not row.figures:
+            lines.append(f"{pid:>7} {name:<12} {'small: no socket yet':{BAR_WIDTH}}"[:width])
+            continue
+        rounds = row.figures.get("rounds", 0)
+        rate = 0.0
+        if pid in before and now > before[pid][0]:
+            rate = (rounds - before[pid][1]) / (now - before[pid][0])
+        before[pid] = (now, rounds)
+        share = f"{row.share:.0%}" if row.share is not None else "-"
+        limit = format_size(row.limit) if row.limit > 0 else "off"
+        meter = bar(row.share or 0.0)
+        level = f"{row.level:<8}"
+        if colour:
+            meter = COLOURS.get(row.level, "") + meter + RESET
+            level = COLOURS.get(row.level, "") + level + RESET
+        heap = format_size(row.figures.get("heap_alloc", 0))
+        lines.append(f"{pid:>7} {name:<12} {meter} {share:>4} {heap:>8} {limit:>8} {level} {rate:>6.1f}")
+    return lines
+
+
+@contextlib.contextmanager
+def screen():
+    """The alternate screen with keys unbuffered; put back whatever happens."""
+    saved = termios.tcgetattr(sys.stdin)
+    tty.setcbreak(sys.stdin)
+    sys.stdout.write("\x1b[?1049h\x1b[?25l")
+    try:
+        yield
+    finally:
+        sys.stdout.write("\x1b[?25h\x1b[?1049l")
+        sys.stdout.flush()
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
+
+
+def top(interval_s, count):
+    before = {}
+    live = sys.stdout.isatty() and sys.stdin.isatty()
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    if not live:
+        # A pipe or a file gets plain pictures one below the other, one unless more were asked for.
+        for number in range(count or 1):
+            if number:
+                time.sleep(interval_s)
+                print()
+            print("\n".join(frame(80, colour, before)), flush=True)
+        return 0
+    with screen():
+        shown = 0
+        while not count or shown < count:
+            width, height = shutil.get_terminal_size()
+            lines = frame(width, colour, before)[: height - 1]
+            sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n\x1b[2mq quits\x1b[0m")
+            sys.stdout.flush()
+            shown += 1
+            if select.select([sys.stdin], [], [], interval_s)[0] and sys.stdin.read(1) in "qQ\x1b":
+                break
+    return 0
