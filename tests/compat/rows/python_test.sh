@@ -1,0 +1,10 @@
+# CPython's own tests of one module ($1), without the test $2: the result of every single test is the output.
+/usr/bin/python3 -m test -j1 ${2:+-i "$2"} --junit-xml result.xml "$1" >log 2>&1 && status=0 || status=$?
+echo "status $status"
+/usr/bin/python3 -I - <<'CODE'
+import xml.etree.ElementTree as tree
+for case in sorted(tree.parse("result.xml").iter("testcase"), key=lambda c: c.get("name")):
+    # A child says how it failed or was skipped; its text has times and addresses, its tag has not.
+    outcome = [child.tag for child in case if child.tag not in ("system-out", "system-err")]
+    print(case.get("name"), case.get("status"), case.get("result"), *outcome)
+CODE

@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""run.py - holds real programs to the same behaviour with libmemlimit.so as without it.
+
+Reads programs.list, runs each row's script three times in an empty directory of the same name - plain,
+with the library, with the library under a tight limit - and compares exit status and standard output.
+With the library, nothing of it may appear on standard error either. Prints TAP, a line a comparison;
+`# SKIP` where a program is missing. It ends only processes that it started: each script is its own
+session, and whatever is left of that session is killed by id.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import difflib
+import hashlib
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TIGHT_LIMIT = "16MiB"
+# A script that takes this long hangs: the slowest takes seconds.
+PATIENCE_S = 300
+# What a script answers when the machine does not let the plain program do its work.
+SKIPPED = 77
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    needs: list  # (path or command, package)
+    script: list
+    left_out: str
+
+
+@dataclasses.dataclass
+class Outcome:
+    status: int | str
+    output: bytes
+    errors: bytes
+    seconds: float
+
+
+def read_rows(path):
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) != 4 or not all(cells):
+            sys.exit(f"{path}:{number}: not `name | needs | script | left out`")
+        needs = []
+        for need in cells[1].split():
+            binary, _, package = need.partition("@")
+            needs.append((binary, package or binary.rsplit("/", 1)[-1]))
+        rows.append(Row(cells[0], needs, cells[2].split(), cells[3]))
+    return rows
+
+
+def missing(row):
+    for binary, package in row.needs:
+        if shutil.which(binary, path=PATH) is None and not os.path.exists(binary):
+            return f"no {binary} (package {package})"
+    return None
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_elf(path):
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def loads(program, library):
+    """Whether the loader would put the library into the program; it lists and runs nothing."""
+    path = shutil.which(program, path=PATH)
+    if path is None or not is_elf(os.path.realpath(path)):
+        return True  # a script: what interprets it is a program of the list itself
+    listing = subprocess.run(
+        [path],
+        env={"LD_TRACE_LOADED_OBJECTS": "1", "LD_PRELOAD": library},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    return os.path.basename(library).encode() in listing.stdout
+
+
+def session_members(session):
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="latin1") as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                yield int(entry)
+
+
+def run_once(row, directory, extra, port, patience):
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o755)
+    environment = {
+        "PATH": PATH,
+        "HOME": str(directory),
+        "TMPDIR": str(directory),
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "USER": pwd.getpwuid(os.getuid()).pw_name,
+        "PORT": str(port),
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **extra,
+    }
+    began = time.monotonic()
+    # Files, not pipes: a daemon left behind would hold a pipe open for ever.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            ["/bin/sh", "-eu", str(HERE / "rows" / row.script[0]), *row.script[1:]],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            status = f"still running after {patience} s"
+        left = list(session_members(process.pid))
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        process.wait()
+        if left and isinstance(status, int):
+            status = f"{status}, and left {len(left)} processes behind"
+        out.seek(0)
+        err.seek(0)
+        return Outcome(status, out.read(), err.read(), time.monotonic() - began)
+
+
+def difference(plain, other):
+    """None, or what a reader needs to see."""
+    notes = []
+    if plain.status != other.status:
+        notes.append(f"status {other.status} instead of {plain.status}")
+    if plain.output != other.output:
+        changed = [
+            line
+            for line in difflib.unified_diff(
+                plain.output.decode(errors="replace").splitlines(),
+                other.output.decode(errors="replace").splitlines(),
+                n=0,
+                lineterm="",
+            )
+            if not line.startswith(("---", "+++", "@@"))
+        ]
+        notes.append(
+            f"sha256 of stdout {hashlib.sha256(other.output).hexdigest()[:16]} instead of "
+            f"{hashlib.sha256(plain.output).hexdigest()[:16]}; - without, + with the library:"
+        )
+        notes += [line[:300] for line in changed[:10]]
+    # The loader's complaints and the library's own lines; a program that merely says the word is not meant.
+    ours = re.compile(rb"^(memlimit[\[:]|ERROR: ld\.so)")
+    for line in other.errors.splitlines():
+        if ours.match(line):
+            notes.append(f"standard error: {line[:200].decode(errors='replace')}")
+            break
+    if notes and other.errors:
+        tail = b"\n".join(other.errors.splitlines()[-6:]).decode(errors="replace")
+        notes.append(f"end of standard error:\n{tail}")
+    return "\n".join(notes) or None
+
+
+def run_row(row, library, work, patience):
+    """[(comparison, problem or None, seconds)]"""
+    directory = work / row.name
+    if not loads(row.needs[0][0], library):
+        return [("loads", f"the loader does not put the library into {row.needs[0][0]}", 0.0)]
+    port = free_port()
+    plain = run_once(row, directory, {}, port, patience)
+    if plain.status == SKIPPED:
+        return [(f"# SKIP {plain.errors.decode(errors='replace').strip()}", None, 0.0)]
+    if not isinstance(plain.status, int) or not plain.output:
+        problem = f"the script itself fails, without the library: status {plain.status}\n"
+        return [("plain", problem + plain.errors[-2000:].decode(errors="replace"), plain.seconds)]
+    loaded = run_once(row, directory, {"LD_PRELOAD": library}, port, patience)
+    tight = run_once(
+        row,
+        directory,
+        # Below `warn`: that the limit cannot be held is one line on standard error, which a program that
+        # captures its children's standard error would see.
+        {"LD_PRELOAD": library, "MEMLIMIT": TIGHT_LIMIT, "MEMLIMIT_LOG": "error"},
+        port,
+        patience,
+    )
+    shutil.rmtree(directory, ignore_errors=True)
+    return [
+        ("with the library", difference(plain, loaded), loaded.seconds),
+        (f"at {TIGHT_LIMIT}", difference(plain, tight), tight.seconds),
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Programs must behave the same under libmemlimit.so.")
+    parser.add_argument("library", help="libmemlimit.so")
+    parser.add_argument("only", nargs="*", help="names of rows (default: all)")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds before a script counts as hung")
+    arguments = parser.parse_args()
+    library = os.path.realpath(arguments.library)
+    if not os.path.isfile(library):
+        sys.exit(f"no such library: {library}")
+    rows = read_rows(HERE / "programs.list")
+    if unknown := set(arguments.only) - {row.name for row in rows}:
+        sys.exit(f"no such row: {', '.join(sorted(unknown))}")
+    rows = [row for row in rows if not arguments.only or row.name in arguments.only]
+
+    number = failures = 0
+    with tempfile.TemporaryDirectory(prefix="compat.") as work:
+        os.chmod(work, 0o755)  # nginx and postgres run their workers as another user
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+            jobs = [
+                None if missing(row) else pool.submit(run_row, row, library, pathlib.Path(work), arguments.patience)
+                for row in rows
+            ]
+            for row, job in zip(rows, jobs):
+                if job is None:
+                    number += 1
+                    print(f"ok {number} - {row.name} # SKIP {missing(row)}", flush=True)
+                    continue
+                for comparison, problem, seconds in job.result():
+                    number += 1
+                    failures += problem is not None
+                    verdict = "not ok" if problem else "ok"
+                    print(f"{verdict} {number} - {row.name} {comparison} ({seconds:.1f} s)", flush=True)
+                    for line in (problem or "").splitlines():
+                        print(f"#   {line}", flush=True)
+    print(f"1..{number}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
