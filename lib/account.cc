@@ -1,4 +1,4 @@
-/* Nodes, published totals, marks. See account.h.
+/* Nodes, published totals, allowances. See account.h.
  *
  * Free nodes are a Treiber stack of indices with a tag against ABA; nodes are never unmapped, so a
  * stale read of next_free reads a number, not freed memory.
@@ -152,51 +152,90 @@ void add_published(int64_t allocated_bytes, int64_t freed_bytes) noexcept {
   raise_peak(allocated - freed - charged_now());
 }
 
-void set_marks(ThreadNode* node) noexcept {
-  const auto quantum = static_cast<uint64_t>(tuning.quantum_bytes.load(std::memory_order_relaxed));
-  // Sequentially consistent against kick_all_threads(): see the note at ThreadNode::allocated_mark.
-  node->allocated_mark.store(node->published_allocated + quantum, std::memory_order_seq_cst);
-  node->freed_mark.store(node->published_freed + quantum, std::memory_order_seq_cst);
+/* A node's counts, as far as its owner has got. */
+uint64_t allocated_of(const ThreadNode& node) noexcept {
+  return node.allocated_end.load(std::memory_order_relaxed) -
+         static_cast<uint64_t>(node.allocatable.load(std::memory_order_relaxed));
+}
+uint64_t freed_of(const ThreadNode& node) noexcept {
+  return node.freed_end.load(std::memory_order_relaxed) -
+         static_cast<uint64_t>(node.freeable.load(std::memory_order_acquire));
 }
 
-void publish_node(ThreadNode* node) noexcept {
-  const uint64_t allocated = node->allocated.load(std::memory_order_relaxed);
-  const uint64_t freed = node->freed.load(std::memory_order_relaxed);
+/* Reads one of the counts while the owner may be changing both of its words. The owner is inside for a
+ * few instructions; if it was stopped there (or killed: the node is then wrong for ever, by one quantum
+ * at most), the reader does not wait for it. */
+template <typename Count>
+uint64_t read_count(const ThreadNode& node, Count count) noexcept {
+  constexpr int kTries = 1000;
+  uint64_t value = 0;
+  for (int i = 0; i < kTries; ++i) {
+    const uint32_t before = node.sequence.load(std::memory_order_acquire);
+    value = count(node);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if ((before & 1) == 0 && node.sequence.load(std::memory_order_relaxed) == before) break;
+  }
+  return value;
+}
+
+/* Gives the owner a new allowance from where its counts stand. */
+void set_allowance(ThreadNode* node, uint64_t allocated, uint64_t freed) noexcept {
+  const int64_t quantum = tuning.quantum_bytes.load(std::memory_order_relaxed);
+  const uint32_t sequence = node->sequence.load(std::memory_order_relaxed) | 1;
+  node->sequence.store(sequence, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  node->allocated_end.store(allocated + static_cast<uint64_t>(quantum), std::memory_order_relaxed);
+  node->freed_end.store(freed + static_cast<uint64_t>(quantum), std::memory_order_relaxed);
+  node->allocatable.store(quantum, std::memory_order_relaxed);
+  node->freeable.store(quantum, std::memory_order_relaxed);
+  node->sequence.store(sequence + 1, std::memory_order_release);
+}
+
+/* Publishes what the owner has counted, and these bytes on top. */
+void publish_node(ThreadNode* node, uint64_t more_allocated, uint64_t more_freed) noexcept {
+  const uint64_t allocated = allocated_of(*node) + more_allocated;
+  const uint64_t freed = freed_of(*node) + more_freed;
   const auto allocated_bytes = static_cast<int64_t>(allocated - node->published_allocated);
   const auto freed_bytes = static_cast<int64_t>(freed - node->published_freed);
   node->published_allocated = allocated;
   node->published_freed = freed;
+  set_allowance(node, allocated, freed);
   add_published(allocated_bytes, freed_bytes);
 }
 
-void count_direct(uint64_t allocated_bytes, uint64_t freed_bytes) noexcept {
-  direct_allocated.fetch_add(allocated_bytes, std::memory_order_relaxed);
-  direct_freed.fetch_add(freed_bytes, std::memory_order_release);
-  add_published(static_cast<int64_t>(allocated_bytes), static_cast<int64_t>(freed_bytes));
-}
-
-void add_to_node(ThreadNode* node, uint64_t allocated_bytes, uint64_t freed_bytes) noexcept {
-  node->allocated.store(node->allocated.load(std::memory_order_relaxed) + allocated_bytes,
-                        std::memory_order_relaxed);
-  node->freed.store(node->freed.load(std::memory_order_relaxed) + freed_bytes,
-                    std::memory_order_release);
+/* The bytes are counted already for a thread that has a node, and for no other. */
+void publish_bytes(uint64_t allocated_bytes, uint64_t freed_bytes, bool counted) noexcept {
+  const bool had_node = this_thread.phase == ThreadPhase::kLive;
+  if (!had_node && (this_thread.phase == ThreadPhase::kTornDown || !register_thread())) {
+    direct_allocated.fetch_add(allocated_bytes, std::memory_order_relaxed);
+    direct_freed.fetch_add(freed_bytes, std::memory_order_release);
+    add_published(static_cast<int64_t>(allocated_bytes), static_cast<int64_t>(freed_bytes));
+    return;
+  }
+  if (!this_thread.exit_armed) arm_exit();
+  if (had_node && counted) allocated_bytes = freed_bytes = 0;
+  publish_node(this_thread.node, allocated_bytes, freed_bytes);
+  published.publishes.fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace
 
-void publish(uint64_t allocated_bytes, uint64_t freed_bytes) noexcept {
-  if (this_thread.phase != ThreadPhase::kLive) {
-    if (this_thread.phase == ThreadPhase::kTornDown || !register_thread()) {
-      count_direct(allocated_bytes, freed_bytes);
-      return;
-    }
-  }
-  if (!this_thread.exit_armed) arm_exit();
-  ThreadNode* const node = this_thread.node;
-  add_to_node(node, allocated_bytes, freed_bytes);
-  publish_node(node);
-  set_marks(node);
-  published.publishes.fetch_add(1, std::memory_order_relaxed);
+void publish_allocated(uint64_t bytes) noexcept { publish_bytes(bytes, 0, true); }
+void publish_freed(uint64_t bytes) noexcept { publish_bytes(0, bytes, true); }
+void publish() noexcept { publish_bytes(0, 0, true); }
+
+bool recount_freed(uint64_t counted, uint64_t bytes) noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) return true;
+  // Taken back as it was taken; only the owner writes here.
+  std::atomic<int64_t>& rest = this_thread.node->freeable;
+  const int64_t left = rest.load(std::memory_order_relaxed) + static_cast<int64_t>(counted - bytes);
+  rest.store(left, std::memory_order_release);
+  return left < 0;
+}
+
+int64_t own_net_freed() noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) return 0;
+  return static_cast<int64_t>(freed_of(*this_thread.node) - allocated_of(*this_thread.node));
 }
 
 void charge(int64_t bytes) noexcept {
@@ -204,11 +243,11 @@ void charge(int64_t bytes) noexcept {
   // never was would stay in the statistics for ever.
   if (bytes >= 0) {
     charged_in.fetch_add(bytes, std::memory_order_release);
-    publish(static_cast<uint64_t>(bytes), 0);
+    publish_bytes(static_cast<uint64_t>(bytes), 0, false);
   } else {
     // Negated as unsigned: -INT64_MIN does not exist as a signed number.
     const uint64_t off = -static_cast<uint64_t>(bytes);
-    publish(0, off);
+    publish_bytes(0, off, false);
     charged_out.fetch_add(static_cast<int64_t>(off), std::memory_order_release);
   }
 }
@@ -221,13 +260,11 @@ Totals totals() noexcept {
   sum.charged_out_bytes = charged_out.load(std::memory_order_acquire);
   uint64_t freed = direct_freed.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < count; ++i) {
-    if (const ThreadNode* node = node_at(i)) freed += node->freed.load(std::memory_order_acquire);
+    if (const ThreadNode* node = node_at(i)) freed += read_count(*node, freed_of);
   }
   uint64_t allocated = direct_allocated.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < count; ++i) {
-    if (const ThreadNode* node = node_at(i)) {
-      allocated += node->allocated.load(std::memory_order_relaxed);
-    }
+    if (const ThreadNode* node = node_at(i)) allocated += read_count(*node, allocated_of);
   }
   sum.charged_in_bytes = charged_in.load(std::memory_order_acquire);
   sum.allocated_bytes = static_cast<int64_t>(allocated);
@@ -259,10 +296,7 @@ uint64_t publish_count() noexcept { return published.publishes.load(std::memory_
 void thread_exit() noexcept {
   if (this_thread.phase != ThreadPhase::kLive) return;
   ThreadNode* const node = this_thread.node;
-  publish_node(node);
-  // The next owner starts at the slow path, as a fresh thread does.
-  node->allocated_mark.store(0, std::memory_order_relaxed);
-  node->freed_mark.store(0, std::memory_order_relaxed);
+  publish_node(node, 0, 0);
   node->cached_bytes.store(0, std::memory_order_relaxed);
   node->owner_tid.store(0, std::memory_order_relaxed);
   this_thread.node = &unowned_node;
@@ -273,17 +307,6 @@ void thread_exit() noexcept {
 
 void set_thread_exit_arm(bool (*arm)() noexcept) noexcept {
   tuning.arm_exit.store(arm, std::memory_order_release);
-}
-
-void kick_all_threads() noexcept {
-  const uint32_t count = node_count.load(std::memory_order_acquire);
-  for (uint32_t i = 0; i < count; ++i) {
-    ThreadNode* const node = node_at(i);
-    if (node == nullptr || node == this_thread.node) continue;
-    if (node->owner_tid.load(std::memory_order_relaxed) == 0) continue;
-    node->allocated_mark.store(0, std::memory_order_seq_cst);
-    node->freed_mark.store(0, std::memory_order_seq_cst);
-  }
 }
 
 void for_each_live_node(void (*visit)(const ThreadNode&, void*), void* arg) noexcept {
@@ -299,23 +322,22 @@ void reset_after_fork() noexcept {
   for (uint32_t i = 0; i < count; ++i) {
     ThreadNode* const node = node_at(i);
     if (node == nullptr) continue;
-    // The owner may have been anywhere inside publish_node(): start from what is counted, not from
-    // what it meant to tell.
-    node->published_allocated = node->allocated.load(std::memory_order_relaxed);
-    node->published_freed = node->freed.load(std::memory_order_relaxed);
+    // An owner that was inside set_allowance() had published all it had counted; one that was inside
+    // publish_node() had perhaps not told it all, so what is published starts from what is counted.
+    const bool torn = (node->sequence.load(std::memory_order_relaxed) & 1) != 0;
+    if (!torn) {
+      node->published_allocated = allocated_of(*node);
+      node->published_freed = freed_of(*node);
+    }
+    set_allowance(node, node->published_allocated, node->published_freed);
     if (node == this_thread.node) continue;
     if (node->owner_tid.exchange(0, std::memory_order_relaxed) == 0) continue;
-    node->allocated_mark.store(0, std::memory_order_relaxed);
-    node->freed_mark.store(0, std::memory_order_relaxed);
     node->cached_bytes.store(0, std::memory_order_relaxed);
     push_free_node(node);
   }
   const bool live = this_thread.phase == ThreadPhase::kLive;
   live_threads.store(live ? 1 : 0, std::memory_order_relaxed);
-  if (live) {
-    this_thread.node->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
-    set_marks(this_thread.node);
-  }
+  if (live) this_thread.node->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
   const Totals sum = totals();
   published.allocated.store(sum.allocated_bytes, std::memory_order_relaxed);
   published.freed.store(sum.freed_bytes, std::memory_order_relaxed);

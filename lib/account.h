@@ -1,8 +1,7 @@
 /* Counting: exact per-thread counters, and the published totals that decisions are made on.
  *
- * Answers for: how many bytes are live. The fast path (count_allocated, count_freed) adds to the
- * thread's own node and compares with its mark: no shared write. The slow path publishes what the
- * thread has not told yet, so the published usage is never further from the truth than the sum of all
+ * Answers for: how many bytes are live. The fast path (count_allocated, count_freed) takes from the
+ * thread's own allowance: no shared write. The slow path publishes what the thread has not told yet, so the published usage is never further from the truth than the sum of all
  * quanta (pacer.h's quantum_for keeps that within max(1 % of the limit, 1 MiB, 4 KiB a thread)).
  * Refuses: to decide anything. Threads: all of them.
  */
@@ -28,32 +27,54 @@ struct Totals {
   int64_t heap_bytes() const noexcept { return usage_bytes() - charged_bytes; }
 };
 
-/** True when the counter reached its mark and was NOT advanced: the caller takes the slow path. */
-[[nodiscard]] MEMLIMIT_ALWAYS_INLINE bool count_allocated(uint64_t bytes) noexcept {
-  ThreadNode* const node = this_thread.node;
-  const uint64_t sum = node->allocated.load(std::memory_order_relaxed) + bytes;
-  if (MEMLIMIT_UNLIKELY(sum >= node->allocated_mark.load(std::memory_order_relaxed))) return true;
-  node->allocated.store(sum, std::memory_order_relaxed);
-  return false;
+/* Subtracts and tells whether the rest is negative. One instruction on x86-64: it needs no lock prefix,
+ * since only the owner writes, and a signal handler that allocates finds it done or not begun. A thread
+ * that reads it meanwhile sees the value before or after (8 aligned bytes). */
+MEMLIMIT_ALWAYS_INLINE bool take(std::atomic<int64_t>& rest, uint64_t bytes) noexcept {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+  bool negative;
+  __asm__ volatile("subq %[bytes], %[rest]"
+                   : [rest] "+m"(rest), "=@ccs"(negative)
+                   : [bytes] "er"(bytes));
+  return negative;
+#else
+  // A release: totals() reads frees before allocations, and a free it sees must come with the
+  // allocation it belongs to. (On x86-64 every store is one.)
+  const int64_t left = rest.load(std::memory_order_relaxed) - static_cast<int64_t>(bytes);
+  rest.store(left, std::memory_order_release);
+  return left < 0;
+#endif
 }
 
-/** As count_allocated(). The store is a release: totals() reads it before the allocations of others, and
- *  a free it sees must come with the allocation it belongs to, or usage would dip below zero. */
+/** Counts. True when the thread must look up: the caller goes on with publish_allocated(). */
+[[nodiscard]] MEMLIMIT_ALWAYS_INLINE bool count_allocated(uint64_t bytes) noexcept {
+  return take(this_thread.node->allocatable, bytes);
+}
+
+/** Counts. True when the thread must look up: the caller goes on with publish_freed(). */
 [[nodiscard]] MEMLIMIT_ALWAYS_INLINE bool count_freed(uint64_t bytes) noexcept {
-  ThreadNode* const node = this_thread.node;
-  const uint64_t sum = node->freed.load(std::memory_order_relaxed) + bytes;
-  if (MEMLIMIT_UNLIKELY(sum >= node->freed_mark.load(std::memory_order_relaxed))) return true;
-  node->freed.store(sum, std::memory_order_release);
-  return false;
+  return take(this_thread.node->freeable, bytes);
 }
 
 /**
- * The slow path's first half: counts the bytes, publishes, sets new marks. Registers a fresh thread.
- * Never allocates, except that a fresh thread may map a chunk of nodes.
+ * The slow path's first half, after count_allocated() or count_freed() returned true for these bytes:
+ * publishes and gives the thread a new allowance. Registers a fresh thread (whose bytes were not counted
+ * yet, for want of a node). Never allocates, except that a fresh thread may map a chunk of nodes.
  */
-void publish(uint64_t allocated_bytes, uint64_t freed_bytes) noexcept;
+void publish_allocated(uint64_t bytes) noexcept;
+void publish_freed(uint64_t bytes) noexcept;
 
-/** Counts memory charged by hand; the caller goes on as after publish(). */
+/** count_freed() was told `counted` bytes and returned true; it should have been `bytes`. Puts that right.
+ *  True when the thread must still look up: the caller goes on with publish_freed(bytes). */
+[[nodiscard]] bool recount_freed(uint64_t counted, uint64_t bytes) noexcept;
+
+/** Publishes without having counted anything; registers a fresh thread. */
+void publish() noexcept;
+
+/** What the calling thread has freed less what it has allocated, ever; 0 for one without a node. */
+int64_t own_net_freed() noexcept;
+
+/** Counts memory charged by hand, and publishes. */
 void charge(int64_t bytes) noexcept;
 
 Totals totals() noexcept;
@@ -81,9 +102,6 @@ void thread_exit() noexcept;
 
 /** How a thread arranges for thread_exit() to be called; set once by the preload layer. */
 void set_thread_exit_arm(bool (*arm)() noexcept) noexcept;
-
-/** Calls every other thread to its slow path at its next operation. */
-void kick_all_threads() noexcept;
 
 /** Visits the nodes that have an owner. For statistics. */
 void for_each_live_node(void (*visit)(const ThreadNode&, void*), void* arg) noexcept;

@@ -63,13 +63,6 @@ void release_slot(Slot& slot) noexcept MEMLIMIT_REQUIRES(table_lock) {
   slot = Slot{};
 }
 
-/* Net bytes the calling thread has given back so far: its frees less its allocations. */
-int64_t own_net_freed() noexcept {
-  const ThreadNode* const node = this_thread.node;
-  return static_cast<int64_t>(node->freed.load(std::memory_order_relaxed) -
-                              node->allocated.load(std::memory_order_relaxed));
-}
-
 /* The hook's own thread is the reliable witness. A hook that has others free for it is believed up to
  * the fall in usage that everybody sees. */
 int64_t measure(int64_t own_bytes, int64_t usage_fall_bytes, int64_t claimed_bytes) noexcept {
@@ -217,7 +210,7 @@ Outcome run(int context, const Pass& pass) noexcept {
   if (count(context) == 0) return outcome;
   ReentryGuard reentry;
   // A thread's first look at its counters gives it a node, whose counts begin anywhere.
-  if (this_thread.phase == ThreadPhase::kFresh) account::publish(0, 0);
+  if (this_thread.phase == ThreadPhase::kFresh) account::publish();
   uint64_t ids[kMaxHooks];
   const size_t planned = plan(context, pass, ids);
   for (size_t i = 0; i < planned; ++i) {
@@ -242,13 +235,13 @@ Outcome run(int context, const Pass& pass) noexcept {
 
     const int64_t cpu_before_ns = os::thread_cpu_ns();
     const int64_t usage_before = account::published_usage_bytes();
-    const int64_t own_before = own_net_freed();
+    const int64_t own_before = account::own_net_freed();
     const int64_t answer = call_guarded(call.reclaim, request, call.arg);
     if (running.forked()) {
       outcome.forked = true;
       return outcome;
     }
-    const int64_t own = own_net_freed() - own_before;
+    const int64_t own = account::own_net_freed() - own_before;
     const int64_t fall = usage_before - account::published_usage_bytes();
     const int64_t freed = measure(own, fall, std::max<int64_t>(answer, 0));
     const int64_t end_ns = os::monotonic_ns();

@@ -180,7 +180,7 @@ int64_t collect_own() noexcept {
   const int64_t cpu = os::thread_cpu_ns() - cpu_before;
   ThreadNode* const node = this_thread.node;
   if (this_thread.phase == ThreadPhase::kLive) {
-    node->collected_freed = node->freed.load(std::memory_order_relaxed);
+    node->collected_freed = node->published_freed;
     node->cached_bytes.store(0, std::memory_order_relaxed);
   }
   counters.purges.fetch_add(1, std::memory_order_relaxed);
@@ -196,8 +196,7 @@ int64_t collect_own() noexcept {
 void collect_if_asked() noexcept {
   if (this_thread.phase != ThreadPhase::kLive) return;
   ThreadNode* const node = this_thread.node;
-  // Sequentially consistent: see the note at ThreadNode::allocated_mark.
-  const uint32_t epoch = shared.purge_epoch.load(std::memory_order_seq_cst);
+  const uint32_t epoch = shared.purge_epoch.load(std::memory_order_acquire);
   if (node->purge_epoch_seen == epoch) return;
   node->purge_epoch_seen = epoch;
   collect_own();
@@ -205,7 +204,7 @@ void collect_if_asked() noexcept {
 
 /* Asks every thread to collect, and the service thread to collect what exited threads left. */
 void ask_all_to_collect() noexcept {
-  shared.purge_epoch.fetch_add(1, std::memory_order_seq_cst);
+  shared.purge_epoch.fetch_add(1, std::memory_order_acq_rel);
   pending.purge.store(true, std::memory_order_release);
   service::wake();
 }
@@ -567,7 +566,7 @@ int64_t reclaim_now(int64_t bytes) noexcept {
   int64_t freed = 0;
   {
     ReentryGuard reentry;
-    account::publish(0, 0);
+    account::publish();
     const int64_t wanted = bytes > 0 ? bytes : INT64_MAX / 2;
     const int64_t began_ns = os::monotonic_ns();
     const int64_t usage_before = account::published_usage_bytes();

@@ -5,7 +5,7 @@
  * exact totals walks all nodes ever made, without a lock, and neither a thread that vanishes without
  * its destructors (raw exit, _Fork) nor the child of a fork can leave a dangling pointer behind.
  *
- * Threads: `allocated` and `freed` have one writer, the owner; everybody reads.
+ * Threads: a node has one writer, its owner; everybody reads.
  */
 #pragma once
 
@@ -16,26 +16,30 @@
 
 namespace memlimit {
 
-/** One thread's counters. Two cache lines, so that neighbours never share one (nor a prefetched pair). */
+/** One thread's counters. Two cache lines, so that neighbours never share one (nor a prefetched pair).
+ *
+ * The fast path subtracts from what the thread may still allocate (or free) before it must look up, and
+ * a negative rest sends it to the slow path: one instruction that counts and compares. What it has
+ * allocated so far is allocated_end - allocatable. */
 struct alignas(128) ThreadNode {
-  /* The four words the fast path touches. */
-  std::atomic<uint64_t> allocated{0};
-  std::atomic<uint64_t> freed{0};
-  /* The owner takes the slow path when the counter would reach the mark. Others may store 0 here to
-   * call the owner there at its next allocation; a store that is lost to the owner's own is made good
-   * by the owner's look at the purge epoch, which it reads after it has set its marks. */
-  std::atomic<uint64_t> allocated_mark{0};
-  std::atomic<uint64_t> freed_mark{0};
+  std::atomic<int64_t> allocatable{-1};
+  std::atomic<int64_t> freeable{-1};
+
+  /* Written by the owner's slow path together with the two above, between two steps of `sequence`: odd
+   * while they do not fit together. */
+  std::atomic<uint32_t> sequence{0};
+  std::atomic<int32_t> owner_tid{0}; /* 0: nobody's */
+  std::atomic<uint64_t> allocated_end{0};
+  std::atomic<uint64_t> freed_end{0};
 
   /* The owner's slow path only. */
   uint64_t published_allocated = 0;
   uint64_t published_freed = 0;
-  uint64_t collected_freed = 0; /* `freed` when the owner last collected its heap */
+  uint64_t collected_freed = 0; /* freed when the owner last collected its heap */
   uint32_t purge_epoch_seen = 0;
 
-  std::atomic<int32_t> owner_tid{0};    /* 0: nobody's */
-  std::atomic<int64_t> cached_bytes{0}; /* an estimate of what the owner's heap holds idle */
   uint32_t index = 0;
+  std::atomic<int64_t> cached_bytes{0}; /* an estimate of what the owner's heap holds idle */
   std::atomic<uint32_t> next_free{0};
 };
 static_assert(sizeof(ThreadNode) == 128, "one node, one pair of cache lines");
@@ -56,7 +60,8 @@ struct ThreadState {
   uint64_t assisted_round; /* the last round this thread waited for: never twice for one */
 };
 
-/** Owned by no thread and never written: its marks of 0 send the first operation to the slow path. */
+/** Owned by no thread: its rests are negative, and whatever is subtracted from them means nothing, so
+ *  the first operation of a thread takes the slow path, and every one after its destructors. */
 extern constinit ThreadNode unowned_node;
 
 extern MEMLIMIT_TLS ThreadState this_thread;

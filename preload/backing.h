@@ -29,15 +29,23 @@ MEMLIMIT_ALWAYS_INLINE void* allocate_zeroed(size_t bytes) noexcept {
   return mi_zalloc(padded(bytes));
 }
 
+/** The bytes are a block size, as good_size() gives it: nothing is left to round. */
+MEMLIMIT_ALWAYS_INLINE void* allocate_rounded(size_t block_bytes) noexcept {
+  return mi_malloc(block_bytes);
+}
+MEMLIMIT_ALWAYS_INLINE void* allocate_rounded_zeroed(size_t block_bytes) noexcept {
+  return mi_zalloc(block_bytes);
+}
+
+/** The size of the block that a request gets. */
+inline size_t good_size(size_t bytes) noexcept { return mi_good_size(padded(bytes)); }
+
 /** alignment: a power of two. */
 MEMLIMIT_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
   if (alignment <= kNaturalAlignment) return allocate(bytes);
-  return mi_malloc_aligned(padded(bytes), alignment);
-}
-
-/** nullptr: the old block is untouched. */
-MEMLIMIT_ALWAYS_INLINE void* resize(void* block, size_t bytes) noexcept {
-  return mi_realloc(block, padded(bytes));
+  // Not mi_malloc_aligned: 2.0.9's takes every power of two up to 1 KiB to be aligned to itself, but
+  // pages of such blocks begin 128 bytes into a slice (memalign(256, 512) gives ...80).
+  return mi_malloc_aligned_at(padded(bytes), alignment, 0);
 }
 
 MEMLIMIT_ALWAYS_INLINE void release(void* block) noexcept { mi_free(block); }

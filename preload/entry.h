@@ -1,46 +1,64 @@
-/* What every entry point does around the backing allocator: count, and one branch to the slow path.
- * Shared by malloc.cc and new.cc; knows neither glibc's nor C++'s rules.
+/* What every entry point does around the backing allocator: know the block's size, count it, and one
+ * branch to the slow path. Shared by malloc.cc and new.cc; knows neither glibc's nor C++'s rules.
  */
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 
 #include "account.h"
 #include "backing.h"
+#include "block_size.h"
 #include "slow_path.h"
 
 namespace memlimit::entry {
 
-/** Counts a fresh block; nullptr passes through uncounted. */
-MEMLIMIT_ALWAYS_INLINE void* counted(void* block) noexcept {
-  const size_t usable_bytes = backing::usable_bytes(block);
-  if (MEMLIMIT_UNLIKELY(account::count_allocated(usable_bytes))) {
-    return slow::allocated(block, usable_bytes);
+using slow::Fill;
+
+/** nullptr when there is no memory, with errno set. */
+template <Fill kFill = Fill::kNone>
+MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
+  const size_t index = block_size::table_index(bytes);
+  if (MEMLIMIT_UNLIKELY(index >= block_size::kTableEntries)) {
+    return slow::allocate_untabled(bytes, kFill);
+  }
+  const size_t block_bytes = block_size::table[index].load(std::memory_order_relaxed);
+  void* const block = kFill == Fill::kZero ? backing::allocate_rounded_zeroed(block_bytes)
+                                           : backing::allocate_rounded(block_bytes);
+  // nullptr's slot holds 0, which no entry of the table is: no test of its own.
+  const size_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
+  if (MEMLIMIT_UNLIKELY(seen != block_bytes)) {
+    return slow::allocated_unseen(block, block_bytes);
+  }
+  if (MEMLIMIT_UNLIKELY(account::count_allocated(block_bytes))) {
+    return slow::allocated(block, block_bytes);
   }
   return block;
 }
 
-/** nullptr when there is no memory; errno is then the caller's business. */
-MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
-  void* const block = backing::allocate(bytes);
-  if (MEMLIMIT_UNLIKELY(block == nullptr)) return nullptr;
-  return counted(block);
-}
-
+/** alignment: a power of two. */
 MEMLIMIT_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
-  void* const block = backing::allocate_aligned(alignment, bytes);
-  if (MEMLIMIT_UNLIKELY(block == nullptr)) return nullptr;
-  return counted(block);
+  if (alignment <= backing::kNaturalAlignment) return allocate(bytes);
+  return slow::allocate_aligned(alignment, bytes);
 }
 
-/** nullptr is fine, and costs no branch: it has 0 usable bytes and mimalloc ignores it. */
+/** nullptr is fine, and costs no branch: its slot says 0 bytes and mimalloc ignores it. */
 MEMLIMIT_ALWAYS_INLINE void release(void* block) noexcept {
-  const size_t usable_bytes = backing::usable_bytes(block);
-  if (MEMLIMIT_UNLIKELY(account::count_freed(usable_bytes))) {
-    slow::freed(block, usable_bytes);
+  const size_t block_bytes = block_size::slot_of(block).load(std::memory_order_relaxed);
+  assert((block_bytes & block_size::kAskAllocator) != 0 ||
+         block_bytes == backing::usable_bytes(block));
+  if (MEMLIMIT_UNLIKELY(account::count_freed(block_bytes))) {
+    slow::freed(block, block_bytes);
     return;
   }
   backing::release(block);
+}
+
+/** Bytes the program may use; 0 for nullptr. */
+MEMLIMIT_ALWAYS_INLINE size_t usable_bytes(const void* block) noexcept {
+  const uint32_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
+  if (MEMLIMIT_LIKELY(seen != 0 && (seen & block_size::kAskAllocator) == 0)) return seen;
+  return backing::usable_bytes(block);
 }
 
 }  // namespace memlimit::entry

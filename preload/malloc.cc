@@ -4,9 +4,11 @@
  * Semantics are glibc 2.36's where mimalloc's differ: errno, realloc(p, 0), alignment of small blocks,
  * alignments that are no power of two. Each function is a few lines; counting is entry.h's.
  */
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "entry.h"
 #include "os.h"
@@ -20,18 +22,12 @@ MEMLIMIT_COLD void* no_memory() noexcept {
   return nullptr;
 }
 
-MEMLIMIT_ALWAYS_INLINE void* do_malloc(size_t bytes) noexcept {
-  void* const block = backing::allocate(bytes);
-  if (MEMLIMIT_UNLIKELY(block == nullptr)) return no_memory();
-  return entry::counted(block);
-}
+MEMLIMIT_ALWAYS_INLINE void* do_malloc(size_t bytes) noexcept { return entry::allocate(bytes); }
 
 MEMLIMIT_ALWAYS_INLINE void* do_calloc(size_t count, size_t size) noexcept {
   size_t bytes;
   if (MEMLIMIT_UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) return no_memory();
-  void* const block = backing::allocate_zeroed(bytes);
-  if (MEMLIMIT_UNLIKELY(block == nullptr)) return no_memory();
-  return entry::counted(block);
+  return entry::allocate<entry::Fill::kZero>(bytes);
 }
 
 MEMLIMIT_ALWAYS_INLINE void* do_realloc(void* block, size_t bytes) noexcept {
@@ -41,14 +37,14 @@ MEMLIMIT_ALWAYS_INLINE void* do_realloc(void* block, size_t bytes) noexcept {
     entry::release(block);
     return nullptr;
   }
-  const size_t old_bytes = backing::usable_bytes(block);
-  void* const resized = backing::resize(block, bytes);
-  if (MEMLIMIT_UNLIKELY(resized == nullptr)) return no_memory();
-  if (resized == block) return block;
-  // Both blocks existed while the bytes were copied, so the new one counts before the old one goes.
-  entry::counted(resized);
-  if (MEMLIMIT_UNLIKELY(account::count_freed(old_bytes))) slow::freed_already(old_bytes);
-  return resized;
+  const size_t old_bytes = entry::usable_bytes(block);
+  // mimalloc's rule: a block that still fits stays, unless that wastes more than half of it.
+  if (bytes <= old_bytes && bytes >= old_bytes / 2) return block;
+  void* const moved = entry::allocate(bytes);
+  if (MEMLIMIT_UNLIKELY(moved == nullptr)) return nullptr;
+  memcpy(moved, block, std::min(old_bytes, bytes));
+  entry::release(block);
+  return moved;
 }
 
 constexpr bool is_power_of_two(size_t value) noexcept {
@@ -69,9 +65,7 @@ void* do_memalign(size_t alignment, size_t bytes) noexcept {
   }
   // As glibc: block and alignment together must stay an object that pointer differences can span.
   if (MEMLIMIT_UNLIKELY(bytes > PTRDIFF_MAX || alignment > PTRDIFF_MAX - bytes)) return no_memory();
-  void* const block = entry::allocate_aligned(alignment, bytes);
-  if (MEMLIMIT_UNLIKELY(block == nullptr)) return no_memory();
-  return block;
+  return entry::allocate_aligned(alignment, bytes);
 }
 
 int do_posix_memalign(void** out, size_t alignment, size_t bytes) noexcept {
@@ -151,9 +145,7 @@ MEMLIMIT_EXPORT size_t malloc_usable_size(void* block) noexcept {
 MEMLIMIT_EXPORT size_t malloc_size(const void* block) noexcept {
   return backing::usable_bytes(block);
 }
-MEMLIMIT_EXPORT size_t malloc_good_size(size_t bytes) noexcept {
-  return mi_good_size(backing::padded(bytes));
-}
+MEMLIMIT_EXPORT size_t malloc_good_size(size_t bytes) noexcept { return backing::good_size(bytes); }
 MEMLIMIT_EXPORT void* _aligned_malloc(size_t alignment, size_t bytes) noexcept {
   return do_memalign(alignment, bytes);
 }

@@ -1,31 +1,96 @@
 /* Cold halves of the entry points; see slow_path.h. Runs on the program's threads, inside malloc and
- * free, so errno is saved and nothing here allocates through the entry points. */
+ * free, and allocates nothing through the entry points. */
 #include "slow_path.h"
+
+#include <cerrno>
 
 #include "account.h"
 #include "backing.h"
+#include "block_size.h"
 #include "os.h"
 #include "reclaim.h"
 
 namespace memlimit::slow {
+namespace {
 
-void* allocated(void* block, size_t usable_bytes) noexcept {
+void* no_memory() noexcept {
+  errno = ENOMEM;
+  return nullptr;
+}
+
+void* fresh(size_t bytes, Fill fill) noexcept {
+  return fill == Fill::kZero ? backing::allocate_zeroed(bytes) : backing::allocate(bytes);
+}
+
+/* Counts a block whose size remember() has found; 0 means that it may not be handed out. */
+void* counted(void* block, size_t usable_bytes) noexcept {
+  if (usable_bytes == 0) {
+    backing::release(block);
+    return no_memory();
+  }
+  return account::count_allocated(usable_bytes) ? allocated(block, usable_bytes) : block;
+}
+
+constexpr size_t kMostNaturalAlignment = size_t{1} << block_size::kSliceShift;
+
+/* Blocks lie one after the other from the beginning of a page, so a block size that is a multiple of the
+ * alignment aligns them all if it aligns the first. mimalloc begins pages of blocks up to 1 KiB 128 bytes
+ * into the slice, and the others with the slice. 0: no such block; else the size to ask for. */
+size_t naturally_aligned_bytes(size_t alignment, size_t bytes) noexcept {
+  if (alignment > kMostNaturalAlignment || bytes > PTRDIFF_MAX - alignment) return 0;
+  const size_t rounded = bytes == 0 ? alignment : (bytes + alignment - 1) & ~(alignment - 1);
+  const size_t block_bytes = backing::good_size(rounded);
+  if (block_bytes % alignment != 0) return 0;
+  return alignment <= 128 || block_bytes > 1024 ? block_bytes : 0;
+}
+
+}  // namespace
+
+void* allocated(void* block, size_t block_bytes) noexcept {
   os::ErrnoGuard guard;
-  account::publish(usable_bytes, 0);
-  reclaim::after_allocation(static_cast<int64_t>(usable_bytes));
+  account::publish_allocated(block_bytes);
+  reclaim::after_allocation(static_cast<int64_t>(block_bytes));
   return block;
 }
 
-void freed(void* block, size_t usable_bytes) noexcept {
-  os::ErrnoGuard guard;
-  backing::release(block);
-  account::publish(0, usable_bytes);
-  reclaim::after_free();
+void* allocated_unseen(void* block, size_t entry) noexcept {
+  if (block == nullptr) return no_memory();
+  block_size::look_up(entry);
+  return counted(block, block_size::remember(block));
 }
 
-void freed_already(size_t usable_bytes) noexcept {
+void* allocate_untabled(size_t bytes, Fill fill) noexcept {
+  void* const block = fresh(bytes, fill);
+  if (block == nullptr) return no_memory();
+  return counted(block, block_size::remember(block));
+}
+
+void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
+  if (const size_t natural_bytes = naturally_aligned_bytes(alignment, bytes)) {
+    void* const block = backing::allocate(natural_bytes);
+    if (block == nullptr) return no_memory();
+    if (reinterpret_cast<uintptr_t>(block) % alignment == 0) {
+      return counted(block, block_size::remember(block));
+    }
+    backing::release(block);
+  }
+  void* const block = backing::allocate_aligned(alignment, bytes);
+  if (block == nullptr) return no_memory();
+  return counted(block, block_size::remember_aligned(block));
+}
+
+void freed(void* block, size_t slot_value) noexcept {
   os::ErrnoGuard guard;
-  account::publish(0, usable_bytes);
+  size_t bytes = slot_value;
+  if ((slot_value & block_size::kAskAllocator) != 0) {
+    bytes = backing::usable_bytes(block);
+    if (!account::recount_freed(slot_value, bytes)) {
+      backing::release(block);
+      return;
+    }
+  }
+  backing::release(block);
+  account::publish_freed(bytes);
   reclaim::after_free();
 }
 

@@ -1,20 +1,34 @@
-/* The cold halves of the entry points: what happens when a counter reached its mark, or memory is out. */
+/* The cold halves of the entry points: a counter that ran out, a page not seen before, sizes beyond the
+ * table, memory that is out. Where memory is out, nullptr is returned and errno is ENOMEM, as malloc has
+ * it; else errno is as it was.
+ */
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "attributes.h"
 
 namespace memlimit::slow {
 
-/** The block is allocated but not counted yet. Counts it, publishes, looks whether a round is due.
- *  Returns `block`. errno is preserved. */
-MEMLIMIT_COLD void* allocated(void* block, size_t usable_bytes) noexcept;
+/** Whether a block is to be filled with zeros. */
+enum class Fill : bool { kNone, kZero };
 
-/** The block is neither counted as freed nor released yet; both are done here. errno is preserved. */
-MEMLIMIT_COLD void freed(void* block, size_t usable_bytes) noexcept;
+/** The block was counted and the thread must look up: publishes, and may begin a round. Returns `block`. */
+MEMLIMIT_COLD void* allocated(void* block, size_t block_bytes) noexcept;
 
-/** As freed(), for a block that the allocator has released already (the old half of a realloc). */
-MEMLIMIT_COLD void freed_already(size_t usable_bytes) noexcept;
+/** The slot of a new block does not say what the table says for its request: a page not seen before, an
+ *  entry not looked up yet, or no memory. Counts the block.
+ *  `entry` is what the table holds. */
+MEMLIMIT_COLD void* allocated_unseen(void* block, size_t entry) noexcept;
+
+/** Allocates what the table does not cover: 0 bytes, or many. */
+MEMLIMIT_COLD void* allocate_untabled(size_t bytes, Fill fill) noexcept;
+
+/** alignment: a power of two above the natural one. */
+MEMLIMIT_COLD void* allocate_aligned(size_t alignment, size_t bytes) noexcept;
+
+/** count_freed() was told what the block's slot holds, and the thread must look up. Releases the block. */
+MEMLIMIT_COLD void freed(void* block, size_t slot_value) noexcept;
 
 }  // namespace memlimit::slow
