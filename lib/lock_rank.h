@@ -15,6 +15,7 @@ enum class LockRank : int {
   kHooks = 4,    /* the registry's slots; never while a hook runs */
   kAdapters = 5, /* discovery of runtimes */
   kGroup = 6,    /* the memory group's paths; never while anything else of ours runs */
+  kFootprint = 7, /* the kept descriptor of statm; only a read of it runs under this */
 };
 
 }  // namespace memlimit

@@ -58,6 +58,18 @@ int open_read(const char* path) noexcept;
 /** One read(2), retried when a signal interrupts it. Bytes read (0: the end), or -errno. */
 int64_t read_some(int fd, char* buffer, size_t cap) noexcept;
 
+/** As read_some(), from the file's start and without moving the descriptor's position. */
+int64_t read_start(int fd, char* buffer, size_t cap) noexcept;
+
+/** Tells one open file from another. */
+struct FileId {
+  uint64_t device = 0, inode = 0;
+  bool operator==(const FileId&) const = default;
+};
+
+/** Fills *out; false when the descriptor is not open. */
+bool file_id(int fd, FileId* out) noexcept;
+
 /** Closes a descriptor that open_read() gave. */
 void close_file(int fd) noexcept;
 

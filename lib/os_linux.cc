@@ -11,6 +11,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -73,6 +74,24 @@ int64_t read_some(int fd, char* buffer, size_t cap) noexcept {
     if (got >= 0) return got;
     if (errno != EINTR) return -errno;
   }
+}
+
+int64_t read_start(int fd, char* buffer, size_t cap) noexcept {
+  ErrnoGuard guard;
+  for (;;) {
+    // The offset is two words on 32-bit machines, some of which align it: zeros are right for all.
+    const long got = syscall(SYS_pread64, fd, buffer, cap, 0L, 0L, 0L);
+    if (got >= 0) return got;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+bool file_id(int fd, FileId* out) noexcept {
+  ErrnoGuard guard;
+  struct stat st {};
+  if (fstat(fd, &st) != 0) return false;
+  *out = {st.st_dev, st.st_ino};
+  return true;
 }
 
 void close_file(int fd) noexcept {

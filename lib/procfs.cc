@@ -21,11 +21,20 @@ void skip_blanks(std::string_view* text) noexcept {
   while (!text->empty() && (text->front() == ' ' || text->front() == '\t')) text->remove_prefix(1);
 }
 
-int64_t read_statm(const char* path) noexcept {
+/* A single read is the whole of it: statm is one short line, made when it is read. */
+int64_t statm_of(int fd) noexcept {
   char text[128];
-  const int64_t length = os::read_file(path, text, sizeof text);
+  const int64_t length = os::read_start(fd, text, sizeof text);
   if (length <= 0) return kUnknown;
   return parse_statm({text, static_cast<size_t>(length)}, os::page_bytes());
+}
+
+int64_t read_statm(const char* path) noexcept {
+  const int fd = os::open_read(path);
+  if (fd < 0) return kUnknown;
+  const int64_t bytes = statm_of(fd);
+  os::close_file(fd);
+  return bytes;
 }
 
 int64_t find_kb(const char* path, std::string_view key) noexcept {
@@ -100,6 +109,39 @@ int64_t footprint_bytes() noexcept {
   // `self` is the thread group's leader; when that has ended (pthread_exit in main) it shows
   // nothing.
   return bytes != kUnknown ? bytes : read_statm("/proc/thread-self/statm");
+}
+
+/* Drops what is not, or no longer, this process's open statm. */
+void FootprintFile::check() noexcept {
+  if (fd_ < 0) return;
+  os::FileId now;
+  const bool same_file = os::file_id(fd_, &now) && now == id_;
+  if (same_file && owner_ == os::process_id()) return;
+  if (same_file) os::close_file(fd_); /* inherited from the parent, whose figures it shows */
+  fd_ = -1;
+}
+
+int64_t FootprintFile::read() noexcept {
+  if (!lock_.try_lock()) return footprint_bytes();
+  check();
+  if (fd_ < 0) {
+    const int fd = os::open_read("/proc/self/statm");
+    if (fd >= 0) {
+      fd_ = os::move_fd_high(fd);
+      owner_ = os::process_id();
+      if (!os::file_id(fd_, &id_)) fd_ = -1;
+    }
+  }
+  const int64_t bytes = fd_ >= 0 ? statm_of(fd_) : kUnknown;
+  lock_.unlock();
+  return bytes != kUnknown ? bytes : footprint_bytes();
+}
+
+void FootprintFile::close() noexcept {
+  LockGuard guard(lock_);
+  check();
+  if (fd_ >= 0) os::close_file(fd_);
+  fd_ = -1;
 }
 
 int64_t rss_anon_bytes() noexcept {

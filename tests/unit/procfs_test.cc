@@ -1,13 +1,17 @@
 /* What is read from /proc: the parsers on any content, and the real files of this process. */
 #include "procfs.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -168,6 +172,107 @@ TEST_CASE("procfs: the footprint is still told after the main thread has ended",
   CHECK(verdict == 'y');
   close(pipe_fds[0]);
   waitpid(child, nullptr, 0);
+}
+
+namespace {
+
+/* The highest descriptor that is open, which is where FootprintFile keeps its own. */
+int highest_fd() {
+  int highest = -1;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    highest = std::max(highest, std::stoi(entry.path().filename()));
+  }
+  return highest;
+}
+
+}  // namespace
+
+TEST_CASE("procfs: a kept descriptor tells the same footprint", "[procfs]") {
+  procfs::FootprintFile file;
+  const int before = highest_fd();
+  const int64_t first = file.read();
+  REQUIRE(first > 0);
+  const int kept = highest_fd();
+  CHECK(kept > before);
+  CHECK((fcntl(kept, F_GETFD) & FD_CLOEXEC) != 0);
+  constexpr size_t kBytes = size_t{64} << 20;
+  std::vector<char> block(kBytes, 1);
+  CHECK(file.read() - first > int64_t{kBytes} / 2);
+  CHECK(highest_fd() == kept);  // and opens nothing anew
+  file.close();
+  CHECK(highest_fd() == before);
+  CHECK(file.read() > 0);
+  file.close();
+  file.close();
+}
+
+TEST_CASE("procfs: a descriptor closed or taken over by the program is not read and not closed",
+          "[procfs]") {
+  procfs::FootprintFile file;
+  const int64_t first = file.read();
+  REQUIRE(first > 0);
+  const int kept = highest_fd();
+
+  close(kept);
+  CHECK(file.read() > first / 2);
+  REQUIRE(highest_fd() == kept);
+
+  TempDir root;
+  root.write("/trap", "9999999 9999999 1 0 0 0 0\n");
+  const int trap = open((root.path() + "/trap").c_str(), O_RDONLY);
+  REQUIRE(dup2(trap, kept) == kept);
+  CHECK(file.read() < int64_t{9999998} * 4096);
+  char text[8] = {};
+  CHECK(read(kept, text, 7) == 7);
+  CHECK(std::string(text) == "9999999");
+  close(kept);
+  close(trap);
+  file.close();
+
+  CHECK(file.read() > 0);
+  const int again = highest_fd();
+  const int null = open("/dev/null", O_RDONLY);
+  REQUIRE(dup2(null, again) == again);
+  file.close();
+  CHECK(fcntl(again, F_GETFD) >= 0);
+  close(again);
+  close(null);
+}
+
+TEST_CASE("procfs: a child of fork reads its own footprint, by one descriptor", "[procfs][fork]") {
+  procfs::FootprintFile file;
+  REQUIRE(file.read() > 0);
+  const int kept = highest_fd();
+  constexpr size_t kBytes = size_t{64} << 20;
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    const int64_t before = file.read();
+    void* block = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(block, 1, kBytes);
+    const bool own = file.read() - before > int64_t{kBytes} / 2;
+    _exit(own && highest_fd() == kept ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  CHECK(status == 0);
+  CHECK(file.read() > 0);
+  CHECK(highest_fd() == kept);
+  file.close();
+}
+
+TEST_CASE("procfs: threads reading together all get a footprint", "[procfs][threads]") {
+  procfs::FootprintFile file;
+  std::atomic<int> bad{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 2000; ++i) bad += file.read() <= 0;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(bad == 0);
+  file.close();
 }
 
 namespace {
