@@ -344,119 +344,136 @@ struct MemoryGroup::Limits {
   }
 };
 
-size_t MemoryGroup::file_path(size_t directory_length, const char* name, char* out,
-                              size_t cap) const noexcept {
-  return join(out, cap, {directory_, directory_length}, name);
+size_t MemoryGroup::Place::file(size_t prefix, const char* name, char* out,
+                                size_t cap) const noexcept {
+  return join(out, cap, {directory, prefix}, name);
 }
 
-const char* MemoryGroup::usage_path(size_t directory_length, char* out, size_t cap) const noexcept {
-  file_path(directory_length, v2_ ? "/memory.current" : "/memory.usage_in_bytes", out, cap);
-  return out;
+size_t MemoryGroup::Place::usage_file(size_t prefix, char* out, size_t cap) const noexcept {
+  return file(prefix, v2 ? "/memory.current" : "/memory.usage_in_bytes", out, cap);
 }
 
-/* Finds the directory of the group described by *found among the mounts. */
-void MemoryGroup::locate(Found* found) noexcept {
-  length_ = top_length_ = 0;
-  v2_ = found->v2;
-  place_problem_ = found->problem;
-  if (found->problem != GroupProblem::kNone) return;
+size_t MemoryGroup::Place::shown(size_t prefix, const char* name, char* out,
+                                 size_t cap) const noexcept {
+  if (cap == 0) return 0;
+  const size_t from = root_length;
+  return join(out, cap, {directory + from, std::max(prefix, from) - from}, name);
+}
+
+/* From a group's directory up to the one above it, not beyond the mount point. */
+size_t MemoryGroup::Place::parent(size_t prefix) const noexcept {
+  do --prefix;
+  while (prefix > top_length && directory[prefix] != '/');
+  return prefix;
+}
+
+void MemoryGroup::Place::read_membership(Found* found) const noexcept {
+  char path[kMaxGroupPath];
+  // thread-self first: `self` shows "/" once the thread group's leader has ended.
+  join(path, sizeof path, root(), "/proc/thread-self/cgroup");
+  found->read(path);
+  if (found->problem != GroupProblem::kNoMembership) return;
+  join(path, sizeof path, root(), "/proc/self/cgroup");
+  found->read(path);
+}
+
+/* Finds the directory of the group described by `found` among the mounts. */
+void MemoryGroup::Place::locate(const Found& found) noexcept {
+  membership = found.id();
+  length = top_length = 0;
+  v2 = found.v2;
+  problem = found.problem;
+  if (problem != GroupProblem::kNone) return;
 
   char line_buffer[kMountLineBytes];
-  char root[kMaxGroupPath];
+  char mount_root[kMaxGroupPath];
   char candidate[kMaxGroupPath];
-  const std::string_view prefix(directory_, root_length_);
-  join(candidate, sizeof candidate, prefix, "/proc/self/mountinfo");
+  join(candidate, sizeof candidate, root(), "/proc/self/mountinfo");
   LineReader reader(candidate, line_buffer, sizeof line_buffer, kMaxMountinfoBytes);
-  place_problem_ = GroupProblem::kNoMount;
+  problem = GroupProblem::kNoMount;
+  const auto reject = [this](GroupProblem why) {
+    if (length == 0) problem = why;
+  };
   std::string_view line;
   while (reader.next(&line)) {
     cgroup::Mount mount;
     if (!cgroup::parse_mount(line, &mount)) continue;
-    if (mount.fs_type != (v2_ ? "cgroup2" : "cgroup")) continue;
-    if (!v2_ && !cgroup::has_word(mount.super_options, "memory")) continue;
+    if (mount.fs_type != (v2 ? "cgroup2" : "cgroup")) continue;
+    if (!v2 && !cgroup::has_word(mount.super_options, "memory")) continue;
 
-    const int64_t root_length = cgroup::unescape(mount.root, root, sizeof root);
-    const int64_t point_length = cgroup::unescape(mount.mount_point, candidate + root_length_,
-                                                  sizeof candidate - root_length_);
-    if (root_length < 0 || point_length < 0) {
-      if (length_ == 0) place_problem_ = GroupProblem::kTooLong;
+    const int64_t mount_root_length = cgroup::unescape(mount.root, mount_root, sizeof mount_root);
+    const int64_t point_length = cgroup::unescape(mount.mount_point, candidate + root_length,
+                                                  sizeof candidate - root_length);
+    if (mount_root_length < 0 || point_length < 0) {
+      reject(GroupProblem::kTooLong);
       continue;
     }
-    memcpy(candidate, directory_, root_length_);
-    const std::string_view mount_root(root, static_cast<size_t>(root_length));
-    const size_t top = root_length_ + static_cast<size_t>(point_length);
+    const std::string_view from(mount_root, static_cast<size_t>(mount_root_length));
     std::string_view below;
-    const bool whole = cgroup::path_below(mount_root, found->view(), &below);
-    if (!whole && !cgroup::root_above(mount_root, found->view())) {
-      if (length_ == 0) place_problem_ = GroupProblem::kOutside;
+    const bool whole = cgroup::path_below(from, found.view(), &below);
+    if (!whole && !cgroup::root_above(from, found.view())) {
+      reject(GroupProblem::kOutside);
       continue;
     }
     if (!whole) below = {};
-    if (top + below.size() + kLongestFileName >= sizeof candidate) {
-      if (length_ == 0) place_problem_ = GroupProblem::kTooLong;
+    const size_t top = root_length + static_cast<size_t>(point_length);
+    const size_t end = top + below.size();
+    if (end + kLongestFileName >= sizeof candidate) {
+      reject(GroupProblem::kTooLong);
       continue;
     }
+    root().copy(candidate, root_length);
     below.copy(candidate + top, below.size());
-    const size_t length = top + below.size();
     // Another mount may cover this one, so the directory must be there and be a group's.
-    memcpy(candidate + length, "/cgroup.procs", sizeof "/cgroup.procs");
+    memcpy(candidate + end, "/cgroup.procs", sizeof "/cgroup.procs");
     if (!os::file_exists(candidate)) {
-      if (length_ == 0) place_problem_ = GroupProblem::kOutside;
+      reject(GroupProblem::kOutside);
       continue;
     }
-    // The mount that shows the most ancestors wins; a nameless ancestor only where nothing else
-    // does.
-    const bool have_whole = length_ != 0 && place_problem_ == GroupProblem::kNone;
-    if (have_whole && (!whole || length - top <= size_t{length_} - top_length_)) continue;
-    memcpy(directory_ + root_length_, candidate + root_length_, length - root_length_);
-    length_ = static_cast<uint16_t>(length);
-    top_length_ = static_cast<uint16_t>(top);
-    place_problem_ = whole ? GroupProblem::kNone : GroupProblem::kOutside;
+    // The mount that shows the most ancestors wins; a nameless ancestor only where nothing else does.
+    const bool have_whole = length != 0 && problem == GroupProblem::kNone;
+    if (have_whole && (!whole || below.size() <= size_t{length} - top_length)) continue;
+    memcpy(directory + root_length, candidate + root_length, end - root_length);
+    length = static_cast<uint16_t>(end);
+    top_length = static_cast<uint16_t>(top);
+    problem = whole ? GroupProblem::kNone : GroupProblem::kOutside;
   }
 }
 
-MemoryGroup::Limits MemoryGroup::read_limits() const noexcept {
+MemoryGroup::Limits MemoryGroup::Place::read_limits() const noexcept {
   Limits limits;
   char path[kMaxGroupPath];
-  const auto read = [&](LimitFile file, size_t length) {
-    file_path(length, file_name(file), path, sizeof path);
+  const auto read = [&](LimitFile which, size_t prefix) {
+    file(prefix, file_name(which), path, sizeof path);
     return read_limit(path);
   };
-  // From the process's own group up to the mount point.
-  const auto parent = [&](size_t length) {
-    do --length;
-    while (length > top_length_ && directory_[length] != '/');
-    return length;
-  };
-  const bool located = length_ != 0;
-  if (located && v2_) {
-    for (size_t length = length_;; length = parent(length)) {
-      limits.note(read(LimitFile::kV2Max, length), LimitFile::kV2Max, length);
-      limits.note(read(LimitFile::kV2High, length), LimitFile::kV2High, length);
-      if (length <= top_length_) break;
+  if (length != 0 && v2) {
+    for (size_t prefix = length;; prefix = parent(prefix)) {
+      limits.note(read(LimitFile::kV2Max, prefix), LimitFile::kV2Max, prefix);
+      limits.note(read(LimitFile::kV2High, prefix), LimitFile::kV2High, prefix);
+      if (prefix <= top_length) break;
     }
-  } else if (located) {
-    // The kernel's own answer covers ancestors that are not visible here and leaves out those that
-    // do not count (memory.use_hierarchy = 0), so ancestors' files serve to name the place, and for
-    // a limit only where memory.stat has no answer.
-    file_path(length_, file_name(LimitFile::kV1Stat), path, sizeof path);
+  } else if (length != 0) {
+    // The kernel's own answer covers ancestors that are not visible here and leaves out those that do
+    // not count (memory.use_hierarchy = 0), so ancestors' files serve to name the place, and for a
+    // limit only where memory.stat has no answer.
+    file(length, file_name(LimitFile::kV1Stat), path, sizeof path);
     const Reading whole = read_stat_limit(path);
     const bool kernel_says = !whole.missing && whole.problem == GroupProblem::kNone;
-    for (size_t length = length_;; length = parent(length)) {
-      Reading here = read(LimitFile::kV1Limit, length);
-      if (kernel_says && length != length_ && here.bytes != whole.bytes) {
+    for (size_t prefix = length;; prefix = parent(prefix)) {
+      Reading here = read(LimitFile::kV1Limit, prefix);
+      if (kernel_says && prefix != length && here.bytes != whole.bytes) {
         here.bytes = cgroup::kNoLimit;
       }
-      limits.note(here, LimitFile::kV1Limit, length);
-      if (length <= top_length_) break;
+      limits.note(here, LimitFile::kV1Limit, prefix);
+      if (prefix <= top_length) break;
     }
-    limits.note(whole, LimitFile::kV1Stat, length_);
+    limits.note(whole, LimitFile::kV1Stat, length);
   }
 
-  // The figure that answers to the limit: usage where it is set; the nearest to an invisible
-  // ancestor.
-  size_t watch = limits.file == LimitFile::kV1Stat ? top_length_ : limits.length;
-  join(path, sizeof path, {directory_, root_length_}, {});
+  // What answers to the limit: usage where it is set; the nearest to an invisible ancestor.
+  size_t watch = limits.file == LimitFile::kV1Stat ? top_length : limits.length;
+  join(path, sizeof path, root(), {});
   const int64_t physical = procfs::physical_memory_bytes(path);
   if (physical > 0 && (limits.bytes < 0 || physical < limits.bytes)) {
     limits.bytes = physical;
@@ -464,31 +481,36 @@ MemoryGroup::Limits MemoryGroup::read_limits() const noexcept {
     limits.length = 0;
     // Nothing but the machine limits the group, so its own usage is what can be told; not an
     // ancestor's that stands for a group which was not found.
-    watch = place_problem_ == GroupProblem::kNone ? length_ : 0;
-    while (watch > top_length_ && !os::file_exists(usage_path(watch, path, sizeof path))) {
+    watch = problem == GroupProblem::kNone ? length : 0;
+    while (watch > top_length) {
+      usage_file(watch, path, sizeof path);
+      if (os::file_exists(path)) break;
       watch = parent(watch);
     }
   }
   limits.watch_length = static_cast<uint16_t>(watch);
-  if (place_problem_ != GroupProblem::kNone) {
-    limits.problem = place_problem_;
+
+  if (problem != GroupProblem::kNone) {
+    limits.problem = problem;
     limits.problem_file = LimitFile::kNone;
-    limits.problem_length = length_;
-  } else if (!limits.any_file) {
-    // Absent files are right in v2's real root group, which has none; elsewhere memory is not
-    // governed.
-    char words[512];
-    file_path(top_length_, "/cgroup.controllers", path, sizeof path);
-    const int64_t got = os::read_file(path, words, sizeof words);
-    for (int64_t i = 0; i < got; ++i) {
-      if (words[i] == ' ' || words[i] == '\n') words[i] = ',';
-    }
-    if (got < 0 || !cgroup::has_word({words, static_cast<size_t>(got)}, "memory")) {
-      limits.problem = GroupProblem::kNoController;
-      limits.problem_length = length_;
-    }
+    limits.problem_length = length;
+  } else if (!limits.any_file && !governs_memory(path, sizeof path)) {
+    limits.problem = GroupProblem::kNoController;
+    limits.problem_length = length;
   }
   return limits;
+}
+
+/* Whether it is right that no group here has a limit file: so in v2's real root group, whose list of
+ * controllers has memory all the same. */
+bool MemoryGroup::Place::governs_memory(char* path, size_t cap) const noexcept {
+  char words[512];
+  file(top_length, "/cgroup.controllers", path, cap);
+  const int64_t got = os::read_file(path, words, sizeof words);
+  if (got < 0) return false;
+  std::replace_if(
+      words, words + got, [](char c) { return c == ' ' || c == '\n'; }, ',');
+  return cgroup::has_word({words, static_cast<size_t>(got)}, "memory");
 }
 
 void MemoryGroup::adopt(const Limits& limits) noexcept {
@@ -499,45 +521,46 @@ void MemoryGroup::adopt(const Limits& limits) noexcept {
   problem_file_ = limits.problem_file;
   problem_length_ = limits.problem_length;
   bytes_.store(limits.bytes, std::memory_order_relaxed);
-}
-
-void MemoryGroup::read_membership(Found* found) const noexcept {
-  char path[kMaxGroupPath];
-  const std::string_view prefix(directory_, root_length_);
-  // thread-self first: `self` shows "/" once the thread group's leader has ended.
-  join(path, sizeof path, prefix, "/proc/thread-self/cgroup");
-  found->read(path);
-  if (found->problem != GroupProblem::kNoMembership) return;
-  join(path, sizeof path, prefix, "/proc/self/cgroup");
-  found->read(path);
+  last_read_ns_.store(0, std::memory_order_relaxed);
 }
 
 void MemoryGroup::find(const char* root) noexcept {
   LockGuard guard(lock_);
-  const size_t root_length = strnlen(root, kMaxRootPath);
-  memcpy(directory_, root, root_length);
-  root_length_ = static_cast<uint16_t>(root_length);
+  place_.root_length = static_cast<uint16_t>(strnlen(root, kMaxRootPath));
+  memcpy(place_.directory, root, place_.root_length);
   Found found;
-  read_membership(&found);
-  membership_ = found.id();
-  locate(&found);
-  adopt(read_limits());
+  place_.read_membership(&found);
+  place_.locate(found);
+  adopt(place_.read_limits());
 }
 
 bool MemoryGroup::refresh() noexcept {
   LockGuard guard(lock_);
   Found found;
-  read_membership(&found);
-  if (found.id() != 0 && found.id() != membership_) {
-    membership_ = found.id();
-    locate(&found);
-  }
+  place_.read_membership(&found);
   const int64_t before = container_bytes();
-  const Limits limits = read_limits();
-  // A limit that cannot be read any more has not gone away: only what was unreadable from the
-  // start, or a tighter limit, is believed then.
-  if (limits.problem == GroupProblem::kNone || limits.problem == adopted_problem_ ||
-      limits.bytes < before) {
+  // A limit that cannot be read any more has not gone away: only what was unreadable from the start,
+  // or a tighter limit, is believed then.
+  const auto believable = [&](const Limits& limits) {
+    return limits.problem == GroupProblem::kNone || limits.problem == adopted_problem_ ||
+           limits.bytes < before || before < 0;
+  };
+  if (found.id() != 0 && found.id() != place_.membership) {
+    Place moved = place_;
+    moved.locate(found);
+    const Limits limits = moved.read_limits();
+    if (believable(limits)) {
+      place_ = moved;
+      adopt(limits);
+    } else {
+      problem_ = limits.problem;
+      problem_file_ = LimitFile::kNone;
+      problem_length_ = 0;
+    }
+    return container_bytes() != before;
+  }
+  const Limits limits = place_.read_limits();
+  if (believable(limits)) {
     adopt(limits);
   } else {
     problem_ = limits.problem;
@@ -547,43 +570,41 @@ bool MemoryGroup::refresh() noexcept {
   return container_bytes() != before;
 }
 
-int64_t MemoryGroup::working_set_bytes() noexcept {
+int64_t MemoryGroup::working_set_bytes(int64_t now_ns, int64_t max_age_ns) noexcept {
+  const int64_t last_read_ns = last_read_ns_.load(std::memory_order_relaxed);
+  if (last_read_ns != 0 && now_ns - last_read_ns < max_age_ns) return last_working_set_bytes();
   if (!lock_.try_lock()) return last_working_set_bytes();
   char path[kMaxGroupPath];
   char buffer[kStatLineBytes];
   int64_t bytes = procfs::kUnknown;
-  if (watch_length_ != 0) bytes = read_integer(usage_path(watch_length_, path, sizeof path));
+  if (watch_length_ != 0) {
+    place_.usage_file(watch_length_, path, sizeof path);
+    bytes = read_integer(path);
+  }
   if (bytes > 0) {
-    file_path(watch_length_, "/memory.stat", path, sizeof path);
+    place_.file(watch_length_, "/memory.stat", path, sizeof path);
     const StatValue value =
-        read_stat(path, v2_ ? "inactive_file" : "total_inactive_file", buffer, sizeof buffer);
+        read_stat(path, place_.v2 ? "inactive_file" : "total_inactive_file", buffer, sizeof buffer);
     // Without that figure the whole usage counts: rather too much reclaim than too little.
     const int64_t inactive = value.found ? whole_integer(value.text) : procfs::kUnknown;
     if (inactive > 0) bytes = std::max<int64_t>(bytes - inactive, 0);
   }
   last_working_set_.store(bytes, std::memory_order_relaxed);
+  last_read_ns_.store(now_ns, std::memory_order_relaxed);
   lock_.unlock();
   return bytes;
 }
 
-size_t MemoryGroup::shown_path(size_t directory_length, const char* name, char* out,
-                               size_t cap) const noexcept {
-  if (cap == 0) return 0;
-  const size_t from = root_length_;
-  const std::string_view directory(directory_ + from, std::max(directory_length, from) - from);
-  return join(out, cap, directory, name);
-}
-
 size_t MemoryGroup::limit_path(char* out, size_t cap) const noexcept {
-  return shown_path(limit_length_, file_name(limit_file_), out, cap);
+  return place_.shown(limit_length_, file_name(limit_file_), out, cap);
 }
 
 size_t MemoryGroup::problem_path(char* out, size_t cap) const noexcept {
-  return shown_path(problem_length_, file_name(problem_file_), out, cap);
+  return place_.shown(problem_length_, file_name(problem_file_), out, cap);
 }
 
 size_t MemoryGroup::watched_path(char* out, size_t cap) const noexcept {
-  return shown_path(watch_length_, "", out, cap);
+  return place_.shown(watch_length_, "", out, cap);
 }
 
 int64_t percent_of(int64_t bytes, int percent) noexcept {
@@ -601,6 +622,19 @@ int64_t percent_of(int64_t bytes, int percent) noexcept {
 int64_t container_limit(int64_t container_bytes, int percent) noexcept {
   if (container_bytes <= 0) return 0;
   return std::max(percent_of(container_bytes, percent), kLimitFloorBytes);
+}
+
+int64_t resolve_limit(const LimitSetting& setting, int64_t container_bytes) noexcept {
+  switch (setting.kind) {
+    case LimitKind::kOff:
+      return 0;
+    case LimitKind::kBytes:
+      return setting.bytes;
+    case LimitKind::kPercent:
+    case LimitKind::kAuto:
+      return container_limit(container_bytes, setting.percent);
+  }
+  return 0;
 }
 
 int64_t fair_share(int64_t own_bytes, int64_t group_bytes, int64_t excess_bytes) noexcept {

@@ -17,15 +17,13 @@
 #include <string_view>
 
 #include "attributes.h"
+#include "config.h"
 #include "lock.h"
 
 namespace memlimit {
 
 /** Below this, a limit taken from the container would be all start-up and no heap. */
 inline constexpr int64_t kLimitFloorBytes = int64_t{64} << 20;
-
-/** What `auto` stands for, in percent of the container's memory. */
-inline constexpr int kAutoPercent = 90;
 
 /** Which file decided the limit. */
 enum class LimitFile : uint8_t {
@@ -77,9 +75,11 @@ class MemoryGroup {
   int64_t container_bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
 
   /** Usage less inactive file pages, in bytes, of the group whose limit decides (of the process's
-   * own group when physical memory does); -1 when unknown. One thread reads at a time; others that
-   * come meanwhile get the last figure instead of waiting. About 4 KiB of stack. */
-  int64_t working_set_bytes() noexcept MEMLIMIT_EXCLUDES(lock_);
+   *  own group when physical memory does); -1 when unknown. A figure read less than `max_age_ns`
+   *  before `now_ns` (CLOCK_MONOTONIC) is good enough; reading costs about 20 microseconds. One thread
+   *  reads at a time; others that come meanwhile get the last figure instead of waiting. About 4 KiB
+   *  of stack. */
+  int64_t working_set_bytes(int64_t now_ns, int64_t max_age_ns) noexcept MEMLIMIT_EXCLUDES(lock_);
 
   /** The last figure of working_set_bytes(), without a system call; -1 when there is none. */
   int64_t last_working_set_bytes() const noexcept {
@@ -107,33 +107,44 @@ class MemoryGroup {
   struct Found;
   struct Limits;
 
-  void read_membership(Found* found) const noexcept;
-  void locate(Found* found) noexcept MEMLIMIT_REQUIRES(lock_);
-  Limits read_limits() const noexcept MEMLIMIT_REQUIRES(lock_);
-  void adopt(const Limits& limits) noexcept MEMLIMIT_REQUIRES(lock_);
-  size_t file_path(size_t directory_length, const char* name, char* out, size_t cap) const noexcept;
-  size_t shown_path(size_t directory_length, const char* name, char* out,
-                    size_t cap) const noexcept;
-  const char* usage_path(size_t directory_length, char* out, size_t cap) const noexcept;
+  /* Where the group is. The lengths are of prefixes of `directory`. */
+  struct Place {
+    uint64_t membership = 0; /* hash of the process's path in /proc/self/cgroup; 0: unknown */
+    uint16_t root_length = 0;
+    uint16_t top_length = 0; /* the mount point */
+    uint16_t length = 0;     /* the process's own group; 0: not found */
+    bool v2 = false;
+    GroupProblem problem = GroupProblem::kNone;
+    char directory[kMaxGroupPath] = {};
 
+    std::string_view root() const noexcept { return {directory, root_length}; }
+    /** Writes the first `prefix` bytes of the directory and `name`; the path's length. */
+    size_t file(size_t prefix, const char* name, char* out, size_t cap) const noexcept;
+    size_t usage_file(size_t prefix, char* out, size_t cap) const noexcept;
+    /** The same without `root`. */
+    size_t shown(size_t prefix, const char* name, char* out, size_t cap) const noexcept;
+    size_t parent(size_t prefix) const noexcept;
+    void read_membership(Found* found) const noexcept;
+    void locate(const Found& found) noexcept;
+    Limits read_limits() const noexcept;
+    bool governs_memory(char* path, size_t cap) const noexcept;
+  };
+
+  void adopt(const Limits& limits) noexcept MEMLIMIT_REQUIRES(lock_);
+
+  /* Written under lock_ by the one thread that finds and refreshes, which may read them without. */
   Lock lock_{LockRank::kGroup};
   std::atomic<int64_t> bytes_{-1};
   std::atomic<int64_t> last_working_set_{-1};
-  uint64_t membership_ = 0; /* hash of the process's path in /proc/self/cgroup; 0: unknown */
-  uint16_t root_length_ = 0;
-  uint16_t top_length_ = 0;   /* directory_ up to here is the mount point */
-  uint16_t length_ = 0;       /* directory_ up to here is the process's own group; 0: not found */
-  uint16_t limit_length_ = 0; /* directory_ up to here holds the file that decided */
-  uint16_t watch_length_ =
-      0; /* directory_ up to here holds the usage that answers to it; 0: none */
-  uint16_t problem_length_ = 0; /* directory_ up to here holds problem_file_ */
-  bool v2_ = false;
+  std::atomic<int64_t> last_read_ns_{0};
+  Place place_;
+  uint16_t limit_length_ = 0;   /* the directory up to here holds the file that decided */
+  uint16_t watch_length_ = 0;   /* up to here: the usage that answers to it; 0: none */
+  uint16_t problem_length_ = 0; /* up to here: problem_file_ */
   LimitFile limit_file_ = LimitFile::kNone;
   LimitFile problem_file_ = LimitFile::kNone;
   GroupProblem problem_ = GroupProblem::kNone;
   GroupProblem adopted_problem_ = GroupProblem::kNone; /* what stood in the way of bytes_ */
-  GroupProblem place_problem_ = GroupProblem::kNone;   /* what locate() met */
-  char directory_[kMaxGroupPath] = {};
 };
 
 /** bytes * percent / 100 without overflow; percent of 0 or less gives 0. */
@@ -142,6 +153,10 @@ int64_t percent_of(int64_t bytes, int percent) noexcept;
 /** The limit that `percent` of a container with `container_bytes` gives: at least kLimitFloorBytes;
  *  0 (no limit) when the container's memory is unknown (<= 0). */
 int64_t container_limit(int64_t container_bytes, int percent) noexcept;
+
+/** The limit in bytes that a setting means, 0 for none: `container_bytes` counts for a percentage and
+ *  for `auto`, and only then. */
+int64_t resolve_limit(const LimitSetting& setting, int64_t container_bytes) noexcept;
 
 /** What one process of a group is asked to give back when the group is `excess_bytes` over its
  * limit: its part by size, rounded up, never more than it has. A process that holds half of the

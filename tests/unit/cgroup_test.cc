@@ -3,12 +3,14 @@
 #include "cgroup.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <sys/resource.h>
@@ -75,6 +77,9 @@ std::string problem_path(const MemoryGroup& group) {
   return {text, group.problem_path(text, sizeof text)};
 }
 
+/* Never satisfied with an older figure. */
+int64_t working_set(MemoryGroup& group) { return group.working_set_bytes(1, 0); }
+
 constexpr int64_t kMiB = int64_t{1} << 20;
 
 }  // namespace
@@ -93,7 +98,7 @@ TEST_CASE("cgroup: every recorded layout gives its limit, its place and its work
     CHECK(limit_path(group) == tree.expect.at("limit"));
     const std::string watched = watched_path(group);
     CHECK((watched.empty() ? "-" : watched) == tree.expect.at("watched"));
-    CHECK(std::to_string(group.working_set_bytes()) == tree.expect.at("working_set"));
+    CHECK(std::to_string(working_set(group)) == tree.expect.at("working_set"));
     CHECK(problem_key(group.problem()) == tree.expect.at("problem"));
     CHECK(group.refresh() == false);
     CHECK(std::to_string(group.container_bytes()) == tree.expect.at("bytes"));
@@ -103,7 +108,7 @@ TEST_CASE("cgroup: every recorded layout gives its limit, its place and its work
 TEST_CASE("cgroup: before anything is looked up, nothing is known", "[cgroup]") {
   MemoryGroup group;
   CHECK(group.container_bytes() == -1);
-  CHECK(group.working_set_bytes() == -1);
+  CHECK(working_set(group) == -1);
   CHECK(group.last_working_set_bytes() == -1);
   CHECK(limit_path(group).empty());
   CHECK(group.refresh());  // membership is new, so the whole of it is looked up
@@ -145,7 +150,7 @@ TEST_CASE("cgroup: a move to another group is followed", "[cgroup]") {
   CHECK(group.refresh());
   CHECK(group.container_bytes() == 100 * kMiB);
   CHECK(limit_path(group) == other + "/memory.limit_in_bytes");
-  CHECK(group.working_set_bytes() == 600000);
+  CHECK(working_set(group) == 600000);
 }
 
 TEST_CASE("cgroup: a limit that can no longer be read stays in force", "[cgroup]") {
@@ -182,7 +187,7 @@ TEST_CASE("cgroup: a limit that can no longer be read stays in force", "[cgroup]
     root.remove("/sys/fs/cgroup");
     CHECK_FALSE(group.refresh());
     CHECK(group.problem() == GroupProblem::kNoController);
-    CHECK(group.working_set_bytes() == -1);
+    CHECK(working_set(group) == -1);
   }
   SECTION("/proc gone") {
     root.remove("/proc");
@@ -194,10 +199,10 @@ TEST_CASE("cgroup: a limit that can no longer be read stays in force", "[cgroup]
     const rlimit none{0, old.rlim_max};
     REQUIRE(setrlimit(RLIMIT_NOFILE, &none) == 0);
     const bool changed = group.refresh();
-    const int64_t working_set = group.working_set_bytes();
+    const int64_t figure = working_set(group);
     setrlimit(RLIMIT_NOFILE, &old);
     CHECK_FALSE(changed);
-    CHECK(working_set == -1);
+    CHECK(figure == -1);
     CHECK(group.problem() == GroupProblem::kUnreadable);
   }
   CHECK(group.container_bytes() == 512 * kMiB);
@@ -209,7 +214,7 @@ TEST_CASE("cgroup: a limit that can no longer be read stays in force", "[cgroup]
   root.lay_out(read_tree(kTrees / "docker-v2.tree"));
   CHECK_FALSE(group.refresh());
   CHECK(group.problem() == GroupProblem::kNone);
-  CHECK(group.working_set_bytes() > 0);
+  CHECK(working_set(group) > 0);
 }
 
 TEST_CASE("cgroup: a tighter limit counts even beside one that cannot be read", "[cgroup]") {
@@ -235,7 +240,7 @@ TEST_CASE("cgroup: a FIFO in place of any file is no reason to wait", "[cgroup]"
     MemoryGroup group;
     group.find(root.path().c_str());
     CHECK(group.container_bytes() > 0);
-    group.working_set_bytes();
+    working_set(group);
     group.refresh();
   }
 }
@@ -285,7 +290,7 @@ TEST_CASE("cgroup: looking keeps errno", "[cgroup]") {
   errno = 4711;
   group.find("/nowhere");
   group.find();
-  group.working_set_bytes();
+  working_set(group);
   group.refresh();
   CHECK(errno == 4711);
 }
@@ -414,13 +419,99 @@ TEST_CASE("cgroup: percentages, by numbers worked out by hand", "[cgroup]") {
 TEST_CASE("cgroup: a container's limit has a floor, and is off for an unknown container",
           "[cgroup]") {
   CHECK(container_limit(512 * kMiB, 80) == 429496729);
-  CHECK(container_limit(512 * kMiB, memlimit::kAutoPercent) == 483183820);
+  CHECK(container_limit(512 * kMiB, 90) == 483183820);
   CHECK(container_limit(128 * kMiB, 50) == 64 * kMiB);
   CHECK(container_limit(100 * kMiB, 50) == 64 * kMiB);
   CHECK(container_limit(32 * kMiB, 90) == 64 * kMiB);
   CHECK(container_limit(4096, 1) == 64 * kMiB);
   CHECK(container_limit(0, 90) == 0);
   CHECK(container_limit(-1, 90) == 0);
+}
+
+TEST_CASE("cgroup: what each kind of setting makes of the container", "[cgroup]") {
+  using memlimit::LimitKind;
+  using memlimit::resolve_limit;
+  const int64_t container = 512 * kMiB;
+  CHECK(resolve_limit({LimitKind::kOff, 7, 80}, container) == 0);
+  CHECK(resolve_limit({LimitKind::kBytes, 7, 0}, container) == 7);  // the floor is for shares only
+  CHECK(resolve_limit({LimitKind::kBytes, 7, 0}, -1) == 7);
+  CHECK(resolve_limit({LimitKind::kPercent, 0, 80}, container) == 429496729);
+  CHECK(resolve_limit({LimitKind::kPercent, 0, 1}, container) == 64 * kMiB);
+  CHECK(resolve_limit({LimitKind::kAuto, 0, 90}, container) == 483183820);
+  CHECK(resolve_limit({LimitKind::kAuto, 0, 90}, -1) == 0);
+}
+
+TEST_CASE("cgroup: the working set is read no more often than asked", "[cgroup]") {
+  TempDir root;
+  root.lay_out(read_tree(kTrees / "docker-v2.tree"));
+  MemoryGroup group;
+  group.find(root.path().c_str());
+  const int64_t first = group.working_set_bytes(1'000'000, 500);
+  REQUIRE(first == 143654912 - 52428800);
+  root.write("/sys/fs/cgroup/memory.current", "60000000\n");
+  CHECK(group.working_set_bytes(1'000'499, 500) == first);
+  CHECK(group.last_working_set_bytes() == first);
+  CHECK(group.working_set_bytes(1'000'500, 500) == 60000000 - 52428800);
+  CHECK(group.last_working_set_bytes() == 60000000 - 52428800);
+  root.write("/sys/fs/cgroup/memory.current", "50000000\n");
+  CHECK(group.working_set_bytes(1'001'000, 500) == 0);  // counters read at different moments
+  root.write("/sys/fs/cgroup/memory.stat", "anon 1\n");
+  CHECK(group.working_set_bytes(1'001'500, 500) == 50000000);
+  root.write("/sys/fs/cgroup/memory.current", "many\n");
+  CHECK(group.working_set_bytes(1'002'000, 500) == -1);
+}
+
+TEST_CASE("cgroup: readers see whole figures while the group is looked up again",
+          "[cgroup][threads]") {
+  TempDir root;
+  root.lay_out(read_tree(kTrees / "nested-v1.tree"));
+  const std::string other = "/sys/fs/cgroup/memory/a-group-with-a-longer-name/below";
+  root.write(other + "/cgroup.procs", "1\n");
+  root.write(other + "/memory.limit_in_bytes", "104857600\n");
+  root.write(other + "/memory.usage_in_bytes", "1000000\n");
+  root.write(other + "/memory.stat",
+             "hierarchical_memory_limit 104857600\ntotal_inactive_file 400000\n");
+  MemoryGroup group;
+  group.find(root.path().c_str());
+  const int64_t first = working_set(group);
+  std::atomic<bool> stop{false};
+  std::atomic<int64_t> wrong{0};
+  std::vector<std::thread> readers;
+  for (int t = 0; t < 2; ++t) {
+    readers.emplace_back([&] {
+      while (!stop.load(std::memory_order_relaxed)) {
+        const int64_t bytes = working_set(group);
+        if (bytes != first && bytes != 600000) wrong = bytes;
+        const int64_t limit = group.container_bytes();
+        if (limit != 209715200 && limit != 104857600) wrong = limit;
+      }
+    });
+  }
+  for (int turn = 0; turn < 200; ++turn) {
+    // Renamed into place: the file is never seen half written.
+    root.write("/proc/self/next",
+               turn % 2 == 0 ? "5:memory:" + other.substr(21) + "\n" : "5:memory:/outer/inner\n");
+    fs::rename(root.path() + "/proc/self/next", root.path() + "/proc/self/cgroup");
+    CHECK(group.refresh());
+  }
+  stop = true;
+  for (auto& reader : readers) reader.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("cgroup: a move to where nothing can be seen keeps limit and working set", "[cgroup]") {
+  TempDir root;
+  root.lay_out(read_tree(kTrees / "docker-v2.tree"));
+  MemoryGroup group;
+  group.find(root.path().c_str());
+  // As after unshare(CLONE_NEWCGROUP) in the container: the mount's root has no name any more.
+  root.write("/proc/self/mountinfo", "31 23 0:26 /../.. /sys/fs rw - cgroup2 cgroup2 rw\n");
+  root.write("/proc/self/cgroup", "0::/elsewhere\n");
+  CHECK_FALSE(group.refresh());
+  CHECK(group.container_bytes() == 512 * kMiB);
+  CHECK(group.problem() == GroupProblem::kOutside);
+  CHECK(limit_path(group) == "/sys/fs/cgroup/memory.max");
+  CHECK(working_set(group) == 143654912 - 52428800);
 }
 
 TEST_CASE("cgroup: a process is asked for its part of the excess", "[cgroup]") {
@@ -526,10 +617,10 @@ TEST_CASE("cgroup: no damage to a tree makes it crash, wait or lose every limit"
       root.write(file, damage(victim->second));
       group.refresh();
       REQUIRE(group.container_bytes() > 0);
-      REQUIRE(group.working_set_bytes() >= -1);
+      REQUIRE(working_set(group) >= -1);
       group.find(root.path().c_str());
       REQUIRE(group.container_bytes() > 0);
-      REQUIRE(group.working_set_bytes() >= -1);
+      REQUIRE(working_set(group) >= -1);
       limit_path(group);
       problem_path(group);
       if (random() % 4 != 0) root.write(file, victim->second);
@@ -605,7 +696,7 @@ TEST_CASE("cgroup: live v1 groups, 200 MB around 900 MB, give 200 MB and notice 
     constexpr size_t kTouched = size_t{32} << 20;
     std::unique_ptr<char[]> block(new char[kTouched]);
     for (size_t i = 0; i < kTouched; i += 512) static_cast<volatile char*>(block.get())[i] = 1;
-    answer.working_set = group.working_set_bytes();
+    answer.working_set = working_set(group);
     (void)!write(to_parent[1], &answer, sizeof answer);
     _exit(0);
   }
