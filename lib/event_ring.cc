@@ -89,6 +89,8 @@ bool EventRing::push(const Event& event) noexcept {
     } else if (turn < empty) {
       // The event of a turn ago is still here: full. Waiting for the reader is not for malloc.
       dropped_.fetch_add(1, std::memory_order_relaxed);
+      last_dropped_.store(event.time_ns, std::memory_order_relaxed);
+      untold_.fetch_add(1, std::memory_order_relaxed);
       return false;
     } else {
       position = head_.load(std::memory_order_relaxed);
@@ -109,11 +111,20 @@ bool EventRing::pop(Event* event) noexcept {
         return true;
       }
     } else if (turn < full) {
-      return false;
+      return take_lost(event);
     } else {
       position = tail_.load(std::memory_order_relaxed);
     }
   }
+}
+
+bool EventRing::take_lost(Event* event) noexcept {
+  if (untold_.load(std::memory_order_relaxed) == 0) return false;
+  const uint64_t count = untold_.exchange(0, std::memory_order_relaxed);
+  if (count == 0) return false; /* another reader has told it */
+  *event = {EventKind::kEventsLost, last_dropped_.load(std::memory_order_relaxed), {}};
+  event->args[0] = static_cast<int64_t>(count);
+  return true;
 }
 
 void EventRing::reset_after_fork() noexcept {
@@ -121,6 +132,7 @@ void EventRing::reset_after_fork() noexcept {
   head_.store(0, std::memory_order_relaxed);
   tail_.store(0, std::memory_order_relaxed);
   dropped_.store(0, std::memory_order_relaxed);
+  untold_.store(0, std::memory_order_relaxed);
 }
 
 EventRing& process_events() noexcept { return g_events; }

@@ -53,7 +53,8 @@ class EventRing {
    */
   bool push(const Event& event) noexcept;
 
-  /** Takes the oldest event; false when there is none (or its thread is still writing it). */
+  /** Takes the oldest event; false when there is none (or its thread is still writing it). Before the
+   *  first false after events were dropped, an event `events_lost` tells how many. */
   bool pop(Event* event) noexcept;
 
   /** Events that did not fit since the start (or the fork), any thread. */
@@ -74,6 +75,10 @@ class EventRing {
   alignas(64) std::atomic<uint64_t> head_{0}; /* next position to write */
   alignas(64) std::atomic<uint64_t> tail_{0}; /* next position to read */
   alignas(64) std::atomic<uint64_t> dropped_{0};
+  std::atomic<uint64_t> untold_{0};      /* dropped, and not yet given out as events_lost */
+  std::atomic<int64_t> last_dropped_{0}; /* time of one of them, ns */
+
+  bool take_lost(Event* event) noexcept;
 };
 
 /** This process's ring. */

@@ -67,6 +67,12 @@ TEST_CASE("event_ring: a full ring drops the new event, counts it, and recovers"
   }
   REQUIRE(ring->pop(&event));
   CHECK(event.args[0] == 1000);
+  // That there is a gap is told once, when the ring has been emptied.
+  REQUIRE(ring->pop(&event));
+  CHECK(event.kind == EventKind::kEventsLost);
+  CHECK(event.args[0] == 3);
+  CHECK(event.time_ns == -3);
+  CHECK_FALSE(ring->pop(&event));
 }
 
 TEST_CASE("event_ring: the child of fork starts with an empty ring", "[event_ring][fork]") {
@@ -100,7 +106,7 @@ TEST_CASE("event_ring: with many writers nothing is lost, doubled, torn or out o
     });
   }
   struct Seen {
-    int64_t count = 0, torn = 0, disordered = 0;
+    int64_t count = 0, torn = 0, disordered = 0, lost = 0;
   };
   Seen seen[kReaders];
   for (Seen& mine : seen) {
@@ -115,6 +121,10 @@ TEST_CASE("event_ring: with many writers nothing is lost, doubled, torn or out o
           std::this_thread::yield();
           continue;
         }
+        if (event.kind == EventKind::kEventsLost) {
+          mine.lost += event.args[0];
+          continue;
+        }
         const int64_t writer = event.args[0], i = event.args[1];
         ++mine.count;
         if (event.time_ns != i * kWriters + writer || event.args[2] != ~i ||
@@ -127,14 +137,16 @@ TEST_CASE("event_ring: with many writers nothing is lost, doubled, torn or out o
     });
   }
   for (std::thread& thread : threads) thread.join();
-  int64_t count = 0;
+  int64_t count = 0, lost = 0;
   for (const Seen& mine : seen) {
     count += mine.count;
+    lost += mine.lost;
     CHECK(mine.torn == 0);
     CHECK(mine.disordered == 0);
   }
   CHECK(count + dropped.load() == kWriters * kEach);
   CHECK(ring->dropped() == static_cast<uint64_t>(dropped.load()));
+  CHECK(lost == dropped.load());
   CHECK(count >= static_cast<int64_t>(EventRing::kCapacity));
 }
 
