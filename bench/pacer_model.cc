@@ -389,7 +389,7 @@ Scenario lru_fill(int threads, int64_t limit_bytes) {
   Scenario s = named("lru", "an LRU cache filled for ever");
   s.threads = threads;
   s.limit_bytes = limit_bytes;
-  s.name += "-" + std::to_string(threads) + "t";
+  s.name.append("-").append(std::to_string(threads)).append("t");
   return s;
 }
 
@@ -454,6 +454,11 @@ std::vector<Scenario> scenarios() {
   };
   all.push_back(s);
 
+  s.name += "-assist";
+  s.says += "; over the limit they wait up to 5 ms a round";
+  s.assist_ns = 5'000'000;
+  all.push_back(s);
+
   s = named("slow-hook", "the hook waits 20 ms, then frees");
   s.hooks = {Hook{.name = "slow", .blocked_us = 20000}};
   all.push_back(s);
@@ -463,10 +468,18 @@ std::vector<Scenario> scenarios() {
   s.assist_ns = 10'000'000;
   all.push_back(s);
 
-  s = named("weak-hook",
-            "the hook frees slower than the program allocates; threads wait up to 10 ms");
+  s = named("weak-hook", "the hook frees slower than the program allocates");
   s.hooks = {Hook{.name = "weak", .bytes_per_us = 300}};
-  s.assist_ns = 10'000'000;
+  all.push_back(s);
+
+  s.name += "-assist";
+  s.says += "; threads over the limit wait up to 5 ms a round";
+  s.assist_ns = 5'000'000;
+  all.push_back(s);
+
+  s.name = "weak-hook-slices";
+  s.says += ", and hooks are asked in slices of 5 ms";
+  s.slice_ns = 5'000'000;
   all.push_back(s);
 
   s = lru_fill(4, 256 * kMiB);

@@ -6,6 +6,7 @@
  *
  * Answers for: nothing but output; the model is in pacer_model.cc. One thread, simulated time.
  */
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
@@ -56,6 +57,43 @@ bool write_csv(const std::string& path, const Scenario& s, const Figures& f, boo
   return std::fclose(file) == 0;
 }
 
+// The LRU cache at other limits: what does a margin or a quantum that has a floor do to small ones?
+void print_limits() {
+  print_head();
+  for (int64_t kib = 256; kib <= int64_t{16} << 20; kib *= 4) {
+    for (const int threads : {1, 4, 64}) {
+      Scenario s = memlimit::sim::lru_fill(threads, kib << 10);
+      s.cores = threads;
+      // Four times the limit a second: latency would hide everything else below some 64 MiB
+      // otherwise.
+      s.bytes_per_us = static_cast<double>(s.limit_bytes) * 4e-6 / threads;
+      s.hooks[0].bytes_per_us = s.bytes_per_us * 4 * threads;
+      s.name = std::to_string(kib) + "KiB-" + std::to_string(threads) + "t";
+      s.block_bytes = std::clamp<int64_t>(kib, 256, 65536);
+      print_line(s, memlimit::sim::run(s, 1, 0));
+    }
+  }
+}
+
+// A program that only grows, one block at a time, and a hook that gives a page each time it is
+// asked: the hook calls come closer and closer.
+void print_cadence() {
+  Scenario s = memlimit::sim::lru_fill(1, int64_t{256} << 20);
+  s.hooks = {memlimit::sim::Hook{.name = "little", .obeys = 0.2}};
+  s.duration_ns = 1'000'000'000;
+  std::printf("usage_percent,gap_bytes\n");
+  int64_t before = 0;
+  for (const auto& r : memlimit::sim::run(s, 1, 0).log) {
+    if (before > 0 && r.headroom_bytes > 0) {
+      std::printf("%.3f,%" PRId64 "\n",
+                  100.0 - 100.0 * static_cast<double>(r.headroom_bytes) /
+                              static_cast<double>(s.limit_bytes),
+                  r.allocated_bytes - before);
+    }
+    before = r.allocated_bytes;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -64,10 +102,16 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--out") == 0 && i + 1 < argc) {
       out = argv[++i];
+    } else if (std::strcmp(argv[i], "--limits") == 0) {
+      print_limits();
+      return 0;
+    } else if (std::strcmp(argv[i], "--cadence") == 0) {
+      print_cadence();
+      return 0;
     } else if (argv[i][0] != '-') {
       only = argv[i];
     } else {
-      std::fprintf(stderr, "usage: pacer_sim [--out DIR] [SCENARIO]\n");
+      std::fprintf(stderr, "usage: pacer_sim [--out DIR | --limits | --cadence] [SCENARIO]\n");
       return 2;
     }
   }

@@ -63,8 +63,7 @@ Marks marks_for(const PacerSettings& settings, int64_t limit, int64_t lag_bytes)
   m.critical_leave = m.target + (m.critical - m.target) / 2;
   m.over_leave = m.critical + (limit - m.critical) / 2;
   // Decisions are made at the target, and usage goes on rising by the lag until they take effect.
-  // Half of the way from target to limit is kept for that; what it does not hold comes off the
-  // target.
+  // Half of the way from target to limit is kept for that; the rest comes off the target.
   const int64_t lag = std::min(lag_bytes, limit / kLagMaxDivisor);
   const int64_t give = sub(lag, (limit - m.target) / kLagReserveDivisor);
   m.target = std::max(sub(m.target, give), m.start);
@@ -140,8 +139,7 @@ void owe(const Marks& m, PacerState& state, const PacerInput& in, int64_t gap) n
   state.owed_bytes = add(state.owed_bytes, to_bytes(share));
 }
 
-// Bytes to ask for at or over the limit. Not scaled by the yield: here too much is better than too
-// little.
+// Bytes to ask for at or over the limit. Not scaled by the yield: rather too much than too little.
 int64_t wanted_over(const Marks& m, const PacerInput& in) noexcept {
   return std::min(add(in.paced_bytes - in.limit_bytes, m.margin), in.paced_bytes);
 }
@@ -150,12 +148,12 @@ int64_t wanted_over(const Marks& m, const PacerInput& in) noexcept {
 int64_t wanted_below(const Marks& m, const PacerState& state, const PacerInput& in,
                      int64_t gap) noexcept {
   // Usage that has fallen again by itself is not to be pushed.
-  if (add(in.paced_bytes, gap) < state.peak_bytes) return 0;
+  const bool at_peak = add(in.paced_bytes, gap) >= state.peak_bytes;
   // Above the target, back to it; but hardly more than was allocated since the last round, for the
   // paced number may be a footprint that does not fall however much is freed.
   const int64_t allocated = sub(in.allocated_bytes, state.decided_at_bytes);
   const int64_t back = std::min(sub(in.paced_bytes, m.target), add(allocated, allocated / 4));
-  const int64_t wanted = add(state.owed_bytes, back);
+  const int64_t wanted = add(at_peak ? state.owed_bytes : 0, back);
   // Whoever gives in lumps is asked when a lump is owed, or above the target half of one.
   const int64_t lump = back > 0 ? state.lump_bytes / 2 : state.lump_bytes;
   if (wanted < std::max(in.quantum_bytes, lump)) return 0;
@@ -182,9 +180,11 @@ void learn_yield(PacerState& state, int64_t wanted, int64_t freed) noexcept {
   } else {
     state.lump_bytes /= 2;
   }
-  if (freed == 0) return;  // that is what `fruitless` is for
+  // Nothing at all is what `fruitless` is for, and over the limit less than wanted is what a cache
+  // gives that is empty.
+  if (freed == 0 || (freed < wanted && state.open_paced_bytes >= state.limit_bytes)) return;
   const double ratio = static_cast<double>(freed) / static_cast<double>(wanted);
-  state.yield += kYieldDecay * (std::clamp(ratio, kYieldMin, kYieldMax) - state.yield);
+  state.yield += kYieldWeight * (std::clamp(ratio, kYieldMin, kYieldMax) - state.yield);
 }
 
 }  // namespace
@@ -210,12 +210,12 @@ int64_t quantum_for(int64_t limit_bytes, int64_t paced_bytes, int64_t threads) n
   // or fewer: when the last of them got it, all of them were there. So the worst sum is that of
   // threads that come one by one: B/8 * (1 + 1/2 + 2/4 + 4/8 + ...), which gains B/16 with each
   // doubling. There are at most five doublings between the ceiling of 64 KiB and the floor of 2
-  // KiB, so that the sum stays below B/2 until everyone is at the floor, and from there each adds
-  // half of its 4 KiB.
+  // KiB: the sum stays below B/2 until everyone is at the floor, and from there each adds half of
+  // its 4 KiB.
   const int64_t budget = std::max(percent_of(limit_bytes, 1), int64_t{1} << 20);
   int64_t quantum = budget / 8 / rounded_up;
   // The limit must be noticed in time: all threads together move at most a quarter of the way to
-  // it. The same way above it, so that a program that is far over pays little for counting.
+  // it. The same above it, so that a program that is far over pays little for counting.
   const int64_t paced = std::max<int64_t>(paced_bytes, 0);
   const int64_t distance = std::max(sub(limit_bytes, paced), sub(paced, limit_bytes));
   quantum = std::min(quantum, distance / 4 / rounded_up);
@@ -239,9 +239,9 @@ Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput
   const bool limit_changed = limit != state.limit_bytes;
   if (limit_changed) forget(state, limit, in.paced_bytes, in.allocated_bytes);
   const int64_t since = sub(in.allocated_bytes, state.decided_at_bytes);
-  if (since >= add(limit / kLostRoundDivisor, add(state.open_bytes, in.quantum_bytes))) {
-    state.open_bytes = 0;
-  }
+  const bool over = limit > 0 && in.paced_bytes >= limit;
+  const int64_t patience = over ? limit / kLostRoundDivisor : times(limit, kLostRoundLimits);
+  if (since >= add(patience, add(state.open_bytes, in.quantum_bytes))) state.open_bytes = 0;
 
   Decision d;
   const Marks m = marks_for(settings, limit, state.lag_bytes);
@@ -254,14 +254,15 @@ Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput
   const bool rose = d.level > before;
   if (rose || d.level == Level::kLow) state.fruitless = 0;
 
-  const bool over = limit > 0 && in.paced_bytes >= limit;
   const bool begun = limit > 0 && in.paced_bytes >= m.start;
 
   const int64_t grown_at = growth_trigger(settings, state);
   const bool grown = in.paced_bytes >= grown_at;
   const int64_t gap = begun ? round_gap(in.paced_bytes, limit, in.quantum_bytes) : in.quantum_bytes;
   const int64_t long_gap = backed_off(gap, limit, state.fruitless);
-  // Below half of the start threshold a new phase begins, and old peaks are forgotten.
+  // A peak beyond the target is no licence to go there again. Below half of the start threshold a
+  // new phase begins, and old peaks are forgotten.
+  if (in.paced_bytes < m.target) state.peak_bytes = std::min(state.peak_bytes, m.target);
   if (in.paced_bytes < m.start / 2) state.peak_bytes = 0;
   state.peak_bytes = std::max(state.peak_bytes, m.start);
   // One round at a time: what grows meanwhile is counted when it has ended.
@@ -282,15 +283,16 @@ Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput
     const int64_t growth = sub(in.paced_bytes, state.growth_base_bytes) / kGrowthShareDivisor;
     d.wanted_bytes = std::max(d.wanted_bytes, growth);
   }
+  d.wanted_bytes = std::min(d.wanted_bytes, in.paced_bytes);
   d.round_due = d.wanted_bytes > 0;
   if (d.round_due) open_round(state, in, d.wanted_bytes);
 
-  // When to look again. While x bytes are allocated usage rises by at most x, and so the gap
-  // shrinks by at most x / kGapDivisor.
+  // When to look again. While x bytes are allocated usage rises by at most x, so the gap shrinks
+  // by at most x / kGapDivisor. Below the limit back-off is left out: it ends when the level
+  // rises.
   int64_t ahead = in.quantum_bytes;
   if (begun) {
-    const int64_t rest = sub(d.round_due ? backed_off(gap, limit, state.fruitless) : long_gap,
-                             d.round_due ? 0 : since);
+    const int64_t rest = sub(over ? long_gap : gap, d.round_due ? 0 : since);
     ahead = std::max(ahead, rest / (kGapDivisor + 1) * kGapDivisor);
   } else if (limit > 0) {
     ahead = std::max(ahead, std::min(m.start, grown_at) - in.paced_bytes);
