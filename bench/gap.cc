@@ -34,14 +34,17 @@ struct Call {
 
 struct Program {
   std::mutex mutex;
-  std::deque<char*> live;   // under mutex
+  std::deque<char*> live;  // under mutex
+  uint64_t last_round = 0;
   std::vector<Call> calls;  // the hook's
   std::atomic<int64_t> allocated_bytes{0};
 };
 
 int64_t note(const memlimit_request* request, void* arg) {
   auto* program = static_cast<Program*>(arg);
-  if (request->limit_bytes > 0) {
+  // A round may ask for its bytes in several calls.
+  if (request->limit_bytes > 0 && request->round != program->last_round) {
+    program->last_round = request->round;
     program->calls.push_back({static_cast<double>(request->usage_bytes) * 100.0 /
                                   static_cast<double>(request->limit_bytes),
                               program->allocated_bytes, bench::now_ns(), request->wanted_bytes,

@@ -28,8 +28,12 @@ SUITE = {
     "realloc_growth": ("realloc_growth", 20_000_000, ()),
     "large_blocks": ("large_blocks", 200_000, ()),
     "arith": ("arith", 2_000_000, ()),
+    "trees": ("trees", 10_000, ()),
+    "containers": ("containers", 1_000_000, ()),
+    "batches": ("batches", 6_000, ()),
     "contended": ("contended", 40_000_000, (2,)),
     "cross_free": ("cross_free", 60_000_000, (2,)),
+    "exchange": ("exchange", 30_000_000, (2,)),
     "larson": ("larson", 20_000_000, (2,)),
     "thread_churn": ("thread_churn", 10_000, (4,)),
 }
