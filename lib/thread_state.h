@@ -22,8 +22,8 @@ namespace memlimit {
  * a negative rest sends it to the slow path: one instruction that counts and compares. What it has
  * allocated so far is allocated_end - allocatable. */
 struct alignas(128) ThreadNode {
-  std::atomic<int64_t> allocatable{-1};
-  std::atomic<int64_t> freeable{-1};
+  std::atomic<int64_t> allocatable{0};
+  std::atomic<int64_t> freeable{0};
 
   /* Written by the owner's slow path together with the two above, between two steps of `sequence`: odd
    * while they do not fit together. */
