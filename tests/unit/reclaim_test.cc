@@ -1,0 +1,212 @@
+/* The engine with a pretended allocator: rounds come when the pacer says, hooks see the right numbers,
+ * and the limit can be changed, let go and asked for by hand. INLINE hooks, so that nothing runs on
+ * another thread. */
+#include "reclaim.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "account.h"
+#include "hooks.h"
+
+namespace account = memlimit::account;
+namespace hooks = memlimit::hooks;
+namespace reclaim = memlimit::reclaim;
+using memlimit::Level;
+using memlimit::LimitSource;
+
+namespace {
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+int collects = 0;
+constexpr reclaim::AllocatorOps kPretended{[]() noexcept { ++collects; }, [](Level) noexcept {},
+                                           []() noexcept -> int64_t { return 0; }};
+
+void allocate(int64_t bytes) {
+  const auto amount = static_cast<uint64_t>(bytes);
+  if (account::count_allocated(amount)) {
+    account::publish_allocated(amount);
+    reclaim::after_allocation(bytes);
+  }
+}
+
+void release(int64_t bytes) {
+  const auto amount = static_cast<uint64_t>(bytes);
+  if (account::count_freed(amount)) {
+    account::publish_freed(amount);
+    reclaim::after_free();
+  }
+}
+
+memlimit_stats figures() {
+  memlimit_stats out{};
+  reclaim::fill_figures(&out);
+  return out;
+}
+
+/* A cache that gives what it is asked for, as long as it has it. */
+struct Cache {
+  int64_t held = 0;
+  std::vector<memlimit_request> requests;
+  memlimit_hook_id id = 0;
+
+  static int64_t evict(const memlimit_request* request, void* arg) {
+    auto* const cache = static_cast<Cache*>(arg);
+    cache->requests.push_back(*request);
+    const int64_t freed = std::min(cache->held, request->wanted_bytes);
+    cache->held -= freed;
+    release(freed);
+    return freed;
+  }
+};
+
+/* An engine with a limit for one test, and everything back as it was after it. */
+class Engine {
+ public:
+  explicit Engine(int64_t limit_bytes) : before_(account::totals().usage_bytes()) {
+    memlimit::Config config;
+    // The test process is not small itself: its footprint must not press.
+    config.account = memlimit::AccountMode::kHeap;
+    config.assist_ns = 0;
+    reclaim::configure(config, kPretended);
+    const memlimit_hook hook{sizeof hook, "cache", MEMLIMIT_INLINE, Cache::evict, &cache};
+    REQUIRE(hooks::add(hook, &cache.id) == 0);
+    reclaim::set_limit(limit_bytes, LimitSource::kApi, "test");
+  }
+  ~Engine() {
+    hooks::remove(cache.id);
+    reclaim::set_limit(0, LimitSource::kApi, "test");
+    const int64_t left = account::totals().usage_bytes() - before_;
+    if (left > 0) release(left);
+  }
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  void fill(int64_t bytes) {
+    for (int64_t done = 0; done < bytes; done += 4096) {
+      allocate(4096);
+      cache.held += 4096;
+    }
+  }
+
+  Cache cache;
+
+ private:
+  int64_t before_;
+};
+
+constexpr int64_t kLimit = 256 * kMiB;
+
+}  // namespace
+
+TEST_CASE("reclaim: nothing runs below the start", "[reclaim]") {
+  Engine engine(kLimit);
+  engine.fill(kLimit * 45 / 100);
+  CHECK(engine.cache.requests.empty());
+  CHECK(reclaim::level() == Level::kLow);
+}
+
+TEST_CASE("reclaim: a cache filled for ever settles below the limit", "[reclaim]") {
+  Engine engine(kLimit);
+  engine.fill(4 * kLimit);
+  const memlimit_stats now = figures();
+  CHECK(now.heap_alloc <= kLimit);
+  CHECK(now.heap_alloc >= kLimit * 9 / 10);
+  CHECK(now.overshoot_peak <= kLimit / 50);
+  CHECK_FALSE(engine.cache.requests.empty());
+}
+
+TEST_CASE("reclaim: requests say the level, the limit and rising round numbers", "[reclaim]") {
+  Engine engine(kLimit);
+  engine.fill(2 * kLimit);
+  REQUIRE(engine.cache.requests.size() > 10);
+  uint64_t last_round = 0;
+  for (const memlimit_request& request : engine.cache.requests) {
+    CHECK(request.limit_bytes == kLimit);
+    CHECK(request.wanted_bytes > 0);
+    CHECK(request.round > last_round);
+    CHECK(request.usage_bytes >= kLimit / 2);
+    last_round = request.round;
+  }
+  CHECK(engine.cache.requests.front().level >= MEMLIMIT_LOW);
+  CHECK(engine.cache.requests.back().level >= MEMLIMIT_MODERATE);
+}
+
+TEST_CASE("reclaim: an oversized request is followed by a round at once", "[reclaim]") {
+  Engine engine(kLimit);
+  engine.fill(kLimit * 45 / 100);
+  REQUIRE(engine.cache.requests.empty());
+  const int64_t oversized_before = figures().oversized;
+  allocate(2 * kLimit);
+  REQUIRE(engine.cache.requests.size() == 1);
+  CHECK(engine.cache.requests[0].level == MEMLIMIT_OVER);
+  CHECK(engine.cache.held == 0);
+  CHECK(figures().oversized == oversized_before + 1);
+  release(2 * kLimit);
+  CHECK(figures().heap_alloc < kLimit);
+}
+
+TEST_CASE("reclaim: a limit set below usage takes effect at once", "[reclaim]") {
+  Engine engine(kLimit);
+  engine.fill(kLimit * 45 / 100);
+  REQUIRE(engine.cache.requests.empty());
+  CHECK(reclaim::set_limit(kLimit / 4, LimitSource::kSocket, "socket") == kLimit);
+  CHECK(engine.cache.requests.size() == 1);
+  CHECK(figures().heap_alloc < kLimit / 4);
+  CHECK(figures().limit == kLimit / 4);
+}
+
+TEST_CASE("reclaim: without a limit nothing is asked, and the level is low", "[reclaim]") {
+  Engine engine(kLimit);
+  engine.fill(kLimit);
+  CHECK(reclaim::set_limit(0, LimitSource::kApi, "test") == kLimit);
+  const size_t asked = engine.cache.requests.size();
+  engine.fill(kLimit);
+  CHECK(engine.cache.requests.size() == asked);
+  CHECK(reclaim::level() == Level::kLow);
+  CHECK(reclaim::limit_bytes() == 0);
+}
+
+TEST_CASE("reclaim: an explicit reclaim ignores the pacer and says what it freed", "[reclaim]") {
+  Engine engine(kLimit);
+  engine.fill(8 * kMiB);
+  REQUIRE(engine.cache.requests.empty());
+  const int collects_before = collects;
+  CHECK(reclaim::reclaim_now(3 * kMiB) >= 3 * kMiB);
+  REQUIRE(engine.cache.requests.size() == 1);
+  CHECK(engine.cache.requests[0].wanted_bytes == 3 * kMiB);
+  CHECK(engine.cache.held == 5 * kMiB);
+  CHECK(collects > collects_before);
+  CHECK(reclaim::reclaim_now(0) >= 5 * kMiB);
+  CHECK(engine.cache.held == 0);
+}
+
+TEST_CASE("reclaim: POLL hooks run when the program polls, and not before", "[reclaim]") {
+  Engine engine(kLimit);
+  Cache polled;
+  const memlimit_hook hook{sizeof hook, "polled", MEMLIMIT_POLL, Cache::evict, &polled};
+  REQUIRE(hooks::add(hook, &polled.id) == 0);
+  hooks::remove(engine.cache.id);
+  CHECK(reclaim::poll() == 0);
+  for (int64_t done = 0; done < kLimit; done += 4096) {
+    allocate(4096);
+    polled.held += 4096;
+  }
+  CHECK(polled.requests.empty());
+  CHECK(reclaim::poll() == 1);
+  CHECK(polled.requests.size() == 1);
+  CHECK(reclaim::poll() == 0);
+  CHECK(hooks::remove(polled.id) == 0);
+}
+
+TEST_CASE("reclaim: a leak with a useless hook is not asked at every quantum", "[reclaim]") {
+  Engine engine(kLimit);
+  // What the cache does not hold, it cannot give.
+  for (int64_t done = 0; done < 4 * kLimit; done += 4096) allocate(4096);
+  CHECK(engine.cache.requests.size() < 200);
+  CHECK(reclaim::level() == Level::kOver);
+}
