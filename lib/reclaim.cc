@@ -536,11 +536,10 @@ void after_allocation(int64_t bytes) noexcept {
   read_footprint_if_due(account::published_allocated_bytes());
   collect_if_asked();
   if (!service::running() && wants_service()) service::start();
-  const bool oversized = limit > 0 && bytes > limit - (account::published_usage_bytes() - bytes);
-  if (oversized && bytes >= account::quantum_bytes()) {
+  const int64_t before = account::published_usage_bytes() - bytes;
+  if (bytes >= kQuantumMaxBytes && before <= limit && bytes > limit - before) {
     counters.oversized.fetch_add(1, std::memory_order_relaxed);
-    emit(EventKind::kOversized, bytes, limit - (account::published_usage_bytes() - bytes),
-         account::published_usage_bytes());
+    emit(EventKind::kOversized, bytes, limit - before, before + bytes);
   }
   look(bytes >= kInsistBytes);
 }

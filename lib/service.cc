@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 
 #include <poll.h>
@@ -18,11 +19,13 @@
 #include "hooks.h"
 #include "limit.h"
 #include "lock.h"
+#include "log.h"
 #include "os.h"
 #include "reclaim.h"
 #include "stats_socket.h"
 #include "stats_text.h"
 #include "thread_state.h"
+#include "units.h"
 
 namespace memlimit::service {
 namespace {
@@ -36,6 +39,8 @@ constexpr int64_t kRetryNs = 1'000'000'000;
 
 /* stop() waits this long for the thread to hang up on its clients. */
 constexpr int64_t kStopWaitNs = 200'000'000;
+
+constexpr int64_t kNsPerSecond = 1'000'000'000;
 
 enum class State : uint32_t { kStopped, kStarting, kRunning, kStopping };
 
@@ -56,10 +61,18 @@ void become(State next) noexcept {
   state.store(static_cast<uint32_t>(next), std::memory_order_release);
 }
 
+/* The figures that the service itself knows. */
+void add_own_figures(memlimit_stats* figures) noexcept {
+  figures->events_dropped = static_cast<int64_t>(process_events().dropped());
+  figures->socket_requests = stats_socket.requests();
+  figures->socket_refused = stats_socket.refused();
+}
+
 size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
   if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
   Snapshot snapshot;
   reclaim::fill(&snapshot);
+  add_own_figures(&snapshot.figures);
   snapshot.limit_invalid =
       config->state(Option::kLimit).source == Source::kInvalid && snapshot.figures.limit == 0;
   return render_file(file, snapshot, buffer, cap);
@@ -91,15 +104,59 @@ void tell_events() noexcept {
   Event event;
   while (process_events().pop(&event)) {
     char line[256];
+    process_log().event(event, hook_name);
+    if (!stats_socket.has_subscribers()) continue;
     const size_t length = format_event(event, hook_name, line, sizeof line);
     stats_socket.publish_event({line, length});
   }
 }
 
-/* Milliseconds for poll(): until the socket's next deadline, for ever without one. */
+/* "heap 301 MiB / limit 512 MiB, level moderate". */
+void write_report() noexcept {
+  memlimit_stats figures{};
+  reclaim::fill_figures(&figures);
+  char heap[32], limit[32], rss[32], line[160];
+  format_size(figures.heap_alloc, heap, sizeof heap);
+  format_size(figures.rss_anon, rss, sizeof rss);
+  format_size(figures.limit, limit, sizeof limit);
+  const auto level = level_name(figures.level);
+  snprintf(line, sizeof line, "heap %s / limit %s, level %.*s, rss %s, rounds %lld", heap,
+           figures.limit > 0 ? limit : "off", static_cast<int>(level.size()), level.data(), rss,
+           static_cast<long long>(figures.rounds));
+  process_log().report(line);
+}
+
+/* Something that happens every so often, while anybody wants it. */
+struct Timer {
+  int64_t due_ns = INT64_MAX;
+
+  void set(int64_t now_ns, int64_t interval_ns) noexcept {
+    due_ns = interval_ns > 0 ? now_ns + interval_ns : INT64_MAX;
+  }
+  bool due(int64_t now_ns) const noexcept { return now_ns >= due_ns; }
+};
+constinit Timer report_timer{};
+constinit Timer container_timer{};
+
+void run_timers(int64_t now_ns) noexcept {
+  if (report_timer.due(now_ns)) {
+    write_report();
+    report_timer.set(now_ns, config->report_seconds * kNsPerSecond);
+  }
+  if (!limit::follows_container()) {
+    container_timer.due_ns = INT64_MAX;
+  } else if (container_timer.due_ns == INT64_MAX || container_timer.due(now_ns)) {
+    limit::refresh();
+    container_timer.set(now_ns, limit::kRefreshNs);
+  }
+}
+
+/* Milliseconds for poll(): until the next deadline of any kind, for ever without one. */
 int sleep_ms() noexcept {
-  const int64_t deadline_ns = stats_socket.next_deadline_ns();
-  if (deadline_ns == StatsSocket::kNever) return -1;
+  static_assert(StatsSocket::kNever == INT64_MAX);
+  const int64_t deadline_ns =
+      std::min({stats_socket.next_deadline_ns(), report_timer.due_ns, container_timer.due_ns});
+  if (deadline_ns == INT64_MAX) return -1;
   const int64_t left_ns = deadline_ns - os::monotonic_ns();
   return left_ns <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left_ns / 1'000'000 + 1, 60'000));
 }
@@ -122,7 +179,9 @@ void* run(void*) noexcept {
   this_thread.is_service = true;
   prctl(PR_SET_NAME, "memlimit");
   const int pid = os::process_id();
+  process_log().open(*config);
   emit(EventKind::kServiceStarted, os::thread_id());
+  report_timer.set(os::monotonic_ns(), config->report_seconds * kNsPerSecond);
   open_socket();
   uint32_t starting = static_cast<uint32_t>(State::kStarting);
   state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
@@ -131,7 +190,9 @@ void* run(void*) noexcept {
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
     if (os::process_id() != pid) pthread_exit(nullptr);
     tell_events();
-    stats_socket.handle(os::monotonic_ns());
+    const int64_t now_ns = os::monotonic_ns();
+    run_timers(now_ns);
+    stats_socket.handle(now_ns);
     if (!worked && !reclaim::has_pending_work()) sleep_until_woken();
   }
   tell_events();
@@ -234,6 +295,9 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   if (fd >= 0) close(fd);
   stats_socket.forget_after_fork();
   process_events().reset_after_fork();
+  process_log().reset_after_fork();
+  report_timer = {};
+  container_timer = {};
   woken.store(false, std::memory_order_relaxed);
   retry_at_ns = 0;
   become(State::kStopped);

@@ -69,6 +69,14 @@ MEMLIMIT_ALWAYS_INLINE Slot& slot_of(const void* block) noexcept {
 MEMLIMIT_ALWAYS_INLINE size_t table_index(size_t bytes) noexcept {
   return (bytes - 1) / kTableStep;
 }
+/** Whether all blocks of a size are aligned so. Blocks lie one after the other from the beginning of a
+ *  page, so a size that is a multiple of the alignment aligns them all if it aligns the first. mimalloc
+ *  begins pages of blocks up to 1 KiB 128 bytes into the slice, and the others with the slice; whoever
+ *  relies on that looks at the block it got. False for an entry that has not been looked up. */
+MEMLIMIT_ALWAYS_INLINE bool naturally_aligned(size_t block_bytes, size_t alignment) noexcept {
+  return (block_bytes & (alignment - 1)) == 0 && (alignment <= 128 || block_bytes > 1024);
+}
+
 /** Fills the entry (and its neighbours of the same size) if it has not been looked up; the argument is
  *  what the entry holds. */
 MEMLIMIT_COLD void look_up(size_t entry) noexcept;

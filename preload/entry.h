@@ -15,6 +15,17 @@ namespace memlimit::entry {
 
 using slow::Fill;
 
+/** Counts a new block of an entry of the table, or leaves the fast path. */
+MEMLIMIT_ALWAYS_INLINE void* counted(void* block, size_t block_bytes) noexcept {
+  // nullptr's slot holds 0, which no entry of the table is: no test of its own.
+  const size_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
+  if (MEMLIMIT_UNLIKELY(seen != block_bytes)) return slow::allocated_unseen(block, block_bytes);
+  if (MEMLIMIT_UNLIKELY(account::count_allocated(block_bytes))) {
+    return slow::allocated(block, block_bytes);
+  }
+  return block;
+}
+
 /** nullptr when there is no memory, with errno set. */
 template <Fill kFill = Fill::kNone>
 MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
@@ -23,22 +34,26 @@ MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
     return slow::allocate_untabled(bytes, kFill);
   }
   const size_t block_bytes = block_size::table[index].load(std::memory_order_relaxed);
-  void* const block = kFill == Fill::kZero ? backing::allocate_rounded_zeroed(block_bytes)
-                                           : backing::allocate_rounded(block_bytes);
-  // nullptr's slot holds 0, which no entry of the table is: no test of its own.
-  const size_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
-  if (MEMLIMIT_UNLIKELY(seen != block_bytes)) {
-    return slow::allocated_unseen(block, block_bytes);
-  }
-  if (MEMLIMIT_UNLIKELY(account::count_allocated(block_bytes))) {
-    return slow::allocated(block, block_bytes);
-  }
-  return block;
+  return counted(kFill == Fill::kZero ? backing::allocate_rounded_zeroed(block_bytes)
+                                      : backing::allocate_rounded(block_bytes),
+                 block_bytes);
 }
 
 /** alignment: a power of two. */
 MEMLIMIT_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
   if (alignment <= backing::kNaturalAlignment) return allocate(bytes);
+  const size_t mask = alignment - 1;
+  const size_t index = block_size::table_index((bytes + mask) & ~mask);
+  if (MEMLIMIT_LIKELY(index < block_size::kTableEntries && bytes <= block_size::kTableMaxBytes)) {
+    const size_t block_bytes = block_size::table[index].load(std::memory_order_relaxed);
+    if (block_size::naturally_aligned(block_bytes, alignment)) {
+      void* const block = backing::allocate_rounded(block_bytes);
+      if (MEMLIMIT_LIKELY((reinterpret_cast<uintptr_t>(block) & mask) == 0)) {
+        return counted(block, block_bytes);
+      }
+      backing::release(block);
+    }
+  }
   return slow::allocate_aligned(alignment, bytes);
 }
 

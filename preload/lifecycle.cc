@@ -17,6 +17,7 @@
 #include "config.h"
 #include "fork.h"
 #include "limit.h"
+#include "log.h"
 #include "mappings.h"
 #include "os.h"
 #include "reclaim.h"
@@ -68,12 +69,7 @@ int64_t madvise_calls() noexcept {
 constexpr reclaim::AllocatorOps kAllocatorOps{collect, set_eagerness, madvise_calls};
 
 void report(const ConfigErrors& errors) noexcept {
-  for (int i = 0; i < errors.count; ++i) {
-    char line[ConfigError::kCap + 64];
-    const size_t length =
-        format_error_line(os::process_id(), errors.items[i].text, line, sizeof line);
-    os::write_all(STDERR_FILENO, line, length);
-  }
+  for (int i = 0; i < errors.count; ++i) write_fatal(errors.items[i].text);
 }
 
 const char* find_variable(char** envp, const char* name) noexcept {
@@ -84,10 +80,18 @@ const char* find_variable(char** envp, const char* name) noexcept {
   return nullptr;
 }
 
+/* Who names a place for the socket, or asks for more than warnings, is waiting for them: the thread
+ * comes at once instead of when memory gets interesting. */
+bool wants_service_at_start() noexcept {
+  return config.socket.kind == SocketKind::kPath || config.socket.kind == SocketKind::kDirectory ||
+         config.report_seconds > 0 || (config.log.asked && config.log.level >= LogLevel::kInfo);
+}
+
 /* glibc passes the program's arguments to constructors; the environment is taken from there, since
  * another library's constructor may already have changed `environ`. */
 __attribute__((constructor)) void start(int, char**, char** envp) {
   dl_iterate_phdr(find_allocator, nullptr);
+  process_log().note_stderr();
   const bool secure = getauxval(AT_SECURE) != 0;
   ConfigErrors errors;
   config = parse_config(envp, secure, &errors);
@@ -101,9 +105,7 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
   reclaim::configure(config, kAllocatorOps);
   limit::apply(config.limit, LimitSource::kEnvironment);
-  if (config.socket.kind == SocketKind::kPath || config.socket.kind == SocketKind::kDirectory) {
-    service::start();
-  }
+  if (wants_service_at_start()) service::start();
 }
 
 __attribute__((destructor)) void stop() { service::stop(); }

@@ -33,15 +33,12 @@ void* counted(void* block, size_t usable_bytes) noexcept {
 
 constexpr size_t kMostNaturalAlignment = size_t{1} << block_size::kSliceShift;
 
-/* Blocks lie one after the other from the beginning of a page, so a block size that is a multiple of the
- * alignment aligns them all if it aligns the first. mimalloc begins pages of blocks up to 1 KiB 128 bytes
- * into the slice, and the others with the slice. 0: no such block; else the size to ask for. */
+/* The block size that makes blocks aligned by nature, 0 when there is none. */
 size_t naturally_aligned_bytes(size_t alignment, size_t bytes) noexcept {
   if (alignment > kMostNaturalAlignment || bytes > PTRDIFF_MAX - alignment) return 0;
   const size_t rounded = bytes == 0 ? alignment : (bytes + alignment - 1) & ~(alignment - 1);
   const size_t block_bytes = backing::good_size(rounded);
-  if (block_bytes % alignment != 0) return 0;
-  return alignment <= 128 || block_bytes > 1024 ? block_bytes : 0;
+  return block_size::naturally_aligned(block_bytes, alignment) ? block_bytes : 0;
 }
 
 }  // namespace
@@ -67,6 +64,10 @@ void* allocate_untabled(size_t bytes, Fill fill) noexcept {
 
 void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
   if (const size_t natural_bytes = naturally_aligned_bytes(alignment, bytes)) {
+    if (natural_bytes <= block_size::kTableMaxBytes) {
+      block_size::look_up(block_size::table[block_size::table_index(natural_bytes)].load(
+          std::memory_order_relaxed));
+    }
     void* const block = backing::allocate(natural_bytes);
     if (block == nullptr) return no_memory();
     if (reinterpret_cast<uintptr_t>(block) % alignment == 0) {
