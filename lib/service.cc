@@ -189,10 +189,11 @@ void* run(void*) noexcept {
     const bool worked = reclaim::serve();
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
     if (os::process_id() != pid) pthread_exit(nullptr);
-    tell_events();
     const int64_t now_ns = os::monotonic_ns();
     run_timers(now_ns);
     stats_socket.handle(now_ns);
+    // After the requests: the event that one of them caused (a new limit) would wait for the next wake().
+    tell_events();
     if (!worked && !reclaim::has_pending_work()) sleep_until_woken();
   }
   tell_events();
