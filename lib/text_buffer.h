@@ -22,12 +22,9 @@ class TextBuffer {
 
   /** Appends as much as fits. */
   TextBuffer& put(std::string_view text) noexcept {
-    size_t fits = cap_ - length_;
-    if (text.size() > fits) {
-      truncated_ = true;
-    } else {
-      fits = text.size();
-    }
+    const size_t room = cap_ - length_;
+    const size_t fits = text.size() < room ? text.size() : room;
+    if (fits < text.size()) truncated_ = true;
     if (fits > 0) {
       std::memcpy(data_ + length_, text.data(), fits);
       length_ += fits;
