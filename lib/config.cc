@@ -97,8 +97,10 @@ class ErrorList {
   ConfigErrors* errors_;
 };
 
-void put_consequence(TextWriter& out, Option option) noexcept {
-  if (option == Option::kLimit) {
+void put_consequence(TextWriter& out, Option option, bool strict) noexcept {
+  if (strict) {
+    out.put(" The program is not started");
+  } else if (option == Option::kLimit) {
     out.put(" Running without a limit");
   } else {
     out.put(" Using ").put(row_of(option).fallback);
@@ -126,7 +128,7 @@ void read_option(Option option, std::string_view value, bool secure, Config& con
       TextWriter line = errors.add(Severity::kError);
       put_quoted(line.put(row.name).put('='), value);
       line.put(' ').put(reason.view());
-      put_consequence(line, option);
+      put_consequence(line, option, config.strict);
       return;
     }
     case Verdict::kIgnored:
@@ -185,6 +187,11 @@ Config parse_config(const char* const* envp, bool secure, ConfigErrors* errors) 
     }
   }
 
+  // Read first, and again in its turn: it is the consequence of what is wrong with the others.
+  if (const std::string_view strict = values[static_cast<int>(Option::kStrict)]; !strict.empty()) {
+    TextWriter unsaid(nullptr, 0);
+    parse_value(Option::kStrict, strict, secure, config, unsaid);
+  }
   for (int index = 0; index < kOptionCount; ++index) {
     if (values[index].empty()) continue;
     read_option(static_cast<Option>(index), values[index], secure, config, list);

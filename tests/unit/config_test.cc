@@ -214,6 +214,18 @@ TEST_CASE("config: a bad limit is named, explained and has its consequence told"
   CHECK(contains(complaint("MEMLIMIT=9999999TiB"), "is too large: sizes end at 8388607TiB"));
 }
 
+TEST_CASE("config: under MEMLIMIT_STRICT the consequence is that nothing starts", "[config]") {
+  // Whatever the order of the variables.
+  for (const Parsed& parsed : {parse({"MEMLIMIT=512MB", "MEMLIMIT_STRICT=1"}),
+                               parse({"MEMLIMIT_STRICT=1", "MEMLIMIT=512MB"})}) {
+    REQUIRE(parsed.errors.error_count == 1);
+    CHECK(contains(parsed.errors.items[0].text, "? The program is not started"));
+    CHECK(parsed.config.strict);
+  }
+  const Parsed loose = parse({"MEMLIMIT=512MB", "MEMLIMIT_STRICT=0"});
+  CHECK(contains(loose.errors.items[0].text, "? Running without a limit"));
+}
+
 TEST_CASE("config: a bad value leaves the option unset and says so in its source", "[config]") {
   const Parsed parsed = parse({"MEMLIMIT=512MB", "MEMLIMIT_START=60%"});
   CHECK(parsed.config.limit.kind == LimitKind::kOff);

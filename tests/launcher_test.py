@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""memlimit-run: what it starts, what it refuses, and what it says.
+
+Usage: launcher_test.py BUILD_ROOT. Runs the launcher of the build tree on small programs.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
+RUN = str(BUILD / "scripts" / "memlimit-run")
+LIBRARY = str(BUILD / "preload" / "libmemlimit.so")
+SHOW = 'printf "%s\\n" "${LD_PRELOAD-}" "${MEMLIMIT-unset}" "${MEMLIMIT_LOG-unset}"'
+
+
+def run(*arguments, **settings):
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/", **settings}
+    return subprocess.run(
+        [RUN, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+class Starts(unittest.TestCase):
+    def test_puts_the_library_and_the_setting_into_the_environment(self):
+        result = run("-l", "512MiB", "--log=error", "--", "sh", "-c", SHOW)
+        self.assertEqual(result.stdout.split("\n"), [LIBRARY, "512MiB", "error", ""])
+        self.assertEqual(result.stderr, "")
+        self.assertEqual(result.returncode, 0)
+
+    def test_takes_every_way_of_writing_an_option(self):
+        for arguments in (["-l", "1GiB"], ["-l1GiB"], ["--limit", "1GiB"], ["--limit=1GiB"]):
+            with self.subTest(arguments):
+                self.assertEqual(run(*arguments, "sh", "-c", SHOW).stdout.split("\n")[1], "1GiB")
+
+    def test_leaves_the_commands_own_arguments_alone(self):
+        result = run("-l", "1GiB", "printf", "%s|", "-l", "--help", "a b", "", "--")
+        self.assertEqual(result.stdout, "-l|--help|a b||--|")
+
+    def test_keeps_a_preload_that_is_there(self):
+        libc = "/lib/x86_64-linux-gnu/libutil.so.1"
+        if not os.path.exists(libc):
+            self.skipTest(f"no {libc}")
+        result = run("sh", "-c", SHOW, LD_PRELOAD=libc)
+        self.assertEqual(result.stdout.split("\n")[0], f"{LIBRARY}:{libc}")
+
+    def test_nested_it_loads_the_library_once(self):
+        result = run("-l", "1GiB", RUN, "-l", "2GiB", "sh", "-c", SHOW)
+        self.assertEqual(result.stdout.split("\n")[:2], [LIBRARY, "2GiB"])
+
+    def test_keeps_settings_of_the_environment(self):
+        self.assertEqual(run("sh", "-c", SHOW, MEMLIMIT="70%").stdout.split("\n")[1], "70%")
+
+    def test_the_commands_status_is_its_own(self):
+        self.assertEqual(run("sh", "-c", "exit 7").returncode, 7)
+        self.assertEqual(run("sh", "-c", "kill -TERM $$").returncode, -15)
+
+    def test_no_process_stays_behind(self):
+        result = run("sh", "-c", "echo $$; echo $PPID")
+        self.assertEqual(int(result.stdout.split()[1]), os.getpid())
+
+    def test_the_library_is_in_the_program(self):
+        result = run("grep", "-c", "libmemlimit.so", "/proc/self/maps")
+        self.assertGreater(int(result.stdout), 0)
+
+    def test_an_installed_tree_finds_its_own_library(self):
+        with tempfile.TemporaryDirectory() as name:
+            root = pathlib.Path(name).resolve()
+            (root / "bin").mkdir()
+            (root / "lib" / "x86_64-linux-gnu").mkdir(parents=True)
+            shutil.copy(RUN, root / "bin")
+            library = root / "lib" / "x86_64-linux-gnu" / "libmemlimit.so"
+            shutil.copy(LIBRARY, library)
+            (root / "elsewhere").mkdir()
+            (root / "elsewhere" / "run").symlink_to(root / "bin" / "memlimit-run")
+            for path in (root / "bin" / "memlimit-run", root / "elsewhere" / "run"):
+                result = subprocess.run([path, "sh", "-c", SHOW], capture_output=True, text=True, check=False)
+                self.assertEqual(result.stdout.split("\n")[0], str(library), result.stderr)
+
+
+class Refuses(unittest.TestCase):
+    def refused(self, result, status, *words):
+        self.assertEqual(result.returncode, status, result.stderr)
+        self.assertEqual(result.stdout, "")
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+    def test_near_misses_of_a_size_with_a_suggestion(self):
+        for value, suggestion in (
+            ("512MB", "did you mean 512MiB or 488MiB?"),
+            ("512Mi", "did you mean 512MiB?"),
+            ("512mib", "did you mean 512MiB?"),
+            ("512 MiB", "did you mean 512MiB?"),
+            ("0.5GiB", "did you mean 512MiB?"),
+        ):
+            with self.subTest(value):
+                self.refused(run("-l", value, "echo", "started"), 78, f'MEMLIMIT="{value}"', suggestion)
+
+    def test_what_is_no_size_at_all(self):
+        for value in ("12Q", "-5MiB", "99999999TiB", "9223372036854775808", "0%", "101%", "%", "x"):
+            with self.subTest(value):
+                self.refused(run("-l", value, "echo", "started"), 78, "The program is not started")
+
+    def test_bad_settings_of_the_environment_too(self):
+        for name, value in (
+            ("MEMLIMIT", "512MB"),
+            ("MEMLIMIT_START", "150%"),
+            ("MEMLIMIT_ACCOUNT", "everything"),
+            ("MEMLIMIT_LOG", "loud"),
+            ("MEMLIMIT_SOCKET_MODE", "rw"),
+        ):
+            with self.subTest(name):
+                self.refused(run("echo", "started", **{name: value}), 78, name)
+
+    def test_an_empty_value(self):
+        self.refused(run("-l", "", "echo", "started"), 78, "-l needs a value")
+        self.refused(run("-l"), 78, "-l needs a value")
+
+    def test_unknown_options(self):
+        self.refused(run("--frobnicate", "echo", "started"), 64, "--frobnicate")
+        self.refused(run("-x", "echo", "started"), 64, "-x")
+        self.refused(run(), 64, "no command", "Usage")
+
+    def test_commands_that_are_not_there(self):
+        self.refused(run("no-such-command"), 127, "no-such-command: command not found")
+        self.refused(run("/no/such/command"), 127, "no such file")
+        self.refused(run("/etc/passwd"), 126, "not executable")
+        self.refused(run("/etc"), 126, "not executable")
+
+    def test_a_library_that_cannot_be_loaded(self):
+        self.refused(run("--library=/etc/passwd", "echo", "started"), 78, "cannot be loaded")
+        self.refused(run("--library=/no/such.so", "echo", "started"), 78, "cannot read")
+
+    def test_a_library_whose_path_the_loader_would_split(self):
+        with tempfile.TemporaryDirectory() as name:
+            library = pathlib.Path(name) / "with space" / "libmemlimit.so"
+            library.parent.mkdir()
+            shutil.copy(LIBRARY, library)
+            self.refused(run(f"--library={library}", "echo", "started"), 78, "spaces and colons")
+
+
+class Accepts(unittest.TestCase):
+    def test_what_gos_grammar_accepts_and_the_words(self):
+        for value in ("1", "1B", "8388607TiB", "9223372036854775807", "0008MiB", "off", "auto", "1%", "100%"):
+            with self.subTest(value):
+                self.assertEqual(run("-l", value, "echo", "started").stdout, "started\n")
+
+
+class Tells(unittest.TestCase):
+    def test_help_and_version(self):
+        self.assertIn("Usage: memlimit-run", run("--help").stdout)
+        self.assertRegex(run("--version").stdout, r"^memlimit-run \d+\.\d+\.\d+\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()
