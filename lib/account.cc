@@ -282,6 +282,8 @@ int64_t published_allocated_bytes() noexcept {
   return published.allocated.load(std::memory_order_relaxed);
 }
 
+int64_t published_freed_bytes() noexcept { return published.freed.load(std::memory_order_relaxed); }
+
 int64_t heap_peak_bytes() noexcept { return published.heap_peak.load(std::memory_order_relaxed); }
 void note_peak(int64_t heap_bytes) noexcept { raise_peak(heap_bytes); }
 

@@ -82,6 +82,7 @@ Totals totals() noexcept;
 /** Published sums: one or two atomic loads, off by the unpublished bytes. */
 int64_t published_usage_bytes() noexcept;
 int64_t published_allocated_bytes() noexcept;
+int64_t published_freed_bytes() noexcept;
 
 /** Highest heap (without charges) ever published or read; never below a heap_bytes() already returned. */
 int64_t heap_peak_bytes() noexcept;

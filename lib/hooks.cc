@@ -43,6 +43,8 @@ constinit Slot slots[kMaxHooks] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit uint64_t next_number MEMLIMIT_GUARDED_BY(table_lock) = 1;
 constinit Sums past_sums MEMLIMIT_GUARDED_BY(table_lock){}; /* of removed hooks */
 constinit Level last_level[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
+/* Passes over a context's hooks: what ranking.h calls rounds. A round may pass over them several times. */
+constinit uint64_t turns[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
 
 constinit std::atomic<int> counts[kContexts]{};
 /* Changes whenever a hook ends its run: removal waits on it. */
@@ -111,8 +113,9 @@ struct Call {
   void* arg;
 };
 
-size_t plan(int context, const Pass& pass, uint64_t* ids) noexcept {
+size_t plan(int context, const Pass& pass, uint64_t* ids, uint64_t* turn) noexcept {
   LockGuard guard(table_lock);
+  *turn = ++turns[context];
   const bool level_rose = pass.level > last_level[context];
   last_level[context] = pass.level;
   const HookFigures* figures[kMaxHooks];
@@ -123,7 +126,7 @@ size_t plan(int context, const Pass& pass, uint64_t* ids) noexcept {
     figures[i] = mine ? &slot.figures : nullptr;
   }
   uint16_t sorted[kMaxHooks];
-  const size_t planned = order(pass.round, figures, kMaxHooks, pass.everything, sorted);
+  const size_t planned = order(*turn, figures, kMaxHooks, pass.everything, sorted);
   for (size_t i = 0; i < planned; ++i) ids[i] = slots[sorted[i]].id;
   return planned;
 }
@@ -140,8 +143,8 @@ bool begin_call(uint64_t id, int64_t now_ns, int64_t deadline_ns, Call* call) no
   return true;
 }
 
-void record(uint64_t id, const Pass& pass, int64_t wanted_bytes, int64_t answer,
-            int64_t freed_bytes, int64_t elapsed_ns, bool late) noexcept {
+void record(uint64_t id, uint64_t turn, int64_t wanted_bytes, int64_t answer, int64_t freed_bytes,
+            int64_t elapsed_ns, bool late) noexcept {
   LockGuard guard(table_lock);
   Slot* const slot = find(id);
   if (slot == nullptr) return;
@@ -151,9 +154,9 @@ void record(uint64_t id, const Pass& pass, int64_t wanted_bytes, int64_t answer,
   slot->freed_bytes += freed_bytes;
   if (answer < 0) {
     slot->skips += 1;
-    hook_cannot_now(slot->figures, pass.round);
+    hook_cannot_now(slot->figures, turn);
   } else {
-    hook_ran(slot->figures, {pass.round, wanted_bytes, freed_bytes, elapsed_ns, late});
+    hook_ran(slot->figures, {turn, wanted_bytes, freed_bytes, elapsed_ns, late});
   }
 }
 
@@ -212,7 +215,8 @@ Outcome run(int context, const Pass& pass) noexcept {
   // A thread's first look at its counters gives it a node, whose counts begin anywhere.
   if (this_thread.phase == ThreadPhase::kFresh) account::publish();
   uint64_t ids[kMaxHooks];
-  const size_t planned = plan(context, pass, ids);
+  uint64_t turn;
+  const size_t planned = plan(context, pass, ids, &turn);
   for (size_t i = 0; i < planned; ++i) {
     const int64_t wanted = pass.still_wanted != nullptr
                                ? pass.still_wanted(pass, outcome.freed_bytes)
@@ -245,7 +249,7 @@ Outcome run(int context, const Pass& pass) noexcept {
     const int64_t fall = usage_before - account::published_usage_bytes();
     const int64_t freed = measure(own, fall, std::max<int64_t>(answer, 0));
     const int64_t end_ns = os::monotonic_ns();
-    record(call.id, pass, wanted, answer, freed, end_ns - begin_ns, end_ns > deadline_ns);
+    record(call.id, turn, wanted, answer, freed, end_ns - begin_ns, end_ns > deadline_ns);
 
     outcome.calls += 1;
     outcome.skips += answer < 0 ? 1 : 0;

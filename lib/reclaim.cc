@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "account.h"
+#include "assist.h"
 #include "event_ring.h"
 #include "hooks.h"
 #include "limiter.h"
@@ -38,10 +39,6 @@ constexpr int64_t kInsistBytes = kMiB;
  * hang is told while somebody is looking. */
 constexpr int64_t kHookBudgetNs = 100'000'000;
 
-/* Each time an assist ran out before the round ended, twice as many rounds pass without one: the round
- * may be waiting for a lock that the allocating thread holds, and then every wait is for nothing. */
-constexpr uint32_t kAssistBackoffMax = 256;
-
 /* Purging: not more often than this; twice as long after each that gave nothing, up to the second. */
 constexpr int64_t kPurgeGapMinNs = 50'000'000;
 constexpr int64_t kPurgeGapMaxNs = 5'000'000'000;
@@ -54,7 +51,6 @@ constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 constexpr int64_t kServiceLimitDivisor = 16;
 
 constinit AllocatorOps allocator{};
-constinit int64_t assist_ns = 0;
 constinit int cores = 1;
 constinit AccountMode account_mode = AccountMode::kHeap;
 constinit int64_t start_ns = 0;
@@ -88,8 +84,6 @@ struct alignas(64) Pending {
   std::atomic<bool> async_running{false};
   std::atomic<bool> poll_running{false};
   std::atomic<uint32_t> passes_done{0}; /* futex: an async pass ended */
-  std::atomic<uint32_t> assist_backoff{0};
-  std::atomic<uint32_t> assist_skips{0};
 };
 constinit Pending pending{};
 
@@ -99,19 +93,14 @@ struct Counters {
   std::atomic<int64_t> overshoot_peak{0};
   std::atomic<int64_t> oversized{0};
   std::atomic<int64_t> reclaim_cpu_ns{0};
-  std::atomic<int64_t> assists{0};
-  std::atomic<int64_t> assist_ns{0};
-  std::atomic<int64_t> assist_max_ns{0};
   std::atomic<int64_t> purges{0};
   std::atomic<int64_t> purge_ns{0};
   std::atomic<int64_t> purged{0};
-  std::atomic<int64_t> explicit_freed{0};
   std::atomic<int64_t> forks{0};
 };
 constinit Counters counters{};
 
 constinit Histogram round_histogram{kDurationShape};
-constinit Histogram assist_histogram{kDurationShape};
 constinit Histogram freed_histogram{kBytesShape};
 
 constinit std::atomic<int> poll_descriptor{-1};
@@ -256,7 +245,7 @@ LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_loc
   LimiterNews news;
   news.change = limiter_update(limiter, now_ns, os::process_cpu_ns(),
                                counters.reclaim_cpu_ns.load(std::memory_order_relaxed), cores,
-                               counters.assist_ns.load(std::memory_order_relaxed));
+                               assist::waited_ns());
   news.needed_bytes = limiter.needed_bytes;
   news.skipped = limiter.skipped;
   news.since_ns = limiter.on_since_ns;
@@ -295,49 +284,6 @@ void tell_overrun(int64_t now_ns, int64_t round) noexcept {
   int64_t ran_ns;
   const int slot = hooks::take_overrun(now_ns, &ran_ns);
   if (slot >= 0) emit(EventKind::kHookOverran, slot, round, ran_ns);
-}
-
-/* Over the limit, an allocating thread waits for the pass that is under way, so that allocation cannot
- * simply outrun reclaim: at most assist_ns, never twice for the same round. */
-void assist(int64_t round) noexcept {
-  if (assist_ns == 0 || this_thread.is_service) return;
-  if (this_thread.assisted_round == static_cast<uint64_t>(round)) return;
-  if (pending.async_wanted.load(std::memory_order_acquire) == 0 &&
-      !pending.async_running.load(std::memory_order_acquire)) {
-    return;
-  }
-  this_thread.assisted_round = static_cast<uint64_t>(round);
-  uint32_t skips = pending.assist_skips.load(std::memory_order_relaxed);
-  if (skips > 0) {
-    pending.assist_skips.compare_exchange_strong(skips, skips - 1, std::memory_order_relaxed);
-    return;
-  }
-  const int64_t began_ns = os::monotonic_ns();
-  const uint32_t before = pending.passes_done.load(std::memory_order_acquire);
-  int64_t waited_ns = 0;
-  bool ended = false;
-  while (!ended && waited_ns < assist_ns) {
-    if (pending.async_wanted.load(std::memory_order_acquire) == 0 &&
-        !pending.async_running.load(std::memory_order_acquire)) {
-      ended = true;
-      break;
-    }
-    os::futex_wait(pending.passes_done, before, assist_ns - waited_ns);
-    ended = pending.passes_done.load(std::memory_order_acquire) != before;
-    waited_ns = os::monotonic_ns() - began_ns;
-  }
-  counters.assists.fetch_add(1, std::memory_order_relaxed);
-  counters.assist_ns.fetch_add(waited_ns, std::memory_order_relaxed);
-  raise(counters.assist_max_ns, waited_ns);
-  assist_histogram.observe(waited_ns);
-  if (ended) {
-    pending.assist_backoff.store(0, std::memory_order_relaxed);
-  } else {
-    const uint32_t backoff = pending.assist_backoff.load(std::memory_order_relaxed);
-    const uint32_t next = std::min(backoff * 2 + 1, kAssistBackoffMax);
-    pending.assist_backoff.store(next, std::memory_order_relaxed);
-    pending.assist_skips.store(next, std::memory_order_relaxed);
-  }
 }
 
 void wake_poller() noexcept {
@@ -410,6 +356,7 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
   if (async) {
     // Not added: the pacer has one round under way, and a later decision takes the place of a lost one.
     pending.async_wanted.store(rest, std::memory_order_release);
+    assist::work_requested();
     service::wake();
   }
   if (polled) {
@@ -447,7 +394,7 @@ void look(bool insist) noexcept {
   }
   tell(news);
   begin(begun, input);
-  if (begun.level == Level::kOver) assist(counters.rounds.load(std::memory_order_relaxed));
+  if (begun.level == Level::kOver) assist::wait();
 }
 
 bool active() noexcept {
@@ -455,30 +402,48 @@ bool active() noexcept {
          shared.growth.load(std::memory_order_relaxed);
 }
 
-/* One pass of the ASYNC hooks, on the service thread. False when a hook forked and this is the child. */
-bool run_async(int64_t wanted_bytes, bool everything) noexcept {
+/* A step of a pass asks for at most this share of the limit, so that threads which wait for the step
+ * (and hooks which hold a lock for as long as they evict) go on after a millisecond or so. */
+constexpr int64_t kStepDivisor = 256;
+constexpr int64_t kStepMinBytes = int64_t{256} << 10;
+
+/* One pass of the ASYNC hooks, on the service thread. */
+void run_async(int64_t wanted_bytes) noexcept {
   const PacerInput input = sample();
   const int64_t round = counters.rounds.load(std::memory_order_relaxed);
-  hooks::Pass pass = make_pass(round, wanted_bytes, level(), input);
-  if (everything) {
-    pass.everything = true;
-    pass.still_wanted = everything_wanted;
-  }
   const int64_t began_ns = os::monotonic_ns();
-  const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
-  if (outcome.forked) return false;
-  add_reclaim_cpu(outcome.cpu_ns);
-  if (everything) {
-    counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
-    counters.explicit_freed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
-  } else {
-    end_round(round, wanted_bytes, outcome.freed_bytes, began_ns);
+  const int64_t step_bytes = std::max(input.limit_bytes / kStepDivisor, kStepMinBytes);
+  int64_t freed = 0;
+  for (;;) {
+    const int64_t rest = still_wanted(wanted_bytes, freed, input.paced_bytes, paced_bytes());
+    if (rest <= 0) break;
+    hooks::Pass pass = make_pass(round, std::min(rest, step_bytes), level(), sample());
+    const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
+    if (outcome.forked) return;
+    add_reclaim_cpu(outcome.cpu_ns);
+    freed += outcome.freed_bytes;
+    assist::step_done();
+    // Hooks that gave next to nothing in this step have nothing for the next.
+    if (outcome.freed_bytes < pass.wanted_bytes / 8) break;
   }
-  return true;
+  end_round(round, wanted_bytes, freed, began_ns);
+}
+
+/* All that the ASYNC hooks can give, because somebody asked; the pacer is not told. */
+void run_explicit(int64_t wanted_bytes) noexcept {
+  const int64_t round = counters.rounds.load(std::memory_order_relaxed);
+  hooks::Pass pass = make_pass(round, wanted_bytes, level(), sample());
+  pass.everything = true;
+  pass.still_wanted = everything_wanted;
+  const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
+  if (outcome.forked) return;
+  add_reclaim_cpu(outcome.cpu_ns);
+  counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
 }
 
 void pass_ended() noexcept {
   pending.async_running.store(false, std::memory_order_release);
+  if (pending.async_wanted.load(std::memory_order_acquire) == 0) assist::work_done();
   pending.passes_done.fetch_add(1, std::memory_order_acq_rel);
   os::futex_wake(pending.passes_done, INT32_MAX);
 }
@@ -487,7 +452,7 @@ void pass_ended() noexcept {
 
 void configure(const Config& config, const AllocatorOps& ops) noexcept {
   allocator = ops;
-  assist_ns = config.assist_ns;
+  assist::configure(config.assist_ns);
   cores = os::cpu_count();
   start_ns = os::monotonic_ns();
   account_mode = config.account == AccountMode::kRss ? AccountMode::kRss : AccountMode::kHeap;
@@ -663,11 +628,11 @@ bool serve() noexcept {
   if (!has_pending_work()) return worked;
   pending.async_running.store(true, std::memory_order_release);
   if (const int64_t wanted = pending.async_wanted.exchange(0, std::memory_order_acq_rel)) {
-    run_async(wanted, false);
+    run_async(wanted);
     worked = true;
   }
   if (const int64_t wanted = pending.explicit_wanted.load(std::memory_order_acquire)) {
-    run_async(wanted, true);
+    run_explicit(wanted);
     pending.explicit_wanted.store(0, std::memory_order_release);
     worked = true;
   }
@@ -708,9 +673,7 @@ void fill_figures(memlimit_stats* figures) noexcept {
   out.overshoot_peak = counters.overshoot_peak.load(std::memory_order_relaxed);
   out.oversized = counters.oversized.load(std::memory_order_relaxed);
   out.reclaim_cpu_ns = counters.reclaim_cpu_ns.load(std::memory_order_relaxed);
-  out.assists = counters.assists.load(std::memory_order_relaxed);
-  out.assist_ns = counters.assist_ns.load(std::memory_order_relaxed);
-  out.assist_max_ns = counters.assist_max_ns.load(std::memory_order_relaxed);
+  assist::fill(&out);
   out.purges = counters.purges.load(std::memory_order_relaxed);
   out.purge_ns = counters.purge_ns.load(std::memory_order_relaxed);
   out.purged = counters.purged.load(std::memory_order_relaxed);
@@ -738,7 +701,7 @@ void fill(Snapshot* snapshot) noexcept {
   snapshot->pid = os::process_id();
   procfs::process_name(snapshot->name, sizeof snapshot->name);
   snapshot->round_ns = round_histogram.copy();
-  snapshot->assist_ns = assist_histogram.copy();
+  snapshot->assist_ns = assist::histogram();
   snapshot->freed_bytes = freed_histogram.copy();
   snapshot->hook_count = hooks::rows(snapshot->hooks, Snapshot::kMaxHooks);
 }
@@ -751,8 +714,7 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   const int64_t forks = counters.forks.load(std::memory_order_relaxed) + 1;
   for (std::atomic<int64_t>* counter :
        {&counters.rounds, &counters.reclaimed, &counters.overshoot_peak, &counters.oversized,
-        &counters.reclaim_cpu_ns, &counters.assists, &counters.assist_ns, &counters.assist_max_ns,
-        &counters.purges, &counters.purge_ns, &counters.purged, &counters.explicit_freed}) {
+        &counters.reclaim_cpu_ns, &counters.purges, &counters.purge_ns, &counters.purged}) {
     counter->store(0, std::memory_order_relaxed);
   }
   counters.forks.store(forks, std::memory_order_relaxed);
@@ -763,11 +725,8 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   pending.purge.store(false, std::memory_order_relaxed);
   pending.async_running.store(false, std::memory_order_relaxed);
   pending.poll_running.store(false, std::memory_order_relaxed);
-  pending.assist_backoff.store(0, std::memory_order_relaxed);
-  pending.assist_skips.store(0, std::memory_order_relaxed);
-  this_thread.assisted_round = 0;
   round_histogram.reset();
-  assist_histogram.reset();
+  assist::reset_after_fork();
   freed_histogram.reset();
   pacer = {};
   limiter = {};

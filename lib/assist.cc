@@ -1,0 +1,131 @@
+/* See assist.h. */
+#include "assist.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "account.h"
+#include "os.h"
+#include "thread_state.h"
+
+namespace memlimit::assist {
+namespace {
+
+/* After a wait that brought nothing, this many steps pass without one; each further such wait doubles
+ * that, up to the last. */
+constexpr uint32_t kFirstSkips = 1;
+constexpr uint32_t kMostSkips = 256;
+
+/* What must be freed, by whomever, for a wait to have been worth it although no step ended. */
+constexpr int64_t kProgressBytes = int64_t{64} << 10;
+
+constinit int64_t longest_wait_ns = 0;
+
+struct alignas(64) State {
+  std::atomic<bool> busy{false};
+  std::atomic<uint32_t> steps{0}; /* futex: changes when a step ends */
+  std::atomic<uint32_t> skips_left{0};
+  std::atomic<uint32_t> skips_next{kFirstSkips};
+};
+constinit State state{};
+
+struct Counters {
+  std::atomic<int64_t> waits{0};
+  std::atomic<int64_t> ns{0};
+  std::atomic<int64_t> max_ns{0};
+};
+constinit Counters counters{};
+constinit Histogram waits_histogram{kDurationShape};
+
+void record(int64_t ns) noexcept {
+  counters.waits.fetch_add(1, std::memory_order_relaxed);
+  counters.ns.fetch_add(ns, std::memory_order_relaxed);
+  int64_t highest = counters.max_ns.load(std::memory_order_relaxed);
+  while (ns > highest &&
+         !counters.max_ns.compare_exchange_weak(highest, ns, std::memory_order_relaxed)) {
+  }
+  waits_histogram.observe(ns);
+}
+
+bool skip_this_one() noexcept {
+  uint32_t left = state.skips_left.load(std::memory_order_relaxed);
+  while (left > 0) {
+    if (state.skips_left.compare_exchange_weak(left, left - 1, std::memory_order_relaxed))
+      return true;
+  }
+  return false;
+}
+
+void learn(bool worth_it) noexcept {
+  if (worth_it) {
+    state.skips_next.store(kFirstSkips, std::memory_order_relaxed);
+    return;
+  }
+  const uint32_t skips = state.skips_next.load(std::memory_order_relaxed);
+  state.skips_left.store(skips, std::memory_order_relaxed);
+  state.skips_next.store(std::min(skips * 2, kMostSkips), std::memory_order_relaxed);
+}
+
+void wake_all() noexcept {
+  state.steps.fetch_add(1, std::memory_order_acq_rel);
+  os::futex_wake(state.steps, INT32_MAX);
+}
+
+}  // namespace
+
+void configure(int64_t longest_ns) noexcept { longest_wait_ns = longest_ns; }
+
+void work_requested() noexcept { state.busy.store(true, std::memory_order_release); }
+
+void step_done() noexcept { wake_all(); }
+
+void work_done() noexcept {
+  state.busy.store(false, std::memory_order_release);
+  wake_all();
+}
+
+void wait() noexcept {
+  if (longest_wait_ns == 0 || this_thread.is_service) return;
+  const uint32_t step = state.steps.load(std::memory_order_acquire);
+  if (!state.busy.load(std::memory_order_acquire)) return;
+  // 0 is a thread that never waited; the step's number is kept one up.
+  const uint64_t mark = uint64_t{step} + 1;
+  if (this_thread.assisted_step == mark) return;
+  this_thread.assisted_step = mark;
+  if (skip_this_one()) return;
+
+  const int64_t began_ns = os::monotonic_ns();
+  const int64_t freed_before = account::published_freed_bytes();
+  int64_t waited = 0;
+  bool stepped = false;
+  while (!stepped && waited < longest_wait_ns) {
+    os::futex_wait(state.steps, step, longest_wait_ns - waited);
+    stepped = state.steps.load(std::memory_order_acquire) != step;
+    waited = os::monotonic_ns() - began_ns;
+  }
+  record(waited);
+  learn(stepped || account::published_freed_bytes() - freed_before >= kProgressBytes);
+}
+
+void fill(memlimit_stats* figures) noexcept {
+  figures->assists = counters.waits.load(std::memory_order_relaxed);
+  figures->assist_ns = counters.ns.load(std::memory_order_relaxed);
+  figures->assist_max_ns = counters.max_ns.load(std::memory_order_relaxed);
+}
+
+HistogramCopy histogram() noexcept { return waits_histogram.copy(); }
+
+int64_t waited_ns() noexcept { return counters.ns.load(std::memory_order_relaxed); }
+
+void reset_after_fork() noexcept {
+  state.busy.store(false, std::memory_order_relaxed);
+  state.skips_left.store(0, std::memory_order_relaxed);
+  state.skips_next.store(kFirstSkips, std::memory_order_relaxed);
+  for (std::atomic<int64_t>* counter : {&counters.waits, &counters.ns, &counters.max_ns}) {
+    counter->store(0, std::memory_order_relaxed);
+  }
+  waits_histogram.reset();
+  this_thread.assisted_step = 0;
+}
+
+}  // namespace memlimit::assist
