@@ -175,7 +175,8 @@ bool parse_membership(std::string_view line, Membership* out) noexcept {
 
 bool parse_mount(std::string_view line, Mount* out) noexcept {
   std::string_view rest = line;
-  take_word(&rest); /* mount id */
+  std::string_view id = take_word(&rest);
+  out->id = procfs::take_integer(&id);
   take_word(&rest); /* parent id */
   take_word(&rest); /* device */
   out->root = take_word(&rest);
@@ -424,9 +425,11 @@ void MemoryGroup::Place::locate(const Found& found) noexcept {
     }
     root().copy(candidate, root_length);
     below.copy(candidate + top, below.size());
-    // Another mount may cover this one, so the directory must be there and be a group's.
+    // Another mount may cover this one, so the directory must be there, be a group's, and be on this
+    // mount (which cannot be told in a recorded tree).
     memcpy(candidate + end, "/cgroup.procs", sizeof "/cgroup.procs");
-    if (!os::file_exists(candidate)) {
+    const int64_t mount_id = root_length == 0 ? os::mount_id(candidate) : -1;
+    if (!os::file_exists(candidate) || (mount_id >= 0 && mount_id != mount.id)) {
       reject(GroupProblem::kOutside);
       continue;
     }

@@ -183,6 +183,7 @@ bool parse_membership(std::string_view line, Membership* out) noexcept;
 
 /** A line of /proc/self/mountinfo; root and mount_point are still escaped. */
 struct Mount {
+  int64_t id = -1;
   std::string_view root, mount_point, fs_type, super_options;
 };
 bool parse_mount(std::string_view line, Mount* out) noexcept;

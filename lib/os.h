@@ -76,6 +76,10 @@ void close_file(int fd) noexcept;
 /** True when the path names something, readable or not. */
 bool file_exists(const char* path) noexcept;
 
+/** The id that mountinfo gives the mount which `path` is on; -1 where the kernel (before 5.8) or a
+ *  sandbox does not say. */
+int64_t mount_id(const char* path) noexcept;
+
 /** Installed memory in bytes by sysinfo(2), for where /proc is absent; -1 when even that fails. */
 int64_t installed_memory_bytes() noexcept;
 

@@ -104,6 +104,13 @@ bool file_exists(const char* path) noexcept {
   return syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0;
 }
 
+int64_t mount_id(const char* path) noexcept {
+  ErrnoGuard guard;
+  struct statx st {};
+  if (syscall(SYS_statx, AT_FDCWD, path, AT_NO_AUTOMOUNT, STATX_MNT_ID, &st) != 0) return -1;
+  return (st.stx_mask & STATX_MNT_ID) != 0 ? static_cast<int64_t>(st.stx_mnt_id) : -1;
+}
+
 int64_t installed_memory_bytes() noexcept {
   ErrnoGuard guard;
   struct sysinfo info {};

@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -229,6 +231,19 @@ TEST_CASE("cgroup: a tighter limit counts even beside one that cannot be read", 
   CHECK(group.problem() == GroupProblem::kMalformed);
 }
 
+TEST_CASE("cgroup: what was unreadable from the start does not hold up a resize", "[cgroup]") {
+  TempDir root;
+  root.lay_out(read_tree(kTrees / "docker-v2.tree"));
+  root.write("/sys/fs/cgroup/memory.high", "plenty\n");
+  MemoryGroup group;
+  group.find(root.path().c_str());
+  REQUIRE(group.container_bytes() == 512 * kMiB);
+  REQUIRE(group.problem() == GroupProblem::kMalformed);
+  root.write("/sys/fs/cgroup/memory.max", "1073741824\n");
+  CHECK(group.refresh());
+  CHECK(group.container_bytes() == 1024 * kMiB);
+}
+
 TEST_CASE("cgroup: a FIFO in place of any file is no reason to wait", "[cgroup]") {
   const RecordedTree tree = read_tree(kTrees / "nested-v1.tree");
   for (const auto& [file, content] : tree.files) {
@@ -340,6 +355,7 @@ TEST_CASE("cgroup: a line of mountinfo, with any number of optional fields", "[c
                              "- cgroup cgroup rw,memory";
     cgroup::Mount mount;
     REQUIRE(cgroup::parse_mount(line, &mount));
+    CHECK(mount.id == 70);
     CHECK(mount.root == "/outer");
     CHECK(mount.mount_point == "/mnt/cg");
     CHECK(mount.fs_type == "cgroup");
@@ -714,4 +730,82 @@ TEST_CASE("cgroup: live v1 groups, 200 MB around 900 MB, give 200 MB and notice 
   CHECK(answer.after == 314572800);
   CHECK(answer.working_set >= (int64_t{32} << 20));
   CHECK(answer.working_set < (int64_t{300} << 20));
+}
+
+TEST_CASE("cgroup: live namespaces and bind mounts of v1 groups resolve as the kernel shows them",
+          "[cgroup][fork]") {
+  const std::string hierarchy = "/sys/fs/cgroup/memory";
+  const LiveGroup outer(hierarchy + "/memlimit-test-ns-" + std::to_string(getpid()));
+  if (outer.path().empty() || !outer.write("memory.limit_in_bytes", "209715200")) {
+    WARN("no v1 memory groups can be made here: not tested");
+    return;
+  }
+  const LiveGroup inner(outer.path() + "/inner");
+  const TempDir points;
+  const std::string bound = points.path() + "/bound", fresh = points.path() + "/fresh";
+  fs::create_directory(bound);
+  fs::create_directory(fresh);
+
+  struct Look {
+    int64_t bytes;
+    LimitFile file;
+    GroupProblem problem;
+    char limit[256];
+  };
+  enum { kBound, kHidden, kFresh, kCovered, kLooks };
+  int fds[2];
+  REQUIRE(pipe(fds) == 0);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    { std::ofstream(inner.path() + "/cgroup.procs") << getpid(); }
+    const auto look = [&] {
+      static MemoryGroup group;
+      group.find();
+      Look seen{group.container_bytes(), group.limit_file(), group.problem(), {}};
+      group.limit_path(seen.limit, sizeof seen.limit);
+      (void)!write(fds[1], &seen, sizeof seen);
+    };
+    if (unshare(CLONE_NEWNS) != 0 ||
+        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount(outer.path().c_str(), bound.c_str(), nullptr, MS_BIND, nullptr) != 0 ||
+        mount(hierarchy.c_str(), fresh.c_str(), nullptr, MS_BIND, nullptr) != 0 ||
+        umount2(hierarchy.c_str(), MNT_DETACH) != 0 || umount(fresh.c_str()) != 0) {
+      _exit(77);
+    }
+    look();
+    if (unshare(CLONE_NEWCGROUP) != 0) _exit(77);
+    // The bind mount is now the nameless parent "/..".
+    look();
+    if (mount("cgroup", fresh.c_str(), "cgroup", 0, "memory") != 0) _exit(77);
+    look();
+    if (mount(bound.c_str(), fresh.c_str(), nullptr, MS_BIND, nullptr) != 0) _exit(77);
+    look();
+    _exit(0);
+  }
+  close(fds[1]);
+  Look looks[kLooks] = {};
+  int seen = 0;
+  while (seen < kLooks &&
+         read(fds[0], &looks[seen], sizeof looks[seen]) == ssize_t{sizeof looks[0]}) {
+    ++seen;
+  }
+  close(fds[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+    WARN("namespaces cannot be made here: not tested");
+    return;
+  }
+  REQUIRE(seen == kLooks);
+  for (const Look& each : looks) CHECK(each.bytes == 209715200);
+  CHECK(std::string(looks[kBound].limit) == bound + "/memory.limit_in_bytes");
+  CHECK(looks[kBound].problem == GroupProblem::kNone);
+  CHECK(std::string(looks[kHidden].limit) == bound + "/memory.limit_in_bytes");
+  CHECK(looks[kHidden].problem == GroupProblem::kOutside);
+  CHECK(std::string(looks[kFresh].limit) == fresh + "/memory.stat");
+  CHECK(looks[kFresh].file == LimitFile::kV1Stat);
+  CHECK(looks[kFresh].problem == GroupProblem::kNone);
+  // The fresh mount is covered by one that shows the parent: it must not pass for the own group.
+  CHECK(looks[kCovered].problem == GroupProblem::kOutside);
 }

@@ -311,7 +311,10 @@ TEST_CASE("line_reader: a line longer than the buffer is left out whole", "[proc
   CHECK(lines_of("a\n12345678\nb\n", 8) == Lines{"a", "b"});
   CHECK(lines_of("a\n1234567\nb\n", 8) == Lines{"a", "1234567", "b"});
   CHECK(lines_of(std::string(1000, 'x') + "\nb", 8) == Lines{"b"});
-  CHECK(lines_of(std::string(1000, 'x'), 8) == Lines{});
+  for (const size_t length : {1000, 1001, 1003, 1007}) {
+    CAPTURE(length);
+    CHECK(lines_of(std::string(length, 'x'), 8) == Lines{});
+  }
 }
 
 TEST_CASE("line_reader: the last line needs no newline, unless the budget cut it", "[procfs]") {
