@@ -16,8 +16,9 @@ namespace {
 constexpr uint32_t kFirstSkips = 1;
 constexpr uint32_t kMostSkips = 256;
 
-/* What must be freed, by whomever, for a wait to have been worth it although no step ended. */
-constexpr int64_t kProgressBytes = int64_t{64} << 10;
+/* What must be freed meanwhile, by whomever, for a wait to have been worth it: steps also end, quickly,
+ * when there is nothing left to give. */
+constexpr int64_t kProgressBytes = int64_t{16} << 10;
 
 constinit int64_t longest_wait_ns = 0;
 
@@ -104,7 +105,7 @@ void wait() noexcept {
     waited = os::monotonic_ns() - began_ns;
   }
   record(waited);
-  learn(stepped || account::published_freed_bytes() - freed_before >= kProgressBytes);
+  learn(account::published_freed_bytes() - freed_before >= kProgressBytes);
 }
 
 void fill(memlimit_stats* figures) noexcept {

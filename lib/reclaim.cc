@@ -46,6 +46,11 @@ constexpr int64_t kPurgeGapMaxNs = 5'000'000'000;
 /* memlimit_reclaim() waits this long for the service thread. */
 constexpr int64_t kExplicitWaitNs = 10'000'000'000;
 
+/* Rounds over the limit that brought next to nothing, in a row, until it is said that the limit cannot be
+ * held: the pacer then asks so rarely that the limiter's bucket may never fill, and a leak would go
+ * unannounced. */
+constexpr int kHopelessRounds = 6;
+
 /* A service thread is worth having from this usage on: 4 MiB or 1/16 of the limit. */
 constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 constexpr int64_t kServiceLimitDivisor = 16;
@@ -61,6 +66,12 @@ constinit PacerState pacer MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit LimiterState limiter MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit int64_t purge_gap_ns MEMLIMIT_GUARDED_BY(engine_lock) = kPurgeGapMinNs;
 constinit int64_t next_purge_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+/* The limit cannot be held because nothing is left to give; the limiter's state when it is its CPU time
+ * that is used up. */
+constinit bool hopeless MEMLIMIT_GUARDED_BY(engine_lock) = false;
+constinit int64_t hopeless_episodes MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit int64_t hopeless_needed MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit int64_t hopeless_since_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
 constinit char limit_source[96] MEMLIMIT_GUARDED_BY(engine_lock){};
 
 /* Read by every slow path, written rarely. */
@@ -252,6 +263,26 @@ LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_loc
   return news;
 }
 
+/* The same news for a limit that is out of reach. */
+LimiterNews update_hopeless(int64_t now_ns, int64_t paced) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+  LimiterNews news;
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  const bool over = limit > 0 && paced > limit;
+  if (!hopeless && over && pacer.fruitless >= kHopelessRounds) {
+    hopeless = true;
+    hopeless_episodes += 1;
+    hopeless_since_ns = now_ns;
+    news.change = LimiterChange::kCameOn;
+  } else if (hopeless && (!over || pacer.fruitless == 0)) {
+    hopeless = false;
+    news.change = LimiterChange::kWentOff;
+  }
+  if (hopeless) hopeless_needed = paced;
+  news.needed_bytes = hopeless_needed;
+  news.since_ns = hopeless_since_ns;
+  return news;
+}
+
 void tell(const LimiterNews& news) noexcept {
   if (news.change == LimiterChange::kCameOn) {
     emit(EventKind::kLimiterOn, news.needed_bytes, limit_bytes());
@@ -269,15 +300,18 @@ void end_round(int64_t round, int64_t wanted_bytes, int64_t freed_bytes,
   round_histogram.observe(now_ns - began_ns);
   freed_histogram.observe(freed_bytes);
   LimiterNews news;
+  LimiterNews hopeless_news;
   {
     LockGuard guard(engine_lock);
     const int64_t paced = paced_bytes();
     round_done(pacer, {wanted_bytes, freed_bytes, paced, account::published_allocated_bytes()});
     limiter_round_done(limiter, paced);
     news = update_limiter(now_ns);
+    hopeless_news = update_hopeless(now_ns, paced);
   }
   emit(EventKind::kRound, round, wanted_bytes, freed_bytes, now_ns - began_ns);
   tell(news);
+  tell(hopeless_news);
 }
 
 void tell_overrun(int64_t now_ns, int64_t round) noexcept {
@@ -684,10 +718,10 @@ void fill_figures(memlimit_stats* figures) noexcept {
   out.forks = counters.forks.load(std::memory_order_relaxed);
   out.uptime_ns = os::monotonic_ns() - start_ns;
   LockGuard guard(engine_lock);
-  out.limiter_on = enabled(limiter) ? 1 : 0;
-  out.limiter_episodes = limiter.episodes;
+  out.limiter_on = enabled(limiter) || hopeless ? 1 : 0;
+  out.limiter_episodes = limiter.episodes + hopeless_episodes;
   out.limiter_skipped = limiter.skipped;
-  out.limiter_needed = limiter.needed_bytes;
+  out.limiter_needed = hopeless ? hopeless_needed : limiter.needed_bytes;
 }
 
 void fill(Snapshot* snapshot) noexcept {
@@ -730,6 +764,8 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   freed_histogram.reset();
   pacer = {};
   limiter = {};
+  hopeless = false;
+  hopeless_episodes = hopeless_needed = hopeless_since_ns = 0;
   purge_gap_ns = kPurgeGapMinNs;
   next_purge_ns = 0;
   start_ns = os::monotonic_ns();
