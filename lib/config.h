@@ -21,11 +21,13 @@ enum class Option : int {
 #undef MEMLIMIT_OPTION
 };
 
-inline constexpr int kOptionCount = 0
-#define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) +1
+inline constexpr int kOptionCount = [] {
+  int count = 0;
+#define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) ++count;
 #include "options.inc"
 #undef MEMLIMIT_OPTION
-    ;
+  return count;
+}();
 
 /** Where an option's value came from. */
 enum class Source : uint8_t {

@@ -23,11 +23,13 @@ enum class EventKind : uint8_t {
 #undef MEMLIMIT_EVENT
 };
 
-inline constexpr int kEventKindCount = 0
-#define MEMLIMIT_EVENT(id, name, level, sentence, ...) +1
+inline constexpr int kEventKindCount = [] {
+  int count = 0;
+#define MEMLIMIT_EVENT(id, name, level, sentence, ...) ++count;
 #include "events.inc"
 #undef MEMLIMIT_EVENT
-    ;
+  return count;
+}();
 
 /** Who changed the limit: kLimit's last argument. */
 enum class LimitSource : uint8_t { kEnvironment, kApi, kSocket, kContainer };
