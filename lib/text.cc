@@ -1,0 +1,58 @@
+/* Out of line: none of this is hot, and inlined it was a third of the settings' code. */
+#include "text.h"
+
+#include <cstring>
+
+namespace memlimit {
+
+TextWriter::TextWriter(char* out, size_t cap) noexcept : out_(out), cap_(cap) {
+  if (cap_ > 0) out_[0] = '\0';
+}
+
+TextWriter& TextWriter::put(char c) noexcept { return put(std::string_view(&c, 1)); }
+
+TextWriter& TextWriter::put(std::string_view text) noexcept {
+  const size_t room = cap_ > 0 ? cap_ - 1 - length_ : 0;
+  const size_t taken = text.size() < room ? text.size() : room;
+  if (taken < text.size()) truncated_ = true;
+  if (taken == 0) return *this;
+  std::memcpy(out_ + length_, text.data(), taken);
+  length_ += taken;
+  out_[length_] = '\0';
+  return *this;
+}
+
+TextWriter& TextWriter::put_int(int64_t value, int width) noexcept {
+  if (value >= 0) return put_uint(static_cast<uint64_t>(value), 10, width);
+  // Negated as unsigned: -INT64_MIN does not exist.
+  return put('-').put_uint(0 - static_cast<uint64_t>(value), 10, width);
+}
+
+TextWriter& TextWriter::put_uint(uint64_t value, unsigned base, int width) noexcept {
+  char digits[64];
+  size_t first = sizeof digits;
+  do {
+    digits[--first] = "0123456789abcdef"[value % base];
+    value /= base;
+  } while (value != 0);
+  for (size_t count = sizeof digits - first; count < static_cast<size_t>(width); ++count) put('0');
+  return put({digits + first, sizeof digits - first});
+}
+
+TextWriter& TextWriter::pad_to(size_t start, size_t width) noexcept {
+  while (length_ < start + width && !truncated_) put(' ');
+  return *this;
+}
+
+TextWriter& TextWriter::put_column(std::string_view text) noexcept {
+  for (const char c : text) {
+    if (c > ' ' && c <= '~' && c != '\\') {
+      put(c);
+    } else {
+      put('\\').put_uint(static_cast<unsigned char>(c), 8, 3);
+    }
+  }
+  return *this;
+}
+
+}  // namespace memlimit
