@@ -58,7 +58,7 @@ class FootprintFile {
   os::FileId id_ MEMLIMIT_GUARDED_BY(lock_);
 };
 
-/** RssAnon of /proc/self/status in bytes: the same figure, by a file ten times dearer to read. */
+/** RssAnon of /proc/self/status in bytes: the same figure, by a file that takes twice as long. */
 int64_t rss_anon_bytes() noexcept;
 
 /** MemTotal of <root>/proc/meminfo in bytes; where that is missing, what sysinfo(2) says. */
