@@ -158,8 +158,11 @@ uint64_t allocated_of(const ThreadNode& node) noexcept {
          static_cast<uint64_t>(node.allocatable.load(std::memory_order_relaxed));
 }
 uint64_t freed_of(const ThreadNode& node) noexcept {
-  return node.freed_end.load(std::memory_order_relaxed) -
-         static_cast<uint64_t>(node.freeable.load(std::memory_order_acquire));
+  auto freeable = static_cast<uint64_t>(node.freeable.load(std::memory_order_acquire));
+  // A free of a block whose size is still being looked up has not happened yet.
+  constexpr auto kUnknown = -static_cast<int64_t>(kUnknownBytes / 4 * 3);
+  if (static_cast<int64_t>(freeable) < kUnknown) freeable += kUnknownBytes;
+  return node.freed_end.load(std::memory_order_relaxed) - freeable;
 }
 
 /* Reads one of the counts while the owner may be changing both of its words. The owner is inside for a
@@ -224,13 +227,20 @@ void publish_allocated(uint64_t bytes) noexcept { publish_bytes(bytes, 0, true);
 void publish_freed(uint64_t bytes) noexcept { publish_bytes(0, bytes, true); }
 void publish() noexcept { publish_bytes(0, 0, true); }
 
-bool recount_freed(uint64_t counted, uint64_t bytes) noexcept {
+bool recount_freed(uint64_t bytes) noexcept {
   if (this_thread.phase != ThreadPhase::kLive) return true;
-  // Taken back as it was taken; only the owner writes here.
-  std::atomic<int64_t>& rest = this_thread.node->freeable;
-  const int64_t left = rest.load(std::memory_order_relaxed) + static_cast<int64_t>(counted - bytes);
-  rest.store(left, std::memory_order_release);
-  return left < 0;
+  // Only the owner writes here.
+  ThreadNode& node = *this_thread.node;
+  const bool large = bytes >= kMostBytes;
+  // The end first: a reader in between sees the free, and only once.
+  if (large) {
+    const uint64_t end = node.freed_end.load(std::memory_order_relaxed);
+    node.freed_end.store(end + bytes, std::memory_order_release);
+  }
+  const auto back = static_cast<int64_t>(kUnknownBytes - (large ? 0 : bytes));
+  const int64_t left = node.freeable.load(std::memory_order_relaxed) + back;
+  node.freeable.store(left, std::memory_order_release);
+  return large || left < 0;
 }
 
 int64_t own_net_freed() noexcept {
@@ -253,7 +263,7 @@ void charge(int64_t bytes) noexcept {
 }
 
 Totals totals() noexcept {
-  const uint32_t count = node_count.load(std::memory_order_acquire);
+  uint32_t count = node_count.load(std::memory_order_acquire);
   Totals sum{};
   // Frees first, allocations second: a block that is freed while we walk may be missed as freed, but a
   // free is never seen without its allocation. Concurrent work can only make usage look too high.
@@ -263,6 +273,8 @@ Totals totals() noexcept {
     if (const ThreadNode* node = node_at(i)) freed += read_count(*node, freed_of);
   }
   uint64_t allocated = direct_allocated.load(std::memory_order_acquire);
+  // Again: a thread that came meanwhile may have allocated what one of the above has freed.
+  count = node_count.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < count; ++i) {
     if (const ThreadNode* node = node_at(i)) allocated += read_count(*node, allocated_of);
   }

@@ -64,9 +64,14 @@ MEMLIMIT_ALWAYS_INLINE bool take(std::atomic<int64_t>& rest, uint64_t bytes) noe
 void publish_allocated(uint64_t bytes) noexcept;
 void publish_freed(uint64_t bytes) noexcept;
 
-/** count_freed() was told `counted` bytes and returned true; it should have been `bytes`. Puts that right.
+/** What count_freed() is told by a caller that does not know the number yet: it returns true, and the caller
+ *  goes on with recount_freed(). Readers do not see these bytes. Every other number is below kMostBytes. */
+inline constexpr uint64_t kUnknownBytes = uint64_t{1} << 31;
+inline constexpr uint64_t kMostBytes = kUnknownBytes / 2;
+
+/** Puts right a count_freed() of kUnknownBytes: it should have been `bytes`.
  *  True when the thread must still look up: the caller goes on with publish_freed(bytes). */
-[[nodiscard]] bool recount_freed(uint64_t counted, uint64_t bytes) noexcept;
+[[nodiscard]] bool recount_freed(uint64_t bytes) noexcept;
 
 /** Publishes without having counted anything; registers a fresh thread. */
 void publish() noexcept;

@@ -87,7 +87,8 @@ size_t remember(const void* block) noexcept {
   Slot* const slot = writable_slot(block);
   if (slot == nullptr) return 0;
   if ((slot->load(std::memory_order_relaxed) & kAskAllocator) == 0) {
-    slot->store(usable_bytes < kAskAllocator ? static_cast<uint32_t>(usable_bytes) : kAskAllocator,
+    const bool fits = usable_bytes < account::kMostBytes;
+    slot->store(fits ? static_cast<uint32_t>(usable_bytes) : kAskAllocator,
                 std::memory_order_relaxed);
   }
   return usable_bytes;

@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "account.h"
 #include "attributes.h"
 
 namespace memlimit::block_size {
@@ -41,7 +42,7 @@ inline constexpr size_t kRegions = MEMLIMIT_REGIONS;
 /* A slot with this bit does not tell the size: ask the allocator. Counting so many bytes exhausts any
  * thread's allowance, so the free takes the slow path without a test of its own. The bit stays: blocks
  * aligned beyond what the allocator guarantees may begin anywhere in such a slice. */
-inline constexpr uint32_t kAskAllocator = UINT32_C(1) << 31;
+inline constexpr uint32_t kAskAllocator = account::kUnknownBytes;
 
 /* Requests up to this size are looked up; they are rounded up in steps of 16. */
 inline constexpr size_t kTableMaxBytes = size_t{16} << 10;

@@ -85,7 +85,7 @@ void freed(void* block, size_t slot_value) noexcept {
   size_t bytes = slot_value;
   if ((slot_value & block_size::kAskAllocator) != 0) {
     bytes = backing::usable_bytes(block);
-    if (!account::recount_freed(slot_value, bytes)) {
+    if (!account::recount_freed(bytes)) {
       backing::release(block);
       return;
     }

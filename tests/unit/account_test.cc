@@ -50,14 +50,28 @@ TEST_CASE("account: totals are exact to the byte between two publishes", "[accou
   CHECK(heap() == before.heap_bytes());
 }
 
-TEST_CASE("account: a wrong size that sent a free to the slow path is put right", "[account]") {
+TEST_CASE("account: a free of unknown size is seen when its size is known", "[account]") {
   const int64_t before = heap();
   allocate(5000);
-  constexpr uint64_t kMarker = uint64_t{1} << 31;
-  REQUIRE(account::count_freed(kMarker));
-  CHECK_FALSE(account::recount_freed(kMarker, 2000));
+  REQUIRE(account::count_freed(account::kUnknownBytes));
+  CHECK(heap() == before + 5000);
+  CHECK_FALSE(account::recount_freed(2000));
+  CHECK(heap() == before + 3000);
   release(3000);
   CHECK(heap() == before);
+}
+
+TEST_CASE("account: a free of unknown size may be of any size", "[account]") {
+  for (const uint64_t bytes :
+       {account::kMostBytes - 1, account::kMostBytes, account::kUnknownBytes, uint64_t{1} << 40}) {
+    const int64_t before = heap();
+    allocate(bytes);
+    REQUIRE(account::count_freed(account::kUnknownBytes));
+    REQUIRE(account::recount_freed(bytes));
+    CHECK(heap() == before);
+    account::publish_freed(bytes);
+    CHECK(heap() == before);
+  }
 }
 
 TEST_CASE("account: the slow path comes once a quantum, and publishes all", "[account]") {
