@@ -2,6 +2,7 @@
  * malloc_trim, mallopt. They report what `stat` on the socket reports.
  */
 #include <malloc.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -73,6 +74,9 @@ MEMLIMIT_EXPORT int malloc_info(int options, FILE* stream) noexcept {
   if (options != 0) return EINVAL;
   const Figures now = figures();
   const size_t idle = now.held - now.live;
+  // Writing to a stream is a cancellation point; unwinding cannot leave a noexcept function.
+  int cancel_state = PTHREAD_CANCEL_ENABLE;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
   const int put = fprintf(
       stream,
       "<malloc version=\"1\">\n"
@@ -89,7 +93,9 @@ MEMLIMIT_EXPORT int malloc_info(int options, FILE* stream) noexcept {
       "</malloc>\n",
       idle, now.held, std::max(now.held, now.peak), now.held, now.held, idle, now.held,
       std::max(now.held, now.peak), now.held, now.held);
-  return put < 0 ? errno : 0;
+  const int error = errno;
+  pthread_setcancelstate(cancel_state, nullptr);
+  return put < 0 ? error : 0;
 }
 
 MEMLIMIT_EXPORT void malloc_stats() noexcept {
