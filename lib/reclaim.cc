@@ -644,6 +644,13 @@ int poll() noexcept {
     }
   }
   pending.poll_running.store(false, std::memory_order_release);
+  // As after an async pass: a loop that found little wanted and goes to sleep over the limit must be
+  // woken for the rest, for it will not allocate its way to another look.
+  if (calls > 0 && active()) {
+    ReentryGuard reentry;
+    account::publish();
+    look(true);
+  }
   return calls;
 }
 
