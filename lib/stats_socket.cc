@@ -444,7 +444,8 @@ void StatsSocket::answer(Client& client, const Request& request, int64_t now_ns)
   }
   char reason[400] = {};
   if (!content_.set_limit(content_.context, request.value, client.peer, reason, sizeof reason)) {
-    answer_error(client, request, text.put("memlimit: ").put(reason).view(), now_ns);
+    text.put("memlimit: limit=\"").put_escaped(request.value).put("\" ").put(reason);
+    answer_error(client, request, text.view(), now_ns);
     return;
   }
   Request limit;
