@@ -29,8 +29,11 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
-/* The footprint is read at most once for this much allocation: the read costs about a microsecond. */
-constexpr int64_t kFootprintEveryBytes = kMiB;
+/* The footprint is read once for this much that the program takes: 1/64 of the headroom, within these
+ * bounds. A read costs 2 to 8 microseconds, touching a MiB for the first time a hundred. */
+constexpr int64_t kFootprintEveryMinBytes = kMiB;
+constexpr int64_t kFootprintEveryMaxBytes = 16 * kMiB;
+constexpr int64_t kFootprintHeadroomDivisor = 64;
 
 /* A request this large does not go on when the lock is taken: its round must follow at once. */
 constexpr int64_t kInsistBytes = kMiB;
@@ -82,7 +85,8 @@ struct alignas(64) Shared {
   std::atomic<uint32_t> purge_epoch{0};
   std::atomic<int64_t> footprint{0};
   std::atomic<bool> footprint_over{false}; /* a purge did not bring the footprint below the limit */
-  std::atomic<int64_t> footprint_due{0};   /* `allocated` at which to read it again */
+  std::atomic<int64_t> footprint_due{0};   /* the clock at which to read it again */
+  std::atomic<int64_t> mapped_ever{0};     /* by the program itself; monotonic */
 };
 constinit Shared shared{};
 
@@ -122,6 +126,11 @@ void raise(std::atomic<int64_t>& highest, int64_t value) noexcept {
   }
 }
 
+/* What pacing takes for time: bytes that the program took, by malloc or by mmap. */
+int64_t clock_bytes() noexcept {
+  return account::published_allocated_bytes() + shared.mapped_ever.load(std::memory_order_relaxed);
+}
+
 /* The number that is held to the limit. */
 int64_t paced_bytes() noexcept {
   const int64_t usage = account::published_usage_bytes();
@@ -135,8 +144,8 @@ int64_t paced_bytes() noexcept {
 }
 
 PacerInput sample() noexcept {
-  return {paced_bytes(), shared.limit.load(std::memory_order_relaxed),
-          account::published_allocated_bytes(), account::quantum_bytes()};
+  return {paced_bytes(), shared.limit.load(std::memory_order_relaxed), clock_bytes(),
+          account::quantum_bytes()};
 }
 
 int64_t still_wanted_now(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
@@ -156,12 +165,15 @@ void read_footprint() noexcept {
     shared.footprint_over.store(false, std::memory_order_relaxed);
 }
 
-void read_footprint_if_due(int64_t allocated_bytes) noexcept {
+void read_footprint_if_due() noexcept {
+  const int64_t clock = clock_bytes();
   int64_t due = shared.footprint_due.load(std::memory_order_relaxed);
-  if (allocated_bytes < due) return;
+  if (clock < due) return;
+  const int64_t headroom = shared.limit.load(std::memory_order_relaxed) - paced_bytes();
+  const int64_t every = std::clamp(headroom / kFootprintHeadroomDivisor, kFootprintEveryMinBytes,
+                                   kFootprintEveryMaxBytes);
   // One thread reads, the others go on with the last figure.
-  if (shared.footprint_due.compare_exchange_strong(due, allocated_bytes + kFootprintEveryBytes,
-                                                   std::memory_order_relaxed)) {
+  if (shared.footprint_due.compare_exchange_strong(due, clock + every, std::memory_order_relaxed)) {
     read_footprint();
   }
 }
@@ -304,7 +316,7 @@ void end_round(int64_t round, int64_t wanted_bytes, int64_t freed_bytes,
   {
     LockGuard guard(engine_lock);
     const int64_t paced = paced_bytes();
-    round_done(pacer, {wanted_bytes, freed_bytes, paced, account::published_allocated_bytes()});
+    round_done(pacer, {wanted_bytes, freed_bytes, paced, clock_bytes()});
     limiter_round_done(limiter, paced);
     news = update_limiter(now_ns);
     hopeless_news = update_hopeless(now_ns, paced);
@@ -527,14 +539,22 @@ bool wants_service() noexcept {
   return paced_bytes() >= std::min(kServiceUsageBytes, limit / kServiceLimitDivisor);
 }
 
+namespace {
+
+void prepare_to_look() noexcept {
+  read_footprint_if_due();
+  collect_if_asked();
+  if (!service::running() && wants_service()) service::start();
+}
+
+}  // namespace
+
 void after_allocation(int64_t bytes) noexcept {
   if (ReentryGuard::inside()) return;
   if (!active()) return;
   ReentryGuard reentry;
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  read_footprint_if_due(account::published_allocated_bytes());
-  collect_if_asked();
-  if (!service::running() && wants_service()) service::start();
+  prepare_to_look();
   const int64_t before = account::published_usage_bytes() - bytes;
   if (bytes >= kQuantumMaxBytes && before <= limit && bytes > limit - before) {
     counters.oversized.fetch_add(1, std::memory_order_relaxed);
@@ -548,6 +568,22 @@ void after_free() noexcept {
   ReentryGuard reentry;
   collect_if_asked();
   if (level() != Level::kLow) look(false);
+}
+
+void after_mapping(int64_t bytes) noexcept {
+  const int64_t before = shared.mapped_ever.fetch_add(bytes, std::memory_order_relaxed);
+  if (ReentryGuard::inside() || !active()) return;
+  // As often as a thread that allocates looks up: whenever another quantum is full.
+  const int64_t quantum = account::quantum_bytes();
+  if (bytes < quantum && before / quantum == (before + bytes) / quantum) return;
+  os::ErrnoGuard errno_guard;
+  ReentryGuard reentry;
+  prepare_to_look();
+  look(bytes >= kInsistBytes);
+}
+
+void after_unmapping(int64_t bytes) noexcept {
+  if (active()) shared.footprint_due.fetch_sub(bytes, std::memory_order_relaxed);
 }
 
 int64_t purge_now() noexcept {
@@ -696,6 +732,7 @@ void fill_figures(memlimit_stats* figures) noexcept {
   out.total_alloc = totals.allocated_bytes - totals.charged_in_bytes;
   out.total_freed = totals.freed_bytes - totals.charged_out_bytes;
   out.charged = totals.charged_bytes;
+  out.mapped = allocator.mapped_bytes();
   out.rss_anon = std::max<int64_t>(procfs::rss_anon_bytes(), 0);
   out.paced =
       account_mode == AccountMode::kHeap

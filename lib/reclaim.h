@@ -27,6 +27,8 @@ struct AllocatorOps {
   void (*set_eagerness)(Level level) noexcept;
   /** madvise calls the allocator has made. */
   int64_t (*madvise_calls)() noexcept;
+  /** Bytes that the program has mapped itself and may write to. */
+  int64_t (*mapped_bytes)() noexcept;
 };
 
 /** Once, at start, before the limit is set. */
@@ -47,6 +49,14 @@ void after_allocation(int64_t bytes) noexcept;
 
 /** A thread has just published after freeing. */
 void after_free() noexcept;
+
+/** A thread has just mapped this many bytes of its own (or made them writable): counts for the pacing as
+ *  an allocation does, though not as usage. Keeps errno. */
+void after_mapping(int64_t bytes) noexcept;
+
+/** A thread has just unmapped this many bytes, or told the kernel to drop them: the footprint is read
+ *  again the sooner. */
+void after_unmapping(int64_t bytes) noexcept;
 
 /** memlimit_reclaim(). */
 int64_t reclaim_now(int64_t bytes) noexcept;

@@ -62,11 +62,8 @@ void set_eagerness(Level level) noexcept {
   }
 }
 
-int64_t madvise_calls() noexcept {
-  return mappings::counters().madvise_calls.load(std::memory_order_relaxed);
-}
-
-constexpr reclaim::AllocatorOps kAllocatorOps{collect, set_eagerness, madvise_calls};
+constexpr reclaim::AllocatorOps kAllocatorOps{collect, set_eagerness, mappings::madvise_calls,
+                                              mappings::mapped_bytes};
 
 void report(const ConfigErrors& errors) noexcept {
   for (int i = 0; i < errors.count; ++i) write_fatal(errors.items[i].text);

@@ -6,14 +6,14 @@
 
 namespace memlimit::mappings {
 
-struct Counters {
-  std::atomic<int64_t> madvise_calls{
-      0}; /* by the allocator: pages given back or announced as idle */
-};
-
-/** Where the allocator's code lies: calls from there are its own. Once, from the constructor. */
+/** Where the allocator's code lies: calls from there are its own. Once, from the constructor; what the
+ *  program maps is counted from here on. */
 void set_allocator_code(const void* begin, const void* end) noexcept;
 
-const Counters& counters() noexcept;
+/** Calls of madvise by the allocator: pages given back or announced as idle. */
+int64_t madvise_calls() noexcept;
+
+/** Bytes in private anonymous memory that the program mapped itself and may write to (or could). */
+int64_t mapped_bytes() noexcept;
 
 }  // namespace memlimit::mappings
