@@ -96,6 +96,7 @@ struct alignas(64) Pending {
   std::atomic<int64_t> poll_wanted{0};
   std::atomic<int64_t> explicit_wanted{0};
   std::atomic<bool> purge{false};
+  std::atomic<bool> look{false}; /* the limit was changed where nobody could act on it */
   std::atomic<bool> async_running{false};
   std::atomic<bool> poll_running{false};
   std::atomic<uint32_t> passes_done{0}; /* futex: an async pass ended */
@@ -229,14 +230,16 @@ bool purge_worthwhile(int64_t footprint, int64_t usage, int64_t limit) noexcept 
   return idle > std::max(kMiB, limit / 64) && footprint >= limit - limit / 8;
 }
 
+/* The kernel kills for footprint, however low usage is. */
+bool footprint_presses() noexcept {
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  return limit > 0 && purge_worthwhile(shared.footprint.load(std::memory_order_relaxed),
+                                       account::published_usage_bytes(), limit);
+}
+
 /* Under the lock: whether to purge now, by time and by what the last one gave. */
 bool purge_due(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
-  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  if (limit == 0 || now_ns < next_purge_ns) return false;
-  if (!purge_worthwhile(shared.footprint.load(std::memory_order_relaxed),
-                        account::published_usage_bytes(), limit)) {
-    return false;
-  }
+  if (now_ns < next_purge_ns) return false;
   next_purge_ns = now_ns + purge_gap_ns;
   purge_gap_ns = std::min(purge_gap_ns * 2, kPurgeGapMaxNs);
   return true;
@@ -368,9 +371,9 @@ Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUI
   begun.level = decision.level;
   begun.level_before = static_cast<Level>(
       shared.level.exchange(static_cast<int>(decision.level), std::memory_order_relaxed));
-  const int64_t now_ns =
-      decision.round_due || decision.level >= Level::kModerate ? os::monotonic_ns() : 0;
-  if (now_ns != 0) begun.purge = purge_due(now_ns);
+  const bool presses = footprint_presses();
+  const int64_t now_ns = decision.round_due || presses ? os::monotonic_ns() : 0;
+  if (presses) begun.purge = purge_due(now_ns);
   if (!decision.round_due) return begun;
   *news = update_limiter(now_ns);
   if (enabled(limiter)) {
@@ -529,6 +532,11 @@ int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept 
     read_footprint();
     if (wants_service()) service::start();
     look(true);
+  } else {
+    // On the service thread (a client of the socket, a hook) or in a hook: what follows from it must not
+    // run here, under the locks of whoever asked.
+    pending.look.store(true, std::memory_order_release);
+    service::wake();
   }
   return old;
 }
@@ -567,7 +575,7 @@ void after_free() noexcept {
   if (ReentryGuard::inside() || !active()) return;
   ReentryGuard reentry;
   collect_if_asked();
-  if (level() != Level::kLow) look(false);
+  if (level() != Level::kLow || footprint_presses()) look(false);
 }
 
 void after_mapping(int64_t bytes) noexcept {
@@ -693,11 +701,17 @@ int poll() noexcept {
 bool has_pending_work() noexcept {
   return pending.async_wanted.load(std::memory_order_acquire) != 0 ||
          pending.explicit_wanted.load(std::memory_order_acquire) != 0 ||
-         pending.purge.load(std::memory_order_acquire);
+         pending.purge.load(std::memory_order_acquire) ||
+         pending.look.load(std::memory_order_acquire);
 }
 
 bool serve() noexcept {
   bool worked = false;
+  if (pending.look.exchange(false, std::memory_order_acq_rel) && active()) {
+    read_footprint();
+    look(true);
+    worked = true;
+  }
   if (pending.purge.exchange(false, std::memory_order_acq_rel)) {
     purge_gave(collect_own());
     worked = true;
@@ -801,6 +815,7 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
     wanted->store(0, std::memory_order_relaxed);
   }
   pending.purge.store(false, std::memory_order_relaxed);
+  pending.look.store(false, std::memory_order_relaxed);
   pending.async_running.store(false, std::memory_order_relaxed);
   pending.poll_running.store(false, std::memory_order_relaxed);
   round_histogram.reset();
