@@ -72,6 +72,20 @@ inline void set_purge_delay(long page_ms, long segment_ms) noexcept {
 #endif
 }
 
+/**
+ * Idle pages are given back once their delay has passed, however many more fall idle meanwhile. By
+ * default each of them puts the moment off by a millisecond for its whole segment, so that after a bulk
+ * free nothing is due yet, and later nothing comes that would look again. A setting of the user's own
+ * (MIMALLOC_DECOMMIT_EXTEND_DELAY) stands.
+ */
+inline void keep_purge_delay_fixed() noexcept {
+#if MI_MALLOC_VERSION < 212
+  mi_option_set_default(mi_option_decommit_extend_delay, 0);
+#else
+  mi_option_set_default(mi_option_purge_extend_delay, 0);
+#endif
+}
+
 inline int version() noexcept { return mi_version(); }
 
 }  // namespace memlimit::backing

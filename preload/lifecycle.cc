@@ -88,6 +88,7 @@ bool wants_service_at_start() noexcept {
  * another library's constructor may already have changed `environ`. */
 __attribute__((constructor)) void start(int, char**, char** envp) {
   dl_iterate_phdr(find_allocator, nullptr);
+  backing::keep_purge_delay_fixed();
   process_log().note_stderr();
   const bool secure = getauxval(AT_SECURE) != 0;
   ConfigErrors errors;
