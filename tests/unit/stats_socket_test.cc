@@ -204,7 +204,7 @@ TEST_CASE("stats_socket: limit= changes the limit and answers with it", "[stats_
   CHECK(server.limit == "300MiB");
   CHECK(server.setter.pid == getpid());
   CHECK(server.setter.uid == geteuid());
-  CHECK(server.ask("limit=12Q\n") == "memlimit: that is no size\n");
+  CHECK(server.ask("limit=12Q\n") == "memlimit: limit=\"12Q\" that is no size\n");
   CHECK(server.ask("limit\n") == "300MiB\n");
 }
 
