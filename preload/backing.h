@@ -37,6 +37,15 @@ MEMLIMIT_ALWAYS_INLINE void* allocate_rounded_zeroed(size_t block_bytes) noexcep
   return mi_zalloc(block_bytes);
 }
 
+/** As above, at most kSmallBytes: mimalloc's fast path without its look at the size. */
+inline constexpr size_t kSmallBytes = MI_SMALL_SIZE_MAX;
+MEMLIMIT_ALWAYS_INLINE void* allocate_small(size_t block_bytes) noexcept {
+  return mi_malloc_small(block_bytes);
+}
+MEMLIMIT_ALWAYS_INLINE void* allocate_small_zeroed(size_t block_bytes) noexcept {
+  return mi_zalloc_small(block_bytes);
+}
+
 /** The size of the block that a request gets. */
 inline size_t good_size(size_t bytes) noexcept { return mi_good_size(padded(bytes)); }
 

@@ -76,7 +76,12 @@ static_assert(kTableEntries == 1024, "as listed above");
 void look_up(size_t entry) noexcept {
   if (entry % kTableStep == 0) return;
   const size_t index = entry / kTableStep;
-  const auto block_bytes = static_cast<uint32_t>(backing::good_size(entry));
+  auto block_bytes = static_cast<uint32_t>(backing::good_size(entry));
+  // entry.h relies on it: small requests have small blocks. In an allocator for which that were not so, the
+  // slots would differ from the table, and the largest small requests be slower.
+  if (entry <= backing::kSmallBytes) {
+    block_bytes = std::min(block_bytes, static_cast<uint32_t>(backing::kSmallBytes));
+  }
   // Every request up to the block's size gets the same block.
   const size_t end = std::clamp<size_t>(block_bytes / kTableStep, index + 1, kTableEntries);
   for (size_t i = index; i < end; ++i) table[i].store(block_bytes, std::memory_order_relaxed);

@@ -26,9 +26,9 @@ MEMLIMIT_ALWAYS_INLINE void* counted(void* block, size_t block_bytes) noexcept {
   return block;
 }
 
-/** nullptr when there is no memory, with errno set. */
-template <Fill kFill = Fill::kNone>
-MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
+/** Requests beyond the allocator's own fast path, and what the table does not cover. */
+template <Fill kFill>
+__attribute__((noinline)) inline void* allocate_larger(size_t bytes) noexcept {
   const size_t index = block_size::table_index(bytes);
   if (MEMLIMIT_UNLIKELY(index >= block_size::kTableEntries)) {
     return slow::allocate_untabled(bytes, kFill);
@@ -36,6 +36,18 @@ MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
   const size_t block_bytes = block_size::table[index].load(std::memory_order_relaxed);
   return counted(kFill == Fill::kZero ? backing::allocate_rounded_zeroed(block_bytes)
                                       : backing::allocate_rounded(block_bytes),
+                 block_bytes);
+}
+
+/** nullptr when there is no memory, with errno set. */
+template <Fill kFill = Fill::kNone>
+MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
+  constexpr size_t kSmallEntries = backing::kSmallBytes / block_size::kTableStep;
+  const size_t index = block_size::table_index(bytes);
+  if (MEMLIMIT_UNLIKELY(index >= kSmallEntries)) return allocate_larger<kFill>(bytes);
+  const size_t block_bytes = block_size::table[index].load(std::memory_order_relaxed);
+  return counted(kFill == Fill::kZero ? backing::allocate_small_zeroed(block_bytes)
+                                      : backing::allocate_small(block_bytes),
                  block_bytes);
 }
 
