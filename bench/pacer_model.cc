@@ -187,7 +187,8 @@ class Model {
 
   void begin_hook() {
     const int64_t rest = still_wanted(round_wanted_, round_measured_, began_paced_, paced());
-    if (position_ >= order_.size() || rest <= 0) {
+    limiter_update(limiter_, now_, program_cpu_ns_ + reclaim_cpu_ns_, reclaim_cpu_ns_, s_.cores);
+    if (position_ >= order_.size() || rest <= 0 || enabled(limiter_)) {
       end_round();
       return;
     }
@@ -531,6 +532,51 @@ std::vector<Scenario> scenarios() {
   s.pinned = 0.2;
   all.push_back(s);
   return all;
+}
+
+Scenario random_scenario(uint64_t seed) {
+  Random r(seed);
+  Scenario s = named("random", "made up from a seed");
+  s.limit_bytes = (int64_t{1} << r.range(22, 33)) + r.range(0, kMiB);
+  s.settings.start_percent = static_cast<int>(r.range(10, 90));
+  s.threads = static_cast<int>(r.range(1, 8));
+  s.cores = s.threads + 1;
+  s.block_bytes = std::clamp<int64_t>(s.limit_bytes / 200'000, 256, 65536);
+  const auto limit = static_cast<double>(s.limit_bytes);
+  const double rate = limit * (0.5 + 2.5 * r.unit()) / 1e6;  // bytes a microsecond, all threads
+  s.bytes_per_us = rate / s.threads;
+  s.duration_ns = 4 * kSecond;
+
+  s.hooks = {
+      Hook{.name = "good", .bytes_per_us = rate * (2 + 8 * r.unit()), .obeys = 0.4 + 2 * r.unit()}};
+  for (int64_t more = r.range(0, 4); more > 0; --more) {
+    Hook hook{.name = "other", .bytes_per_us = rate * (0.5 + 8 * r.unit()), .obeys = r.unit()};
+    hook.fixed_us = 200 * r.unit();
+    if (r.next() % 3 == 0) hook.obeys = 0;
+    if (r.next() % 4 == 0) hook.lies = true;
+    if (r.next() % 4 == 0) hook.blocked_us = 3000 * r.unit();
+    if (r.next() % 4 == 0) hook.lump_bytes = r.range(1, s.limit_bytes / 50);
+    if (r.next() % 4 == 0) hook.works = [](int64_t now) { return now / 300'000'000 % 2 == 0; };
+    s.hooks.push_back(hook);
+  }
+
+  const auto live = static_cast<int64_t>(limit * 0.4 * r.unit());
+  const auto swing = static_cast<int64_t>(limit * 0.2 * r.unit());
+  const int64_t period = r.range(20'000'000, 2 * kSecond);
+  const auto kept =
+      static_cast<uint64_t>(r.range(0, 100));  // percent of blocks that go to the cache
+  s.allocate = [=](Memory& m, Random& random, int64_t now, int64_t bytes) {
+    if (m.held < live) {
+      m.held += bytes;
+    } else if (random.next() % 100 < kept) {
+      m.cache += bytes;
+    } else if (now % period < period / 2) {
+      if (m.held < live + swing) m.held += bytes;
+    } else {
+      m.held = std::max(live, m.held - bytes);
+    }
+  };
+  return s;
 }
 
 }  // namespace memlimit::sim

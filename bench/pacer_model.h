@@ -123,4 +123,9 @@ std::vector<Scenario> scenarios();
  */
 Scenario lru_fill(int threads, int64_t limit_bytes);
 
+/** A program made up from the seed: its mix of cache, live and short-lived memory, its threads, limit,
+ *  start threshold and hooks, of which one at least is good. Nothing leaks, and what only the program
+ *  can free stays below 60 % of the limit. */
+Scenario random_scenario(uint64_t seed);
+
 }  // namespace memlimit::sim

@@ -6,6 +6,7 @@
 #include "limiter.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace memlimit {
 namespace {
@@ -15,6 +16,11 @@ int64_t passed(int64_t before, int64_t now) noexcept {
   before = std::max<int64_t>(before, 0);
   now = std::max<int64_t>(now, 0);
   return now > before ? now - before : 0;
+}
+
+int64_t add(int64_t a, int64_t b) noexcept {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  return a > kMost - b ? kMost : a + b;
 }
 
 // The estimate follows the program: it starts anew when filling begins, and again half way up, so
@@ -47,7 +53,7 @@ LimiterChange limiter_update(LimiterState& state, int64_t now_ns, int64_t proces
   state.process_cpu_ns = process_cpu_ns;
   state.reclaim_cpu_ns = reclaim_cpu_ns_total;
   state.stalled_ns = stalled_ns_total;
-  if (state.on) state.on_total_ns += wall;
+  if (state.on) state.on_total_ns = add(state.on_total_ns, wall);
 
   // The program's own time can come out negative when a long round is reported in one piece: what
   // was taken for the program's in earlier windows was the round's. Keep the sign, it corrects
@@ -61,7 +67,7 @@ LimiterChange limiter_update(LimiterState& state, int64_t now_ns, int64_t proces
   const int64_t before = state.fill_ns;
   const int64_t after = std::min(before, state.capacity_ns) + change;
   state.fill_ns = std::clamp<int64_t>(after, 0, state.capacity_ns);
-  state.overflow_ns += after > state.capacity_ns ? after - state.capacity_ns : 0;
+  state.overflow_ns = add(state.overflow_ns, std::max<int64_t>(after - state.capacity_ns, 0));
 
   const int64_t half = state.capacity_ns / kLimiterReleaseDivisor;
   if (!state.on) {
@@ -87,6 +93,8 @@ void limiter_round_done(LimiterState& state, int64_t paced_bytes) noexcept {
   if (state.lowest_paced_bytes < 0 || paced_bytes < state.lowest_paced_bytes) {
     state.lowest_paced_bytes = paced_bytes;
   }
+  // It came on in the middle of a round: the first that was so long.
+  if (state.on && state.needed_bytes == 0) state.needed_bytes = paced_bytes;
 }
 
 void limiter_round_skipped(LimiterState& state) noexcept { ++state.skipped; }

@@ -297,7 +297,7 @@ Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput
   } else if (limit > 0) {
     ahead = std::max(ahead, std::min(m.start, grown_at) - in.paced_bytes);
   } else {
-    ahead = std::max(ahead, sub(grown_at, in.paced_bytes));
+    ahead = grown_at == kMaxBytes ? kMaxBytes : std::max(ahead, sub(grown_at, in.paced_bytes));
   }
   d.next_round_allocated_bytes = add(in.allocated_bytes, ahead);
   return d;
