@@ -73,7 +73,7 @@ class MEMLIMIT_CAPABILITY("mutex") Lock {
 #endif
 
   std::atomic<uint32_t> word_{kFree};
-  LockRank rank_;
+  [[maybe_unused]] LockRank rank_; /* debug builds look at it */
 };
 
 class MEMLIMIT_SCOPED_CAPABILITY LockGuard {

@@ -92,6 +92,7 @@ void open_socket() noexcept {
   char error[256];
   const int result = stats_socket.open(place, content, error, sizeof error);
   emit(result == 0 ? EventKind::kSocketOpened : EventKind::kSocketFailed, -result);
+  if (result != 0) process_log().write(LogLevel::kWarn, error);
 }
 
 /* For format_event(), on this thread only. */
@@ -103,7 +104,7 @@ const char* hook_name(int64_t slot) noexcept {
 void tell_events() noexcept {
   Event event;
   while (process_events().pop(&event)) {
-    char line[256];
+    char line[320];
     process_log().event(event, hook_name);
     if (!stats_socket.has_subscribers()) continue;
     const size_t length = format_event(event, hook_name, line, sizeof line);
