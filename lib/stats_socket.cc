@@ -18,6 +18,7 @@
 #include <cstring>
 #include <new>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -57,6 +58,14 @@ ssize_t receive_some(int fd, char* buffer, size_t cap) noexcept {
   return got;
 }
 
+/** os::move_fd_high(), for a descriptor a request: the listener knows already where "high" is. */
+int move_beside(int neighbour, int fd) noexcept {
+  const int moved = fcntl(fd, F_DUPFD_CLOEXEC, neighbour);
+  if (moved < 0) return fd;
+  close(fd);
+  return moved;
+}
+
 bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK; }
 
 void hang_up(int fd) noexcept {
@@ -80,6 +89,7 @@ struct StatsSocket::Client {
   bool may_set = false;     /* the same user, or root */
   bool input_ended = false; /* it shut its writing side */
   bool overlong = false;    /* it writes more than a request has, so it may be stuck in a write */
+  bool prompt = false;      /* one good request, and nothing was left to read behind it */
   bool watched = false;     /* it is in the epoll set ... */
   uint32_t watched_for = 0; /* ... with these events */
   uint32_t slot = 0;
@@ -281,7 +291,7 @@ void StatsSocket::accept_clients(int64_t now_ns) noexcept {
     if (clients_ == kMaxClients) break;
     const int fd = accept4(listen_fd_.load(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
-      admit(os::move_fd_high(fd), now_ns);
+      admit(move_beside(listen_fd_.load(), fd), now_ns);
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -333,7 +343,7 @@ void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
   if (client->slot > high_slot_) high_slot_ = client->slot;
   client->state = State::kReading;
   client->may_set = peer.uid == 0 || peer.uid == geteuid();
-  client->input_ended = client->overlong = client->watched = false;
+  client->input_ended = client->overlong = client->prompt = client->watched = false;
   client->watched_for = 0;
   client->peer = peer;
   client->started_ns = client->progress_ns = now_ns;
@@ -417,6 +427,7 @@ void StatsSocket::read_request(Client& client, int64_t now_ns) noexcept {
     client.progress_ns = now_ns;
     const Request parsed = parse_request({request, client.request_length}, client.input_ended);
     if (parsed.outcome == Request::Outcome::kIncomplete) continue;
+    client.prompt = parsed.outcome != Request::Outcome::kError && static_cast<size_t>(got) < room;
     answer(client, parsed, now_ns);
     return;
   }
@@ -499,6 +510,7 @@ void StatsSocket::send_answer(Client& client, const char* text, size_t length,
       client.pending_at = 0;
       client.pending_end = client.answer_touched = length;
       client.state = State::kAnswering;
+      client.prompt = false;  // there is time to write more meanwhile
       watch(client, EPOLLOUT);
       return;
     }
@@ -599,8 +611,13 @@ void StatsSocket::flush(Client& client, int64_t now_ns) noexcept {
   watch(client, client.input_ended ? 0U : static_cast<uint32_t>(EPOLLIN));
 }
 
-/** The answer is out. Whoever is still writing is listened to for a while. */
+/** The answer is out. Whoever is still writing is listened to for a while; who had written no more than a
+ *  request when that was read is done. */
 void StatsSocket::finish(Client& client, int64_t now_ns) noexcept {
+  if (client.prompt) {
+    drop(client);
+    return;
+  }
   shutdown(client.fd.load(), SHUT_WR);
   client.state = State::kLingering;
   linger(client, now_ns);
