@@ -76,9 +76,10 @@ bool has_pending_work() noexcept;
 /** Whether usage has come far enough for a service thread to be worth having. */
 bool wants_service() noexcept;
 
-/** Fills in what the engine knows: the figures alone, or with histograms, hooks and texts. Reads /proc;
- *  about a hundred bytes of stack, or as much as the Snapshot. */
-void fill_figures(memlimit_stats* figures) noexcept;
+/** Fills in what the engine knows: the figures alone, or with histograms, hooks and texts but
+ *  the name. Reads /proc: rss_anon may be max_age_ns old, in a Snapshot 100 ms. About a hundred bytes
+ *  of stack, or as much as the Snapshot. */
+void fill_figures(memlimit_stats* figures, int64_t max_age_ns = 0) noexcept;
 void fill(Snapshot* snapshot) noexcept;
 
 void lock_for_fork() noexcept;

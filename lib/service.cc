@@ -21,6 +21,7 @@
 #include "lock.h"
 #include "log.h"
 #include "os.h"
+#include "procfs.h"
 #include "reclaim.h"
 #include "stats_socket.h"
 #include "stats_text.h"
@@ -72,6 +73,11 @@ size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
   if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
   Snapshot snapshot;
   reclaim::fill(&snapshot);
+  // Another file of the kernel's to read; `stat`, asked for a hundred times a second, does not show it.
+  if (file == StatsFile::kStatus || file == StatsFile::kMetrics ||
+      file == StatsFile::kOpenMetrics) {
+    procfs::process_name(snapshot.name, sizeof snapshot.name);
+  }
   add_own_figures(&snapshot.figures);
   snapshot.limit_invalid =
       config->state(Option::kLimit).source == Source::kInvalid && snapshot.figures.limit == 0;
@@ -164,7 +170,7 @@ int sleep_ms() noexcept {
 
 void sleep_until_woken() noexcept {
   pollfd fds[2] = {{wake_fd.load(std::memory_order_relaxed), POLLIN, 0},
-                   {stats_socket.epoll_fd(), POLLIN, 0}};
+                   {stats_socket.wait_fd(), POLLIN, 0}};
   // A negative descriptor is passed over, so a closed socket needs no case of its own.
   const int ready = ::poll(fds, 2, sleep_ms());
   if (ready > 0 && (fds[0].revents & (POLLIN | POLLNVAL)) != 0) {

@@ -35,6 +35,7 @@ namespace {
 
 constexpr size_t kPageBytes = 4096;
 constexpr int64_t kRetryAcceptNs = 100'000'000; /* after EMFILE: the program may close something */
+constexpr int64_t kCrowdNs = 1'000'000;         /* clients closer together than this are a crowd */
 constexpr size_t kScratchBytes = size_t{16} << 10;
 constexpr size_t kTrimAboveSlot = 4;
 constexpr size_t kDroppedLineBytes = 32; /* room for dropped=18446744073709551615\n */
@@ -138,7 +139,6 @@ StatsSocket::Pool* StatsSocket::map_pool() noexcept {
 }
 
 void StatsSocket::trim_pool() noexcept {
-  if (high_slot_ < kTrimAboveSlot) return;
   Pool* pool = pool_.load(std::memory_order_relaxed);
   syscall(SYS_madvise, pool->requests, sizeof pool->requests, MADV_DONTNEED);
   syscall(SYS_madvise, pool->render, sizeof pool->render, MADV_DONTNEED);
@@ -213,15 +213,15 @@ void StatsSocket::forget_after_fork() noexcept {
   content_ = SocketContent{};
   listening_ = false;
   accept_again_ns_ = 0;
-  clients_ = event_streams_ = high_slot_ = 0;
+  clients_ = watched_ = event_streams_ = high_slot_ = 0;
   requests_ = refused_ = 0;
 }
 
-void StatsSocket::handle(int64_t now_ns) noexcept {
-  if (!is_open()) return;
-  os::ErrnoGuard guard;
+/** Serves the clients that have something; returns whether somebody may be at the door. */
+bool StatsSocket::dispatch_events(int64_t now_ns) noexcept {
+  if (watched_ == 0) return listening_;
   epoll_event events[kMaxClients + 1];
-  const int count = epoll_wait(epoll_fd(), events, kMaxClients + 1, 0);
+  const int count = epoll_wait(epoll_fd_.load(), events, kMaxClients + 1, 0);
   Pool* pool = pool_.load(std::memory_order_relaxed);
   bool knock = false;
   for (int i = 0; i < count; ++i) {
@@ -234,13 +234,20 @@ void StatsSocket::handle(int64_t now_ns) noexcept {
     if (client.state == State::kFree || client.generation != key / kMaxClients) continue;
     dispatch(client, events[i].events, now_ns);
   }
+  return knock;
+}
+
+void StatsSocket::handle(int64_t now_ns) noexcept {
+  if (!is_open()) return;
+  os::ErrnoGuard guard;
+  const bool knock = dispatch_events(now_ns);
   if (clients_ > 0) {
-    for (Client& client : pool->clients) {
+    for (Client& client : pool_.load(std::memory_order_relaxed)->clients) {
       if (client.state != State::kFree && client.deadline_ns() <= now_ns) expire(client);
     }
   }
   if (knock || (!listening_ && accept_again_ns_ <= now_ns)) accept_clients(now_ns);
-  if (clients_ == 0 && pool != nullptr) trim_pool();
+  if (clients_ == 0 && high_slot_ >= kTrimAboveSlot) trim_pool();
 }
 
 int64_t StatsSocket::next_deadline_ns() const noexcept {
@@ -261,7 +268,7 @@ void StatsSocket::listen_for(bool wanted) noexcept {
   // Level-triggered: while nobody can be admitted, a waiting client would wake the thread all the
   // time.
   epoll_event interest{wanted ? static_cast<uint32_t>(EPOLLIN) : 0U, {.u64 = kListenerKey}};
-  epoll_ctl(epoll_fd(), EPOLL_CTL_MOD, listen_fd_.load(), &interest);
+  epoll_ctl(epoll_fd_.load(), EPOLL_CTL_MOD, listen_fd_.load(), &interest);
   listening_ = wanted;
 }
 
@@ -282,7 +289,9 @@ bool StatsSocket::make_room(int64_t now_ns) noexcept {
 }
 
 void StatsSocket::accept_clients(int64_t now_ns) noexcept {
-  for (size_t turn = 0; turn < 2 * kMaxClients; ++turn) {
+  // A client that comes alone costs one call; who comes with a crowd is let in with it.
+  const size_t turns = now_ns - accepted_ns_ < kCrowdNs ? 2 * kMaxClients : 1;
+  for (size_t turn = 0; turn < turns; ++turn) {
     pollfd knock{listen_fd_.load(), POLLIN, 0};
     if (clients_ == kMaxClients && poll(&knock, 1, 0) == 1 && !make_room(now_ns)) {
       listen_for(false);
@@ -291,6 +300,7 @@ void StatsSocket::accept_clients(int64_t now_ns) noexcept {
     if (clients_ == kMaxClients) break;
     const int fd = accept4(listen_fd_.load(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
+      accepted_ns_ = now_ns;
       admit(move_beside(listen_fd_.load(), fd), now_ns);
       continue;
     }
@@ -383,17 +393,21 @@ void StatsSocket::watch(Client& client, uint32_t events) noexcept {
   if (client.watched && client.watched_for == events) return;
   epoll_event interest{events, {.u64 = uint64_t{client.generation} * kMaxClients + client.slot}};
   const int operation = client.watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-  if (epoll_ctl(epoll_fd(), operation, client.fd.load(), &interest) != 0) {
+  if (epoll_ctl(epoll_fd_.load(), operation, client.fd.load(), &interest) != 0) {
     drop(client);  // no memory for it in the kernel; nothing would ever wake us for this client
     return;
   }
+  if (!client.watched) ++watched_;
   client.watched = true;
   client.watched_for = events;
 }
 
 void StatsSocket::drop(Client& client) noexcept {
   const int fd = client.fd.load();
-  if (client.watched) epoll_ctl(epoll_fd(), EPOLL_CTL_DEL, fd, nullptr);
+  if (client.watched) {
+    --watched_;
+    epoll_ctl(epoll_fd_.load(), EPOLL_CTL_DEL, fd, nullptr);
+  }
   if (client.state == State::kStreaming) --event_streams_;
   if (client.answer_touched > 0) {
     char* answer = pool_.load(std::memory_order_relaxed)->answers[client.slot];

@@ -63,14 +63,18 @@ class StatsSocket {
   /** Absolute path, or '@' and the abstract name; "" when closed. */
   const char* path() const noexcept { return bound_.path; }
 
-  /** Readable when handle() has work; -1 when closed. Stays the same while open. */
-  int epoll_fd() const noexcept { return epoll_fd_.load(std::memory_order_relaxed); }
+  /** Readable when handle() has work; -1 when closed. To be asked for again after every other call: while
+   *  nobody is connected it is the listener itself, which spares the thread a way through the epoll set. */
+  int wait_fd() const noexcept {
+    const bool only_listening = watched_ == 0 && listening_;
+    return (only_listening ? listen_fd_ : epoll_fd_).load(std::memory_order_relaxed);
+  }
 
   /** Does all that can be done without waiting. now_ns: CLOCK_MONOTONIC. Does nothing when closed.
    */
   void handle(int64_t now_ns) noexcept;
 
-  /** When handle() must be called even if epoll_fd() stays silent; kNever for not at all. */
+  /** When handle() must be called even if wait_fd() stays silent; kNever for not at all. */
   int64_t next_deadline_ns() const noexcept;
 
   /** Sends a line (with or without its newline) to the subscribers of `events`. One that does not
@@ -97,6 +101,7 @@ class StatsSocket {
   Pool* map_pool() noexcept;
   void trim_pool() noexcept;
   void unmap_pool() noexcept;
+  bool dispatch_events(int64_t now_ns) noexcept;
   void accept_clients(int64_t now_ns) noexcept;
   void listen_for(bool wanted) noexcept;
   bool make_room(int64_t now_ns) noexcept;
@@ -130,9 +135,11 @@ class StatsSocket {
   unsigned mode_ = 0600;
   int send_buffer_bytes_ = 0;
   bool listening_ = false;      /* the listener is in the epoll set with EPOLLIN */
+  int64_t accepted_ns_ = 0;     /* when a client was last let in */
   int64_t accept_again_ns_ = 0; /* not before, after EMFILE and its kin */
   std::atomic<Pool*> pool_{nullptr};
   size_t clients_ = 0;
+  size_t watched_ = 0; /* clients in the epoll set */
   size_t event_streams_ = 0;
   size_t high_slot_ = 0; /* slots touched since the pool was last trimmed */
   int64_t requests_ = 0;

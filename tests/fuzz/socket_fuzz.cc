@@ -85,7 +85,7 @@ struct World {
 
   void run() {
     for (int turn = 0; turn < 2000; ++turn) {
-      pollfd ready{socket.epoll_fd(), POLLIN, 0};
+      pollfd ready{socket.wait_fd(), POLLIN, 0};
       if (poll(&ready, 1, 0) == 0 && socket.next_deadline_ns() > now) return;
       socket.handle(now);
     }

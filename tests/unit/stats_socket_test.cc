@@ -64,7 +64,7 @@ struct Server {
   /** Lets the server do all it can at this time. It may not want more turns than it can use. */
   void run() {
     for (int turn = 0; turn < 10000; ++turn) {
-      pollfd ready{socket.epoll_fd(), POLLIN, 0};
+      pollfd ready{socket.wait_fd(), POLLIN, 0};
       if (poll(&ready, 1, 0) == 0 && socket.next_deadline_ns() > now) return;
       socket.handle(now);
     }
@@ -540,7 +540,7 @@ TEST_CASE("stats_socket: without descriptors clients wait, and the server does n
     std::vector<int> hoard;
     for (int fd; (fd = dup(0)) >= 0;) hoard.push_back(fd);
     server.socket.handle(server.now);
-    pollfd ready{server.socket.epoll_fd(), POLLIN, 0};
+    pollfd ready{server.socket.wait_fd(), POLLIN, 0};
     const bool quiet = poll(&ready, 1, 0) == 0;
     const int64_t again = server.socket.next_deadline_ns();
     for (const int fd : hoard) close(fd);
@@ -562,7 +562,7 @@ TEST_CASE("stats_socket: closing hangs up and removes the file", "[stats_socket]
   CHECK(silent.ended());
   CHECK_FALSE(std::filesystem::exists(path));
   CHECK_FALSE(server.socket.is_open());
-  CHECK(server.socket.epoll_fd() == -1);
+  CHECK(server.socket.wait_fd() == -1);
   CHECK(server.socket.next_deadline_ns() == StatsSocket::kNever);
   server.socket.handle(server.now);
   server.socket.publish_event("x");
