@@ -640,14 +640,4 @@ int64_t resolve_limit(const LimitSetting& setting, int64_t container_bytes) noex
   return 0;
 }
 
-int64_t fair_share(int64_t own_bytes, int64_t group_bytes, int64_t excess_bytes) noexcept {
-  if (excess_bytes <= 0 || own_bytes <= 0) return 0;
-  if (group_bytes <= own_bytes) return std::min(excess_bytes, own_bytes);
-  __extension__ using Wide = unsigned __int128;
-  const Wide group = static_cast<Wide>(group_bytes);
-  const Wide asked =
-      (static_cast<Wide>(excess_bytes) * static_cast<Wide>(own_bytes) + group - 1) / group;
-  return std::min(static_cast<int64_t>(asked), own_bytes);
-}
-
 }  // namespace memlimit

@@ -86,6 +86,9 @@ class MemoryGroup {
     return last_working_set_.load(std::memory_order_relaxed);
   }
 
+  /** When that figure was read, on CLOCK_MONOTONIC; 0: never. */
+  int64_t last_read_ns() const noexcept { return last_read_ns_.load(std::memory_order_relaxed); }
+
   LimitFile limit_file() const noexcept { return limit_file_; }
   GroupProblem problem() const noexcept { return problem_; }
 
@@ -157,12 +160,6 @@ int64_t container_limit(int64_t container_bytes, int percent) noexcept;
 /** The limit in bytes that a setting means, 0 for none: `container_bytes` counts for a percentage and
  *  for `auto`, and only then. */
 int64_t resolve_limit(const LimitSetting& setting, int64_t container_bytes) noexcept;
-
-/** What one process of a group is asked to give back when the group is `excess_bytes` over its
- * limit: its part by size, rounded up, never more than it has. A process that holds half of the
- * group's working set is asked for half. All in bytes; unknown (negative) sizes give 0 and, for an
- * unknown group, the whole excess. */
-int64_t fair_share(int64_t own_bytes, int64_t group_bytes, int64_t excess_bytes) noexcept;
 
 /* The pure parsers behind it, apart for tests and fuzzing: they take any bytes. */
 namespace cgroup {

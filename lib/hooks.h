@@ -23,6 +23,7 @@ struct Pass {
   uint64_t round = 0;
   int64_t wanted_bytes = 0;
   int64_t usage_bytes = 0;
+  int64_t own_bytes = 0; /* what of it is this process's own */
   int64_t limit_bytes = 0;
   Level level = Level::kLow;
   int64_t budget_ns = 0;   /* for each hook: its deadline is this long after its call */

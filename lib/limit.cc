@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "lock.h"
+#include "paced.h"
 #include "reclaim.h"
 #include "units.h"
 
@@ -15,9 +16,12 @@ constinit Lock setting_lock{LockRank::kLimit};
 constinit MemoryGroup group;
 constinit LimitSetting in_force MEMLIMIT_GUARDED_BY(setting_lock){};
 constinit LimitSource asked_by MEMLIMIT_GUARDED_BY(setting_lock) = LimitSource::kEnvironment;
-constinit std::atomic<bool> following{false};
+constinit std::atomic<bool> following{false}; /* the group is in use */
+constinit std::atomic<bool> news{false};      /* for take_news() */
+constinit GroupProblem told_problem MEMLIMIT_GUARDED_BY(setting_lock) = GroupProblem::kNone;
 
 constexpr size_t kSourceCap = 96;
+constexpr size_t kShownPath = 512; /* of a path in the log; a longer one is left out */
 
 const char* name_of(LimitSource source) noexcept {
   return source == LimitSource::kSocket ? "socket" : "MEMLIMIT";
@@ -33,17 +37,32 @@ void set_from_container(LimitSource source) noexcept MEMLIMIT_REQUIRES(setting_l
   reclaim::set_limit(container_limit(memory, in_force.percent), source, text);
 }
 
+bool from_container(const LimitSetting& setting) noexcept {
+  return setting.kind == LimitKind::kPercent || setting.kind == LimitKind::kAuto;
+}
+
+/* No memory controller is how a machine without containers looks. */
+bool is_trouble(GroupProblem problem) noexcept {
+  return problem != GroupProblem::kNone && problem != GroupProblem::kNoController;
+}
+
 }  // namespace
 
 void apply(const LimitSetting& setting, LimitSource source) noexcept {
   LockGuard guard(setting_lock);
   in_force = setting;
   asked_by = source;
-  const bool from_container =
-      setting.kind == LimitKind::kPercent || setting.kind == LimitKind::kAuto;
-  following.store(from_container, std::memory_order_relaxed);
-  if (from_container) {
+  const bool shared = from_container(setting);
+  paced::set_hint(paced::Hint::kContainerLimit, shared);
+  const bool uses_group = setting.kind != LimitKind::kOff && paced::mode() == AccountMode::kCgroup;
+  if (shared || uses_group) {
     group.find();
+    paced::set_group(&group);
+    told_problem = group.problem();
+    news.store(true, std::memory_order_release);
+  }
+  following.store(shared || uses_group, std::memory_order_relaxed);
+  if (shared) {
     set_from_container(source);
   } else {
     reclaim::set_limit(setting.kind == LimitKind::kBytes ? setting.bytes : 0, source,
@@ -55,10 +74,34 @@ bool follows_container() noexcept { return following.load(std::memory_order_rela
 
 void refresh() noexcept {
   LockGuard guard(setting_lock);
-  if (follows_container() && group.refresh()) set_from_container(LimitSource::kContainer);
+  if (!follows_container()) return;
+  const bool resized = group.refresh();
+  if (resized || group.problem() != told_problem) {
+    told_problem = group.problem();
+    news.store(true, std::memory_order_release);
+  }
+  if (resized && from_container(in_force)) set_from_container(LimitSource::kContainer);
 }
 
 MemoryGroup& container() noexcept { return group; }
+
+bool take_news(char* line, size_t cap, bool* problem) noexcept {
+  if (!news.exchange(false, std::memory_order_acquire)) return false;
+  LockGuard guard(setting_lock);
+  char size[32];
+  char path[kShownPath];
+  format_size(group.container_bytes(), size, sizeof size);
+  if (group.limit_path(path, sizeof path) == 0) snprintf(path, sizeof path, "no file");
+  int length = snprintf(line, cap, "the container's memory is %s, by %s", size, path);
+  *problem = is_trouble(group.problem());
+  if (group.problem() != GroupProblem::kNone && length > 0 && static_cast<size_t>(length) < cap) {
+    const auto used = static_cast<size_t>(length);
+    if (group.problem_path(path, sizeof path) == 0) path[0] = '\0';
+    snprintf(line + used, cap - used, "; %s%s%s%s", problem_text(group.problem()),
+             path[0] != '\0' ? " (" : "", path, path[0] != '\0' ? ")" : "");
+  }
+  return true;
+}
 
 void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { setting_lock.lock(); }
 void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { setting_lock.unlock(); }

@@ -16,20 +16,27 @@
 
 namespace memlimit::limit {
 
-/** How often the container is looked at again. */
-inline constexpr int64_t kRefreshNs = 30'000'000'000;
+/** How often the container is looked at again: some 100 microseconds each time, and whoever lowers a limit
+ *  in place has the kernel reclaim at once. */
+inline constexpr int64_t kRefreshNs = 5'000'000'000;
 
 /** Puts the setting in force for whoever asked. About 12 KiB of stack. */
 void apply(const LimitSetting& setting, LimitSource source) noexcept;
 
-/** Whether refresh() is worth calling: the limit in force came from a percentage or `auto`. */
+/** Whether refresh() is worth calling: the limit in force came from a percentage or `auto`, or the
+ *  group's working set is paced. */
 bool follows_container() noexcept;
 
-/** Looks at the container again; changes the limit when it was resized. Service thread. */
+/** Looks at the container again; changes the limit when it was resized and was taken from it. */
 void refresh() noexcept;
 
-/** The process's memory group; looked up by the first apply() of a percentage or `auto`, else empty. */
+/** The process's memory group; looked up by the first apply() of a percentage or `auto`, or of any limit with
+ *  MEMLIMIT_ACCOUNT=cgroup, else empty. */
 MemoryGroup& container() noexcept;
+
+/** Once after every find and every change: a line on where the container's memory was read, and what was
+ *  in the way. False when there is nothing new. `problem` says that it is one. Allocates nothing. */
+bool take_news(char* line, size_t cap, bool* problem) noexcept;
 
 void lock_for_fork() noexcept;
 void unlock_after_fork() noexcept;

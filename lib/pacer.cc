@@ -122,6 +122,7 @@ void open_round(PacerState& state, const PacerInput& in, int64_t wanted) noexcep
   state.open_bytes = wanted;
   state.open_freed_bytes = 0;
   state.open_paced_bytes = state.open_peak_bytes = in.paced_bytes;
+  state.open_shared = in.own_bytes >= 0;
   state.decided_at_bytes = in.allocated_bytes;
   state.owed_bytes = 0;
   state.growth_base_bytes = in.paced_bytes;
@@ -141,7 +142,8 @@ void owe(const Marks& m, PacerState& state, const PacerInput& in, int64_t gap) n
 
 // Bytes to ask for at or over the limit. Not scaled by the yield: rather too much than too little.
 int64_t wanted_over(const Marks& m, const PacerInput& in) noexcept {
-  return std::min(add(in.paced_bytes - in.limit_bytes, m.margin), in.paced_bytes);
+  const int64_t wanted = std::min(add(in.paced_bytes - in.limit_bytes, m.margin), in.paced_bytes);
+  return in.own_bytes < 0 ? wanted : fair_share(in.own_bytes, in.paced_bytes, wanted);
 }
 
 // Bytes to ask for between start and the limit, 0 = nothing.
@@ -188,6 +190,16 @@ void learn_yield(PacerState& state, int64_t wanted, int64_t freed) noexcept {
 }
 
 }  // namespace
+
+int64_t fair_share(int64_t own_bytes, int64_t group_bytes, int64_t excess_bytes) noexcept {
+  if (excess_bytes <= 0 || own_bytes <= 0) return 0;
+  if (group_bytes <= own_bytes) return std::min(excess_bytes, own_bytes);
+  __extension__ using Wide = unsigned __int128;
+  const Wide group = static_cast<Wide>(group_bytes);
+  const Wide asked =
+      (static_cast<Wide>(excess_bytes) * static_cast<Wide>(own_bytes) + group - 1) / group;
+  return std::min(static_cast<int64_t>(asked), own_bytes);
+}
 
 int64_t margin_for(int64_t limit_bytes) noexcept {
   if (limit_bytes <= 0) return 0;
@@ -316,8 +328,9 @@ void round_done(PacerState& state, const RoundResult& result) noexcept {
   // fooled) has freed nothing as far as the limit is concerned.
   const int64_t grown = sub(allocated, state.decided_at_bytes);
   const int64_t left = sub(add(state.open_paced_bytes, grown), paced);
-  const int64_t freed =
-      std::min(add(state.open_freed_bytes, std::max<int64_t>(result.freed_bytes, 0)), left);
+  int64_t freed = add(state.open_freed_bytes, std::max<int64_t>(result.freed_bytes, 0));
+  // Of a number that others raise meanwhile nothing can be told.
+  if (!state.open_shared) freed = std::min(freed, left);
 
   // What was given beyond what was expected is growth forestalled: it may come back unasked.
   state.freed_bytes = std::min(freed, expected(state, wanted));

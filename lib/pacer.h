@@ -109,6 +109,8 @@ struct PacerInput {
   int64_t limit_bytes = 0;     /* 0 = none */
   int64_t allocated_bytes = 0; /* ever allocated; monotonic */
   int64_t quantum_bytes = 0;   /* the precision of the two above; from quantum_for() */
+  int64_t own_bytes =
+      -1; /* the process's part of a paced number that it shares with others; else -1 */
 };
 
 /** Plain data; value-initialise to begin, and again in a child of fork whose counters restart. */
@@ -121,6 +123,7 @@ struct PacerState {
   int64_t open_bytes = 0;        /* asked for in the round that is under way; 0 = none is */
   int64_t open_paced_bytes = 0;  /* paced when it was decided */
   int64_t open_peak_bytes = 0;   /* the highest since */
+  bool open_shared = false;      /* paced was of several processes */
   int64_t open_freed_bytes = 0;  /* by parts of the round that have ended */
   int64_t freed_bytes = 0;       /* by the last round, as far as it was expected */
   int64_t lag_bytes = 0;         /* how far usage rises after a decision */
@@ -166,6 +169,12 @@ void round_partly_done(PacerState& state, int64_t freed_bytes) noexcept;
 /** The round that was decided did not run (the limiter is on): forgets it and holds nothing against
  *  the hooks. No errors; any thread under the caller's lock; allocates nothing. */
 void round_skipped(PacerState& state) noexcept;
+
+/** What one process of a group is asked to give back when the group is `excess_bytes` over its
+ * limit: its part by size, rounded up, never more than it has. A process that holds half of the
+ * group's working set is asked for half. (Below the limit each is asked for what itself grew.) All in
+ * bytes; unknown (negative) sizes give 0 and, for an unknown group, the whole excess. */
+int64_t fair_share(int64_t own_bytes, int64_t group_bytes, int64_t excess_bytes) noexcept;
 
 /** In the middle of a round: the bytes still worth freeing, 0 = stop. A round ends when hooks have
  *  freed what was wanted, or usage has fallen by as much since it began, whoever did it.

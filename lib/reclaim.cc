@@ -20,6 +20,7 @@
 #include "limiter.h"
 #include "lock.h"
 #include "os.h"
+#include "paced.h"
 #include "procfs.h"
 #include "service.h"
 #include "thread_state.h"
@@ -41,6 +42,10 @@ constexpr int64_t kFootprintHeadroomDivisor = 64;
 /* A request this large does not go on when the lock is taken: its round must follow at once. */
 constexpr int64_t kInsistBytes = kMiB;
 
+/* Idle pages press when they are more than this part of the limit, and less than it is left. A cache at rest
+ * (4 % below the limit) is left alone: giving back at once made filling it ten times slower. */
+constexpr int64_t kPressingDivisor = 32;
+
 /* A hook's deadline, from its call. Long enough for a cache to evict megabytes, short enough that a
  * hang is told while somebody is looking. */
 constexpr int64_t kHookBudgetNs = 100'000'000;
@@ -57,13 +62,15 @@ constexpr int64_t kExplicitWaitNs = 10'000'000'000;
  * unannounced. */
 constexpr int kHopelessRounds = 6;
 
+/* How old the group's figure may be at the end of a round; read at most this often by rounds. */
+constexpr int64_t kRoundMaxAgeNs = 1'000'000;
+
 /* A service thread is worth having from this usage on: 4 MiB or 1/16 of the limit. */
 constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 constexpr int64_t kServiceLimitDivisor = 16;
 
 constinit AllocatorOps allocator{};
 constinit int cores = 1;
-constinit AccountMode account_mode = AccountMode::kHeap;
 constinit int64_t start_ns = 0;
 
 constinit Lock engine_lock{LockRank::kReclaim};
@@ -85,13 +92,12 @@ struct alignas(64) Shared {
   std::atomic<int64_t> limit{0};
   std::atomic<bool> growth{false}; /* MEMLIMIT_GROWTH is set: rounds without a limit, too */
   std::atomic<int> level{0};
+  std::atomic<int> eagerness{0}; /* as the allocator was told last */
   std::atomic<uint32_t> purge_epoch{0};
-  std::atomic<int64_t> footprint{0};
   std::atomic<int64_t> rss_anon{0};
   std::atomic<int64_t> rss_read_ns{INT64_MIN / 2};
-  std::atomic<bool> footprint_over{false}; /* a purge did not bring the footprint below the limit */
-  std::atomic<int64_t> footprint_due{0};   /* the clock at which to read it again */
-  std::atomic<int64_t> mapped_ever{0};     /* by the program itself; monotonic */
+  std::atomic<int64_t> footprint_due{0}; /* the clock at which to read it again */
+  std::atomic<int64_t> mapped_ever{0};   /* by the program itself; monotonic */
 };
 constinit Shared shared{};
 
@@ -137,46 +143,46 @@ int64_t clock_bytes() noexcept {
   return account::published_allocated_bytes() + shared.mapped_ever.load(std::memory_order_relaxed);
 }
 
-/* The number that is held to the limit. */
-int64_t paced_bytes() noexcept {
-  const int64_t usage = account::published_usage_bytes();
-  const int64_t footprint = shared.footprint.load(std::memory_order_relaxed);
-  if (account_mode == AccountMode::kHeap) {
-    // The kernel kills for footprint: when purging did not bring it down, hooks must.
-    return shared.footprint_over.load(std::memory_order_relaxed) ? std::max(usage, footprint)
-                                                                 : usage;
-  }
-  return std::max(usage, footprint);
-}
-
 PacerInput sample() noexcept {
-  return {paced_bytes(), shared.limit.load(std::memory_order_relaxed), clock_bytes(),
-          account::quantum_bytes()};
+  const bool shared_with_others = paced::mode() == AccountMode::kCgroup;
+  return {paced::bytes(), shared.limit.load(std::memory_order_relaxed), clock_bytes(),
+          account::quantum_bytes(), shared_with_others ? paced::held_bytes() : -1};
 }
 
 int64_t still_wanted_now(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
-  return still_wanted(pass.wanted_bytes, freed_bytes, pass.usage_bytes, paced_bytes());
+  return still_wanted(pass.wanted_bytes, freed_bytes, pass.own_bytes, paced::own_bytes());
 }
 
 int64_t everything_wanted(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
   return pass.wanted_bytes - freed_bytes;
 }
 
-void note_footprint(int64_t footprint) noexcept {
-  if (footprint < 0) return;
-  shared.footprint.store(footprint, std::memory_order_relaxed);
-  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  if (limit == 0 || footprint <= limit)
-    shared.footprint_over.store(false, std::memory_order_relaxed);
+void footprint_is_over(int64_t limit) noexcept {
+  if (!paced::set_footprint_over(true)) return;
+  emit(EventKind::kFootprint, paced::bytes_with_idle(), account::published_usage_bytes(), limit);
 }
 
-void read_footprint() noexcept { note_footprint(procfs::footprint_bytes()); }
+void note_footprint(int64_t footprint) noexcept {
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  if (footprint < 0) return;
+  if (limit == 0 || paced::bytes_with_idle() <= limit) {
+    paced::set_footprint_over(false);
+  } else if (paced::mode() == AccountMode::kCgroup) {
+    // Others share the room that is left: no time to try a purge first.
+    footprint_is_over(limit);
+  }
+}
+
+void read_footprint() noexcept {
+  // A process too small for a service thread keeps no descriptor open either.
+  note_footprint(paced::read(service::running()));
+}
 
 void read_footprint_if_due() noexcept {
   const int64_t clock = clock_bytes();
   int64_t due = shared.footprint_due.load(std::memory_order_relaxed);
   if (clock < due) return;
-  const int64_t headroom = shared.limit.load(std::memory_order_relaxed) - paced_bytes();
+  const int64_t headroom = shared.limit.load(std::memory_order_relaxed) - paced::bytes();
   const int64_t every = std::clamp(headroom / kFootprintHeadroomDivisor, kFootprintEveryMinBytes,
                                    kFootprintEveryMaxBytes);
   // One thread reads, the others go on with the last figure.
@@ -193,9 +199,9 @@ void add_reclaim_cpu(int64_t cpu_ns) noexcept {
 int64_t collect_own() noexcept {
   ReentryGuard reentry;
   const int64_t cpu_before = os::thread_cpu_ns();
-  const int64_t before = procfs::footprint_bytes();
+  const int64_t before = paced::read(service::running());
   allocator.collect();
-  const int64_t after = procfs::footprint_bytes();
+  const int64_t after = paced::read(service::running(), 0);
   const int64_t cpu = os::thread_cpu_ns() - cpu_before;
   ThreadNode* const node = this_thread.node;
   if (this_thread.phase == ThreadPhase::kLive) {
@@ -205,7 +211,6 @@ int64_t collect_own() noexcept {
   counters.purges.fetch_add(1, std::memory_order_relaxed);
   counters.purge_ns.fetch_add(cpu, std::memory_order_relaxed);
   add_reclaim_cpu(cpu);
-  if (after >= 0) shared.footprint.store(after, std::memory_order_relaxed);
   const int64_t fell = before >= 0 && after >= 0 ? std::max<int64_t>(before - after, 0) : 0;
   counters.purged.fetch_add(fell, std::memory_order_relaxed);
   return fell;
@@ -233,14 +238,14 @@ void ask_all_to_collect() noexcept {
  * finds that out. */
 bool purge_worthwhile(int64_t footprint, int64_t usage, int64_t limit) noexcept {
   const int64_t idle = footprint - usage;
-  return idle > std::max(kMiB, limit / 64) && footprint >= limit - limit / 8;
+  return idle > std::max(kMiB, limit / 64) && paced::bytes_with_idle() >= limit - limit / 8;
 }
 
 /* The kernel kills for footprint, however low usage is. */
 bool footprint_presses() noexcept {
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  return limit > 0 && purge_worthwhile(shared.footprint.load(std::memory_order_relaxed),
-                                       account::published_usage_bytes(), limit);
+  return limit > 0 &&
+         purge_worthwhile(paced::footprint_bytes(), account::published_usage_bytes(), limit);
 }
 
 /* Under the lock: whether to purge now, by time and by what the last one gave. */
@@ -257,12 +262,7 @@ void purge_gave(int64_t bytes) noexcept {
     LockGuard guard(engine_lock);
     purge_gap_ns = kPurgeGapMinNs;
   }
-  if (limit > 0 && shared.footprint.load(std::memory_order_relaxed) > limit) {
-    if (!shared.footprint_over.exchange(true, std::memory_order_relaxed)) {
-      emit(EventKind::kFootprint, shared.footprint.load(std::memory_order_relaxed),
-           account::published_usage_bytes(), limit);
-    }
-  }
+  if (limit > 0 && paced::bytes_with_idle() > limit) footprint_is_over(limit);
 }
 
 /* What the limiter did, copied out of the lock to be told outside it. */
@@ -316,6 +316,8 @@ void tell(const LimiterNews& news) noexcept {
 /* Ends a round: tells the pacer and the limiter what came of it. */
 void end_round(int64_t round, int64_t wanted_bytes, int64_t freed_bytes,
                int64_t began_ns) noexcept {
+  // What was paced when the round began does not know of it.
+  if (paced::mode() != AccountMode::kHeap) paced::read(service::running(), kRoundMaxAgeNs);
   const int64_t now_ns = os::monotonic_ns();
   counters.reclaimed.fetch_add(freed_bytes, std::memory_order_relaxed);
   round_histogram.observe(now_ns - began_ns);
@@ -324,7 +326,7 @@ void end_round(int64_t round, int64_t wanted_bytes, int64_t freed_bytes,
   LimiterNews hopeless_news;
   {
     LockGuard guard(engine_lock);
-    const int64_t paced = paced_bytes();
+    const int64_t paced = paced::bytes();
     round_done(pacer, {wanted_bytes, freed_bytes, paced, clock_bytes()});
     limiter_round_done(limiter, paced);
     news = update_limiter(now_ns);
@@ -354,6 +356,7 @@ hooks::Pass make_pass(int64_t round, int64_t wanted_bytes, Level level,
   pass.round = static_cast<uint64_t>(round);
   pass.wanted_bytes = wanted_bytes;
   pass.usage_bytes = input.paced_bytes;
+  pass.own_bytes = paced::own_bytes();
   pass.limit_bytes = input.limit_bytes;
   pass.level = level;
   pass.budget_ns = kHookBudgetNs;
@@ -428,6 +431,20 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
   }
 }
 
+/* Idle pages go back at once when it is they that press: the allocator's delays are put off by every free,
+ * and a cache that is filled at full speed was killed at 1.25 of its limit by pages it had freed. */
+void update_eagerness(Level level) noexcept {
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  const int64_t part = limit / kPressingDivisor;
+  const int64_t idle = paced::held_bytes() - account::published_usage_bytes();
+  const bool pressing = limit > 0 && idle > part && paced::bytes_with_idle() > limit - part;
+  const int eager = static_cast<int>(pressing ? Level::kOver : std::min(level, Level::kCritical));
+  if (shared.eagerness.load(std::memory_order_relaxed) == eager) return;
+  if (shared.eagerness.exchange(eager, std::memory_order_relaxed) != eager) {
+    allocator.set_eagerness(static_cast<Level>(eager));
+  }
+}
+
 /* Looks at usage, decides, and carries out. Inside malloc; the guard is set. */
 void look(bool insist) noexcept {
   const PacerInput input = sample();
@@ -442,8 +459,8 @@ void look(bool insist) noexcept {
   engine_lock.unlock();
   account::set_quantum_bytes(
       quantum_for(input.limit_bytes, input.paced_bytes, account::thread_count()));
+  update_eagerness(begun.level);
   if (begun.level != begun.level_before) {
-    allocator.set_eagerness(begun.level);
     emit(EventKind::kLevel, static_cast<int>(begun.level_before), static_cast<int>(begun.level),
          input.paced_bytes, input.limit_bytes);
   }
@@ -465,12 +482,13 @@ constexpr int64_t kStepMinBytes = int64_t{256} << 10;
 /* One pass of the ASYNC hooks, on the service thread. */
 void run_async(int64_t wanted_bytes) noexcept {
   const PacerInput input = sample();
+  const int64_t own_bytes = paced::own_bytes();
   const int64_t round = counters.rounds.load(std::memory_order_relaxed);
   const int64_t began_ns = os::monotonic_ns();
   const int64_t step_bytes = std::max(input.limit_bytes / kStepDivisor, kStepMinBytes);
   int64_t freed = 0;
   for (;;) {
-    const int64_t rest = still_wanted(wanted_bytes, freed, input.paced_bytes, paced_bytes());
+    const int64_t rest = still_wanted(wanted_bytes, freed, own_bytes, paced::own_bytes());
     if (rest <= 0) break;
     hooks::Pass pass = make_pass(round, std::min(rest, step_bytes), level(), sample());
     const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
@@ -510,7 +528,7 @@ void configure(const Config& config, const AllocatorOps& ops) noexcept {
   assist::configure(config.assist_ns);
   cores = os::cpu_count();
   start_ns = os::monotonic_ns();
-  account_mode = config.account == AccountMode::kRss ? AccountMode::kRss : AccountMode::kHeap;
+  paced::configure(config.account);
   LockGuard guard(engine_lock);
   settings.start_percent = config.start_percent;
   settings.growth_percent = config.growth_percent;
@@ -547,10 +565,16 @@ int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept 
   return old;
 }
 
+void look_at_group() noexcept {
+  if (!active() || paced::mode() != AccountMode::kCgroup) return;
+  read_footprint();
+  look(false);
+}
+
 bool wants_service() noexcept {
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
   if (limit == 0) return false;
-  return paced_bytes() >= std::min(kServiceUsageBytes, limit / kServiceLimitDivisor);
+  return paced::own_bytes() >= std::min(kServiceUsageBytes, limit / kServiceLimitDivisor);
 }
 
 namespace {
@@ -745,6 +769,7 @@ int64_t rss_anon_bytes(int64_t max_age_ns) noexcept {
   const int64_t now_ns = os::monotonic_ns();
   if (now_ns - shared.rss_read_ns.load(std::memory_order_relaxed) > max_age_ns) {
     const int64_t bytes = procfs::rss_anon_bytes();
+    paced::note_footprint(bytes);
     note_footprint(bytes);
     shared.rss_anon.store(std::max<int64_t>(bytes, 0), std::memory_order_relaxed);
     shared.rss_read_ns.store(now_ns, std::memory_order_relaxed);
@@ -767,11 +792,10 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.charged = totals.charged_bytes;
   out.mapped = allocator.mapped_bytes();
   out.rss_anon = rss_anon;
-  out.paced =
-      account_mode == AccountMode::kHeap
-          ? paced_bytes()
-          : std::max(totals.usage_bytes(), shared.footprint.load(std::memory_order_relaxed));
-  out.headroom = out.limit > 0 ? out.limit - totals.usage_bytes() : 0;
+  out.cgroup_used = paced::group_bytes();
+  const bool usage_only = paced::mode() == AccountMode::kHeap;
+  out.paced = usage_only ? paced::bytes() : std::max(totals.usage_bytes(), paced::bytes());
+  out.headroom = out.limit > 0 ? out.limit - (usage_only ? totals.usage_bytes() : out.paced) : 0;
   out.level = shared.level.load(std::memory_order_relaxed);
   out.rounds = counters.rounds.load(std::memory_order_relaxed);
   const hooks::Sums sums = hooks::sums();
@@ -807,8 +831,7 @@ void fill(Snapshot* snapshot) noexcept {
     LockGuard guard(engine_lock);
     memcpy(snapshot->limit_source, limit_source, sizeof snapshot->limit_source);
   }
-  const char* const mode = account_mode == AccountMode::kHeap ? "heap" : "rss";
-  strncpy(snapshot->account, mode, sizeof snapshot->account - 1);
+  strncpy(snapshot->account, paced::mode_name(), sizeof snapshot->account - 1);
   snapshot->pid = os::process_id();
   snapshot->round_ns = round_histogram.copy();
   snapshot->assist_ns = assist::histogram();
@@ -821,6 +844,7 @@ void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { engine_lo
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   engine_lock.reset_after_fork();
+  paced::reset_after_fork();
   const int64_t forks = counters.forks.load(std::memory_order_relaxed) + 1;
   for (std::atomic<int64_t>* counter :
        {&counters.rounds, &counters.reclaimed, &counters.overshoot_peak, &counters.oversized,

@@ -23,7 +23,8 @@ namespace memlimit::reclaim {
 struct AllocatorOps {
   /** Gives the calling thread's idle pages, and those of exited threads, back to the kernel. */
   void (*collect)() noexcept;
-  /** How eagerly the allocator gives pages back by itself at this level. */
+  /** How eagerly the allocator gives pages back by itself at this level. kOver: at once, for idle pages are
+   *  what fills the limit. */
   void (*set_eagerness)(Level level) noexcept;
   /** madvise calls the allocator has made. */
   int64_t (*madvise_calls)() noexcept;
@@ -72,6 +73,10 @@ int poll() noexcept;
 /** The service thread's part: runs what is pending; true when it did anything. */
 bool serve() noexcept;
 bool has_pending_work() noexcept;
+
+/** For the service thread, every so often: with MEMLIMIT_ACCOUNT=cgroup looks at the group, which others
+ *  fill while this process allocates nothing. */
+void look_at_group() noexcept;
 
 /** Whether usage has come far enough for a service thread to be worth having. */
 bool wants_service() noexcept;

@@ -55,7 +55,9 @@ void collect() noexcept { backing::collect(true); }
 
 /* mimalloc's own delays near the limit; its defaults far from it. */
 void set_eagerness(Level level) noexcept {
-  if (level >= Level::kCritical) {
+  if (level == Level::kOver) {
+    backing::set_purge_delay(0, 0);
+  } else if (level == Level::kCritical) {
     backing::set_purge_delay(1, 10);
   } else {
     backing::set_purge_delay(25, 500);

@@ -1,6 +1,7 @@
 /* The container's memory: recorded trees of real layouts, damaged trees, percentages, shares, and
  * live groups where the machine lets the test make some. */
 #include "cgroup.h"
+#include "pacer.h"
 
 #include <algorithm>
 #include <atomic>

@@ -1,0 +1,281 @@
+"""Real processes in real memory groups: MEMLIMIT=NN%, resizing, and processes that share a container.
+
+usage: containers_test.py BUILD_DIR [CASE...]
+
+Makes groups below /sys/fs/cgroup/memory and removes them again. Where that cannot be done (no root, no
+cgroup v1 memory controller) it is skipped with status 77. Waits for conditions, never for a while.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+MIB = 1 << 20
+HIERARCHY = pathlib.Path('/sys/fs/cgroup/memory')
+PATIENCE_S = 120  # only a test that fails waits this long
+
+
+def skip(reason):
+    print(f'skipped: {reason}')
+    sys.exit(77)
+
+
+def wait_for(what, condition):
+    """Returns condition()'s first true answer."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f'waited {PATIENCE_S} s in vain for {what}')
+
+
+class Group:
+    """A memory group with a limit, gone when the with-block ends."""
+
+    def __init__(self, name, limit_bytes):
+        self.path = HIERARCHY / f'memlimit-test-{os.getpid()}-{name}'
+        self.limit_bytes = limit_bytes
+
+    def __enter__(self):
+        self.path.mkdir()
+        self.resize(self.limit_bytes)
+        return self
+
+    def __exit__(self, *_):
+        # A group lives until the kernel is done with its last process.
+        def gone():
+            try:
+                self.path.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return False
+            return True
+
+        wait_for(f'{self.path} to be empty', gone)
+
+    def resize(self, limit_bytes):
+        (self.path / 'memory.limit_in_bytes').write_text(str(limit_bytes))
+
+    def read(self, name):
+        return (self.path / name).read_text()
+
+    def peak(self):
+        return int(self.read('memory.max_usage_in_bytes'))
+
+
+class Program:
+    """A process under memlimit inside a group: tests/containers/cache.c, unless said otherwise."""
+
+    def __init__(self, build, group, directory, name='program', before='', **settings):
+        self.socket_path = directory / f'{name}.sock'
+        self.log_path = directory / f'{name}.log'
+        environment = {
+            'PATH': '/usr/bin:/bin',
+            'LD_PRELOAD': str(build / 'preload' / 'libmemlimit.so'),
+            'MEMLIMIT_SOCKET': str(self.socket_path),
+            'MEMLIMIT_LOG': f'info:{self.log_path}',
+        }
+        environment.update(settings)
+        # The group is entered before the program starts. The shell itself runs without the library.
+        script = f'echo $$ >{group.path}/cgroup.procs || exit 99; {before} exec env "$@"'
+        variables = [f'{key}={value}' for key, value in environment.items()]
+        self.process = subprocess.Popen(
+            ['/bin/sh', '-c', script, 'sh', *variables, str(build / 'tests' / 'containers_cache')],
+            env={'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'}, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.expect_line('ready')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def expect_line(self, line):
+        got = self.process.stdout.readline().strip()
+        assert got == line, (f'{got!r} instead of {line!r}; status {self.process.poll()}, '
+                             f'errors: {self.process.stderr.read()}')
+
+    def ask(self, line):
+        """Sends a line, returns the MiB in the cache afterwards."""
+        self.process.stdin.write(line + '\n')
+        answer = self.process.stdout.readline()
+        assert answer, f'died at "{line}" with status {self.process.wait()}'
+        return int(answer)
+
+    def request(self, text):
+        def attempt():
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE_S)
+                try:
+                    client.connect(str(self.socket_path))
+                except (FileNotFoundError, ConnectionRefusedError):
+                    return None
+                client.sendall(text.encode() + b'\n')
+                client.shutdown(socket.SHUT_WR)
+                answer = b''
+                while chunk := client.recv(65536):
+                    answer += chunk
+                return answer.decode()
+
+        return wait_for('the socket', attempt)
+
+    def stat(self):
+        lines = (line.split() for line in self.request('stat').splitlines())
+        return {fields[0]: int(fields[1]) for fields in lines if len(fields) == 2}
+
+    def status(self):
+        lines = (line.partition(':') for line in self.request('status').splitlines())
+        return {key: value.strip() for key, _, value in lines}
+
+    def end(self):
+        """Ends it; returns what it wrote to standard error."""
+        _, errors = self.process.communicate('quit\n', timeout=PATIENCE_S)
+        assert self.process.returncode == 0, f'status {self.process.returncode}: {errors}'
+        return errors
+
+
+def case_percentage_of_the_group(build, directory):
+    with Group('percent', 256 * MIB) as group:
+        with Program(build, group, directory, MEMLIMIT='80%') as program:
+            program.ask('hold 20')
+            stat, status = program.stat(), program.status()
+            assert stat['limit'] == 256 * MIB * 80 // 100, stat
+            assert status['Account'] == 'cgroup', status
+            assert status['LimitFrom'] == 'MEMLIMIT (80% of 256 MiB)', status
+            assert 20 * MIB <= stat['cgroup_used'] <= 256 * MIB, stat
+            assert stat['paced'] >= stat['heap_alloc'], stat
+            log = wait_for('the log', lambda: program.log_path.read_text()
+                           if 'memory.limit_in_bytes' in program.log_path.read_text() else '')
+            assert f'256 MiB, by {group.path}/memory.limit_in_bytes' in log, log
+            program.end()
+
+
+def case_resized_while_running(build, directory):
+    with Group('resize', 256 * MIB) as group:
+        with Program(build, group, directory, MEMLIMIT='auto') as program:
+            assert program.stat()['limit'] == 256 * MIB * 90 // 100
+            group.resize(200 * MIB)
+            wait_for('the new limit', lambda: program.stat()['limit'] == 200 * MIB * 90 // 100)
+            wait_for('its line in the log', lambda: [
+                line for line in program.log_path.read_text().splitlines()
+                if 'event=limit ' in line and line.endswith('by=container')])
+            program.end()
+
+
+def case_cache_is_held_below_the_group(build, directory):
+    with Group('hold', 128 * MIB) as group:
+        with Program(build, group, directory, MEMLIMIT='85%') as program:
+            held = program.ask('fill 1000')
+            stat = program.stat()
+            assert stat['rounds'] > 0 and stat['reclaimed'] > 500 * MIB, stat
+            assert held > 40, f'{held} MiB of the cache are left: {stat}'
+            program.end()
+
+
+def case_explicit_bytes_in_a_group(build, directory):
+    with Group('bytes', 256 * MIB) as group:
+        settings = {'MEMLIMIT': '150MiB', 'MEMLIMIT_ACCOUNT': 'cgroup'}
+        with Program(build, group, directory, 'holder', MEMLIMIT='off') as holder, \
+                Program(build, group, directory, **settings) as program:
+            holder.ask('hold 100')
+            program.ask('hold 5')
+
+            def sees_its_neighbour():
+                stat = program.stat()
+                return stat['paced'] > 100 * MIB > stat['heap_alloc'] and stat
+
+            stat = wait_for('the neighbour to count', sees_its_neighbour)
+            assert stat['limit'] == 150 * MIB, stat
+            program.end()
+            holder.end()
+
+
+def case_large_and_small_share(build, directory):
+    """Two caches in one container: the large one grows for ever, the small one keeps what it has."""
+    with Group('share', 256 * MIB) as group:
+        with Program(build, group, directory, 'large', MEMLIMIT='80%') as large, \
+                Program(build, group, directory, 'small', MEMLIMIT='80%') as small:
+            small_before = small.ask('fill 30')
+            small_held, large_held = [], []
+            for _ in range(10):
+                large_held.append(large.ask('fill 100'))
+                small_held.append(small.ask('fill 1'))
+            print(f'large holds {large_held} MiB, small {small_held} of {small_before} MiB '
+                  f'and 1 more each time; peak {group.peak() / MIB:.0f} of 256 MiB')
+            assert large.process.poll() is None and small.process.poll() is None
+            assert min(small_held) > small_before / 2, small_held
+            assert large_held[-1] > 60, large_held
+            small.end()
+            large.end()
+
+
+def case_bad_value_is_told(build, directory):
+    with Group('bad', 256 * MIB) as group:
+        with Program(build, group, directory, MEMLIMIT='eighty%') as program:
+            assert program.stat()['limit'] == 0
+            errors = program.end()
+            assert 'MEMLIMIT="eighty%"' in errors, errors
+
+
+def case_malformed_limit_file_is_told(build, directory):
+    """A bind mount puts nonsense in the place of the limit's file, in a mount namespace of its own."""
+    if subprocess.run(['unshare', '-m', 'true'], stderr=subprocess.DEVNULL).returncode != 0:
+        print('  (left out: no mount namespaces here)')
+        return
+    nonsense = directory / 'nonsense'
+    nonsense.write_text('plenty\n')
+    with Group('malformed', 256 * MIB) as group:
+        before = f'exec unshare -m sh -c \'mount --bind {nonsense} ' \
+                 f'{group.path}/memory.limit_in_bytes && exec env "$@"\' sh "$@";'
+        with Program(build, group, directory, before=before, MEMLIMIT='80%') as program:
+            program.ask('fill 10')
+            assert program.stat()['limit'] > 0
+            text = wait_for('a line in the log', program.log_path.read_text)
+            errors = program.end()
+            said = errors + text
+            assert str(group.path / 'memory.limit_in_bytes') in said, said
+            assert "the container's memory is" in said, said
+
+
+CASES = {name[len('case_'):]: case for name, case in globals().items() if name.startswith('case_')}
+
+
+def main():
+    build = pathlib.Path(sys.argv[1]).resolve()
+    try:
+        with Group('probe', 64 * MIB):
+            pass
+    except OSError as error:
+        skip(f'no memory group can be made: {error}')
+    failed = []
+    for name in sys.argv[2:] or CASES:
+        directory = pathlib.Path(tempfile.mkdtemp(prefix='memlimit-containers-'))
+        began = time.monotonic()
+        try:
+            CASES[name](build, directory)
+            print(f'ok {name} ({time.monotonic() - began:.1f} s)', flush=True)
+        except Exception as error:  # one case that fails must not hide the others
+            print(f'FAILED {name}: {type(error).__name__}: {error}', flush=True)
+            failed.append(name)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == '__main__':
+    main()
