@@ -225,7 +225,10 @@ Outcome run(int context, const Pass& pass) noexcept {
     const int64_t begin_ns = os::monotonic_ns();
     const int64_t deadline_ns = begin_ns + pass.budget_ns;
     Call call;
-    if (!begin_call(ids[i], begin_ns, deadline_ns, &call)) continue;
+    if (!begin_call(ids[i], begin_ns, deadline_ns, &call)) {
+      outcome.busy += 1;
+      continue;
+    }
     Running running(call.id);
 
     memlimit_request request{};

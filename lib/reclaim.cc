@@ -69,7 +69,10 @@ constexpr int64_t kRoundMaxAgeNs = 1'000'000;
 constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 constexpr int64_t kServiceLimitDivisor = 16;
 
-constinit AllocatorOps allocator{};
+/* Before configure() there is no allocator to ask, and statistics may be read. */
+constinit AllocatorOps allocator{[]() noexcept {}, [](Level) noexcept {},
+                                 []() noexcept -> int64_t { return 0; },
+                                 []() noexcept -> int64_t { return 0; }};
 constinit int cores = 1;
 constinit int64_t start_ns = 0;
 
@@ -289,7 +292,9 @@ LimiterNews update_hopeless(int64_t now_ns, int64_t paced) noexcept MEMLIMIT_REQ
   LimiterNews news;
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
   const bool over = limit > 0 && paced > limit;
-  if (!hopeless && over && pacer.fruitless >= kHopelessRounds) {
+  // Beyond the margin: a program that is only just over may still come back by itself.
+  const bool far_over = over && paced - limit > margin_for(limit);
+  if (!hopeless && far_over && pacer.fruitless >= kHopelessRounds) {
     hopeless = true;
     hopeless_episodes += 1;
     hopeless_since_ns = now_ns;
@@ -421,8 +426,13 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
     pending.poll_wanted.store(rest, std::memory_order_release);
     wake_poller();
   }
+  // INLINE hooks that are all busy on other threads were not asked: that says nothing about them.
+  const bool nobody_asked = inline_outcome.calls == 0 && inline_outcome.busy > 0;
   // Whoever runs last ends the round; with ASYNC and POLL hooks both, the service thread does.
-  if (!async && !polled) {
+  if (!async && !polled && nobody_asked) {
+    LockGuard guard(engine_lock);
+    round_skipped(pacer);
+  } else if (!async && !polled) {
     end_round(begun.round, begun.wanted_bytes, inline_outcome.freed_bytes, began_ns);
   } else if (inline_outcome.freed_bytes > 0) {
     counters.reclaimed.fetch_add(inline_outcome.freed_bytes, std::memory_order_relaxed);
