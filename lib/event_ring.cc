@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "adapters/registry.h"
 #include "memlimit.h"
 #include "os.h"
 #include "text.h"
@@ -9,7 +10,7 @@
 namespace memlimit {
 namespace {
 
-enum class Form : uint8_t { kNone, kNumber, kLevel, kLimitSource, kHook };
+enum class Form : uint8_t { kNone, kNumber, kLevel, kLimitSource, kHook, kAdapter };
 
 struct Arg {
   Form form = Form::kNone;
@@ -66,6 +67,9 @@ void put_arg(TextWriter& out, const Arg& arg, int64_t value, HookNamer namer) no
       if (name != nullptr) out.put(" hook=").put_column(name);
       return;
     }
+    case Form::kAdapter:
+      out.put(adapters::name_of(value));
+      return;
   }
 }
 

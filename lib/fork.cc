@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "account.h"
+#include "adapters/registry.h"
 #include "hooks.h"
 #include "limit.h"
 #include "reclaim.h"
@@ -18,9 +19,11 @@ void prepare() {
   service::lock_for_fork();
   reclaim::lock_for_fork();
   hooks::lock_for_fork();
+  adapters::lock_for_fork();
 }
 
 void parent() {
+  adapters::unlock_after_fork();
   hooks::unlock_after_fork();
   reclaim::unlock_after_fork();
   service::unlock_after_fork();
@@ -30,6 +33,7 @@ void parent() {
 void child() {
   account::reset_after_fork();
   hooks::reset_after_fork();
+  adapters::reset_after_fork();
   reclaim::reset_after_fork();
   service::reset_after_fork();
   limit::reset_after_fork();

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "account.h"
+#include "adapters/registry.h"
 #include "assist.h"
 #include "event_ring.h"
 #include "hooks.h"
@@ -53,6 +54,9 @@ constexpr int64_t kHookBudgetNs = 100'000'000;
 /* Purging: not more often than this; twice as long after each that gave nothing, up to the second. */
 constexpr int64_t kPurgeGapMinNs = 50'000'000;
 constexpr int64_t kPurgeGapMaxNs = 5'000'000'000;
+
+/* A runtime that freed less by its own thread than this leaves nothing to purge. */
+constexpr int64_t kPurgeRuntimeBytes = 256 << 10;
 
 /* memlimit_reclaim() waits this long for the service thread. */
 constexpr int64_t kExplicitWaitNs = 10'000'000'000;
@@ -426,13 +430,15 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
     pending.poll_wanted.store(rest, std::memory_order_release);
     wake_poller();
   }
+  const bool at_safe_point = rest > 0 && adapters::begin_round(pass, began_ns, !async && !polled);
+  const bool others = async || polled || at_safe_point;
   // INLINE hooks that are all busy on other threads were not asked: that says nothing about them.
   const bool nobody_asked = inline_outcome.calls == 0 && inline_outcome.busy > 0;
   // Whoever runs last ends the round; with ASYNC and POLL hooks both, the service thread does.
-  if (!async && !polled && nobody_asked) {
+  if (!others && nobody_asked) {
     LockGuard guard(engine_lock);
     round_skipped(pacer);
-  } else if (!async && !polled) {
+  } else if (!others) {
     end_round(begun.round, begun.wanted_bytes, inline_outcome.freed_bytes, began_ns);
   } else if (inline_outcome.freed_bytes > 0) {
     counters.reclaimed.fetch_add(inline_outcome.freed_bytes, std::memory_order_relaxed);
@@ -592,6 +598,8 @@ namespace {
 void prepare_to_look() noexcept {
   read_footprint_if_due();
   collect_if_asked();
+  adapters::ask_if_wanted();
+  if (adapters::discovery_due()) service::wake();
   if (!service::running() && wants_service()) service::start();
 }
 
@@ -632,6 +640,45 @@ void after_mapping(int64_t bytes) noexcept {
 
 void after_unmapping(int64_t bytes) noexcept {
   if (active()) shared.footprint_due.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+int64_t wanted_at_safe_point(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
+  read_footprint();
+  return still_wanted_now(pass, freed_bytes);
+}
+
+int64_t purge_after_runtime(int64_t freed_bytes) noexcept {
+  os::ErrnoGuard errno_guard;
+  if (freed_bytes >= kPurgeRuntimeBytes) {
+    collect_own();
+    // What was freed for other threads comes back to their heaps, and they alone can collect those.
+    if (account::thread_count() > 1) shared.purge_epoch.fetch_add(1, std::memory_order_acq_rel);
+  } else {
+    read_footprint();
+  }
+  return paced::footprint_bytes();
+}
+
+void safe_point_ran(const hooks::Pass& pass, int64_t began_ns, int64_t freed_bytes, int64_t cpu_ns,
+                    bool ends, bool counts) noexcept {
+  os::ErrnoGuard errno_guard;
+  add_reclaim_cpu(cpu_ns);
+  if (ends && counts) {
+    end_round(static_cast<int64_t>(pass.round), pass.wanted_bytes, freed_bytes, began_ns);
+    return;
+  }
+  counters.reclaimed.fetch_add(freed_bytes, std::memory_order_relaxed);
+  LockGuard guard(engine_lock);
+  if (ends) {
+    round_skipped(pacer);
+  } else {
+    round_partly_done(pacer, freed_bytes);
+  }
+}
+
+void safe_point_skipped() noexcept {
+  LockGuard guard(engine_lock);
+  round_skipped(pacer);
 }
 
 int64_t purge_now() noexcept {
@@ -809,11 +856,12 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.level = shared.level.load(std::memory_order_relaxed);
   out.rounds = counters.rounds.load(std::memory_order_relaxed);
   const hooks::Sums sums = hooks::sums();
-  out.hook_calls = sums.calls;
-  out.hook_skips = sums.skips;
-  out.hook_ns = sums.ns;
-  out.hooks =
-      hooks::count(MEMLIMIT_ASYNC) + hooks::count(MEMLIMIT_POLL) + hooks::count(MEMLIMIT_INLINE);
+  const hooks::Sums runtime_sums = adapters::sums();
+  out.hook_calls = sums.calls + runtime_sums.calls;
+  out.hook_skips = sums.skips + runtime_sums.skips;
+  out.hook_ns = sums.ns + runtime_sums.ns;
+  out.hooks = hooks::count(MEMLIMIT_ASYNC) + hooks::count(MEMLIMIT_POLL) +
+              hooks::count(MEMLIMIT_INLINE) + adapters::count();
   out.reclaimed = counters.reclaimed.load(std::memory_order_relaxed);
   out.overshoot_peak = counters.overshoot_peak.load(std::memory_order_relaxed);
   out.oversized = counters.oversized.load(std::memory_order_relaxed);
@@ -847,6 +895,8 @@ void fill(Snapshot* snapshot) noexcept {
   snapshot->assist_ns = assist::histogram();
   snapshot->freed_bytes = freed_histogram.copy();
   snapshot->hook_count = hooks::rows(snapshot->hooks, Snapshot::kMaxHooks);
+  snapshot->hook_count += adapters::rows(snapshot->hooks + snapshot->hook_count,
+                                         Snapshot::kMaxHooks - snapshot->hook_count);
 }
 
 void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { engine_lock.lock(); }

@@ -13,6 +13,7 @@
 
 #include "config.h"
 #include "event_ring.h"
+#include "hooks.h"
 #include "memlimit.h"
 #include "pacer.h"
 #include "stats.h"
@@ -58,6 +59,22 @@ void after_mapping(int64_t bytes) noexcept;
 /** A thread has just unmapped this many bytes, or told the kernel to drop them: the footprint is read
  *  again the sooner. */
 void after_unmapping(int64_t bytes) noexcept;
+
+/** At a runtime's safe point: how many bytes of the round are still worth freeing, after reading the
+ *  footprint. */
+int64_t wanted_at_safe_point(const hooks::Pass& pass, int64_t freed_bytes) noexcept;
+
+/** The runtime has reclaimed, freeing this much by the calling thread: gives the allocator's idle pages
+ *  back, as nothing would reach the kernel otherwise. Returns the footprint after that. */
+int64_t purge_after_runtime(int64_t freed_bytes) noexcept;
+
+/** A runtime has done its part of the round. `ends`: it was the last one who could; `counts`: what it
+ *  freed can be told already. */
+void safe_point_ran(const hooks::Pass& pass, int64_t began_ns, int64_t freed_bytes, int64_t cpu_ns,
+                    bool ends, bool counts) noexcept;
+
+/** The round need not be run any more. */
+void safe_point_skipped() noexcept;
 
 /** memlimit_reclaim(). */
 int64_t reclaim_now(int64_t bytes) noexcept;

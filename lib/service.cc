@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "adapters/registry.h"
 #include "event_ring.h"
 #include "hooks.h"
 #include "limit.h"
@@ -216,6 +217,7 @@ void* run(void*) noexcept {
   uint32_t starting = static_cast<uint32_t>(State::kStarting);
   state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
   while (now() != State::kStopping) {
+    if (adapters::discovery_due()) adapters::discover();
     const bool worked = reclaim::serve();
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
     if (os::process_id() != pid) pthread_exit(nullptr);

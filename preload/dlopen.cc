@@ -5,6 +5,8 @@
  * must jump to the real functions with the stack as it was, not call them: hence assembly. Both are told
  * apart from their arguments only by where the flags are (second or third).
  */
+#include "dlopen.h"
+
 #include <dlfcn.h>
 
 #include "attributes.h"
@@ -14,6 +16,9 @@ extern "C" {
 /* Read by the assembly below. Filled by whoever comes first, the constructor or the first call. */
 __attribute__((visibility("hidden"), used)) void* memlimit_real_dlopen = nullptr;
 __attribute__((visibility("hidden"), used)) void* memlimit_real_dlmopen = nullptr;
+
+/* Calls so far, begun or ended: whoever finds it changed looks for new libraries. */
+__attribute__((visibility("hidden"), used)) std::atomic<uint32_t> memlimit_loader_calls{0};
 
 __attribute__((visibility("hidden"), used)) void memlimit_resolve_dlopen() {
   memlimit_real_dlmopen = dlsym(RTLD_NEXT, "dlmopen");
@@ -51,7 +56,8 @@ __asm__(R"(
         popq    %rdi
         .cfi_adjust_cfa_offset -8
         movq    \real(%rip), %rax
-1:      andl    $~8, \flags
+1:      lock incl memlimit_loader_calls(%rip)
+        andl    $~8, \flags
         jmp     *%rax
         .cfi_endproc
         .size   \name, .-\name
@@ -86,7 +92,13 @@ __asm__(R"(
         .cfi_adjust_cfa_offset -48
         adrp    x16, \real
         ldr     x16, [x16, :lo12:\real]
-1:      and     \flags, \flags, #~8
+1:      adrp    x17, memlimit_loader_calls
+        add     x17, x17, :lo12:memlimit_loader_calls
+2:      ldxr    w14, [x17]
+        add     w14, w14, #1
+        stxr    w15, w14, [x17]
+        cbnz    w15, 2b
+        and     \flags, \flags, #~8
         br      x16
         .cfi_endproc
         .size   \name, .-\name

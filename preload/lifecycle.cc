@@ -13,8 +13,10 @@
 #include <unistd.h>
 
 #include "account.h"
+#include "adapters/registry.h"
 #include "backing.h"
 #include "config.h"
+#include "dlopen.h"
 #include "fork.h"
 #include "limit.h"
 #include "log.h"
@@ -104,6 +106,7 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   fork::register_handlers();
   service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
   reclaim::configure(config, kAllocatorOps);
+  adapters::configure(config, &memlimit_loader_calls);
   limit::apply(config.limit, LimitSource::kEnvironment);
   if (wants_service_at_start()) service::start();
 }

@@ -1,0 +1,71 @@
+/* What an adapter is: a language runtime's own reclaim, driven from outside at the runtime's own safe
+ * point.
+ *
+ * An adapter answers for three things: finding the runtime's functions in a loaded image, having the
+ * runtime call back at its next safe point, and reclaiming when it does. It refuses to decide when, to
+ * measure, and to know the engine: registry.cc does that for all of them. No runtime is linked.
+ * Threads: as said for each function.
+ */
+#pragma once
+
+#include <cstdint>
+
+#include "adapters/elf_image.h"
+#include "pacer.h"
+
+namespace memlimit::adapters {
+
+/** What is asked of a runtime at its safe point. */
+struct Work {
+  Level level = Level::kLow;
+  int64_t wanted_bytes = 0;
+  int64_t paced_bytes = 0;
+  int64_t limit_bytes = 0;
+};
+
+/** What the runtime says that came of it; the process's figures are measured by whoever asked. */
+struct Outcome {
+  bool ran = false;     /* false: it could not now, which is not held against it */
+  bool started = false; /* it will go on by itself; there is nothing to measure yet */
+  int64_t recycled_bytes =
+      0; /* free again inside the runtime, shown neither by usage nor footprint */
+  int64_t parallel_cpu_ns = 0; /* CPU time it used on other threads than the calling one */
+};
+
+enum class Asked : uint8_t {
+  kNotMine, /* the calling thread has no safe point of this runtime */
+  kNotNow,  /* not ready, shutting down, or one request is outstanding already */
+  kAsked,   /* arrive() will be called, on this thread or another of the runtime's */
+};
+
+struct Adapter {
+  /** As MEMLIMIT_ADAPTERS and the `hooks` file have it. */
+  const char* name;
+
+  /** A symbol that only an image of this runtime defines. */
+  const char* landmark;
+
+  /** Takes what it needs from the image; false: a version it does not know. Called once at most with
+   *  success, before anything else, by one thread. The image stays loaded for ever. */
+  bool (*attach)(const ElfImage& image) noexcept;
+
+  /** Has the runtime call back at its next safe point. On any thread, in the middle of an allocation or a
+   *  system call of the runtime: no lock but what the runtime's own signal-safe entry takes. */
+  Asked (*ask)(int64_t now_ns) noexcept;
+
+  /** Reclaims, at the safe point. May run any code of the program's (finalisers). */
+  Outcome (*reclaim)(const Work& work);
+};
+
+/** What the runtime's callback calls: runs `reclaim` if a round still wants it, and measures. */
+void arrive(const Adapter& adapter);
+
+extern const Adapter kCPython;
+extern const Adapter kRuby;
+extern const Adapter kV8;
+
+/** How long a request counts as outstanding: a runtime that lost it (a child of fork, an interpreter that
+ *  ended and began anew) is asked again. A callback too many finds nothing to do. */
+inline constexpr int64_t kRequestExpiresNs = 1'000'000'000;
+
+}  // namespace memlimit::adapters

@@ -1,0 +1,175 @@
+/* CPython 3.8 and later: the cyclic garbage collector, run by a pending call.
+ *
+ * Py_AddPendingCall() may be called from anywhere: it takes one short lock and allocates nothing. The
+ * main thread then runs the call between two bytecodes, with the GIL held, where the program's own signal
+ * handlers run too; so finalisers run in the thread in which the program expects them. It is asked for by
+ * the main thread only: the flag that the interpreter looks at is not set from others in 3.9 to 3.12.
+ *
+ * Not served: a main thread that is blocked in a system call, sub-interpreters, an interpreter that runs
+ * in another thread than the process's first.
+ */
+#include <atomic>
+
+#include "account.h"
+#include "adapters/adapter.h"
+#include "adapters/generation.h"
+#include "os.h"
+
+namespace memlimit::adapters {
+namespace {
+
+using Object = void; /* PyObject: looked at through the runtime's functions only */
+
+/* Unreachable objects the collector found, in bytes: a lower guess of what one takes, with its header. */
+constexpr int64_t kObjectBytes = 64;
+
+struct Functions {
+  int (*is_initialized)();
+  int (*is_finalizing)();
+  int (*add_pending_call)(int (*)(void*), void*);
+  Object* (*import_module)(const char*);
+  Object* (*get_attribute)(Object*, const char*);
+  Object* (*type_of)(Object*);
+  Object* (*call_function)(Object*, const char*, ...);
+  ssize_t (*as_ssize)(Object*);
+  void (*decref)(Object*);
+  void (*fetch_error)(Object**, Object**, Object**);
+  void (*restore_error)(Object*, Object*, Object*);
+  Object* builtin_function_type;
+  /* 3.9 and later: whose turn it is */
+  void* (*this_interpreter)();
+  void* (*main_interpreter)();
+  /* 3.10 and later */
+  ssize_t (*collect)();
+  int (*enable)();
+  int (*disable)();
+};
+constinit Functions python{};
+
+/* When the pending call that has not come yet was asked for; 0: none is outstanding. */
+constinit std::atomic<int64_t> outstanding_ns{0};
+
+/* At the safe point only, which one thread at a time reaches: the GIL's. */
+constinit GenerationChoice choice{};
+
+bool attach(const ElfImage& image) noexcept {
+  Functions found{};
+  const bool complete = image.find("Py_IsInitialized", &found.is_initialized) &&
+                        (image.find("Py_IsFinalizing", &found.is_finalizing) ||
+                         image.find("_Py_IsFinalizing", &found.is_finalizing)) &&
+                        image.find("Py_AddPendingCall", &found.add_pending_call) &&
+                        image.find("PyImport_ImportModule", &found.import_module) &&
+                        image.find("PyObject_GetAttrString", &found.get_attribute) &&
+                        image.find("PyObject_Type", &found.type_of) &&
+                        image.find("PyObject_CallFunction", &found.call_function) &&
+                        image.find("PyLong_AsSsize_t", &found.as_ssize) &&
+                        image.find("Py_DecRef", &found.decref) &&
+                        image.find("PyErr_Fetch", &found.fetch_error) &&
+                        image.find("PyErr_Restore", &found.restore_error) &&
+                        (found.builtin_function_type = image.symbol("PyCFunction_Type")) != nullptr;
+  // 3.8 brought the name; older ones take a pending call before they are ready for one.
+  if (!complete || image.symbol("PyConfig_InitPythonConfig") == nullptr) return false;
+  image.find("PyInterpreterState_Get", &found.this_interpreter);
+  image.find("PyInterpreterState_Main", &found.main_interpreter);
+  if (image.find("PyGC_Collect", &found.collect) && image.find("PyGC_Enable", &found.enable)) {
+    image.find("PyGC_Disable", &found.disable);
+  }
+  python = found;
+  return true;
+}
+
+/* gc.collect(generation), unless the program has put something else in its place. Objects found
+ * unreachable, or -1. */
+int64_t collect_generation(int generation) {
+  int64_t found = -1;
+  Object* const module = python.import_module("gc");
+  if (module != nullptr) {
+    Object* const function = python.get_attribute(module, "collect");
+    if (function != nullptr) {
+      Object* const type = python.type_of(function);
+      if (type == python.builtin_function_type) {
+        Object* const result = python.call_function(function, "i", generation);
+        if (result != nullptr) {
+          found = python.as_ssize(result);
+          python.decref(result);
+        }
+      }
+      if (type != nullptr) python.decref(type);
+      python.decref(function);
+    }
+    python.decref(module);
+  }
+  return found;
+}
+
+/* Everything. PyGC_Collect() does nothing while the program has the collector disabled, so it is enabled
+ * for the time of the call; what a finaliser does about that is undone only if it was disabled before. */
+int64_t collect_all() {
+  if (python.disable == nullptr) return collect_generation(2);
+  const bool was_enabled = python.enable() != 0;
+  const int64_t found = python.collect();
+  if (!was_enabled) python.disable();
+  return found;
+}
+
+/* What a collection freed, as far as this thread can tell. */
+struct Progress {
+  int64_t freed_before = account::own_net_freed();
+  int64_t recycled_bytes = 0;
+
+  int64_t gained() const noexcept {
+    const int64_t freed = account::own_net_freed() - freed_before;
+    return freed > recycled_bytes ? freed : recycled_bytes;
+  }
+};
+
+Outcome reclaim(const Work& work) {
+  Outcome outcome;
+  if (python.is_initialized() == 0 || python.is_finalizing() != 0) return outcome;
+  if (python.this_interpreter != nullptr && python.main_interpreter != nullptr &&
+      python.this_interpreter() != python.main_interpreter()) {
+    return outcome;
+  }
+  Object *type, *value, *traceback;
+  python.fetch_error(&type, &value, &traceback);
+  Progress progress;
+  bool enough = false;
+  if (choice.young_first()) {
+    const int64_t found = collect_generation(1);
+    progress.recycled_bytes = (found > 0 ? found : 0) * kObjectBytes;
+    enough = choice.young_done(progress.gained(), work.wanted_bytes);
+    outcome.ran = found >= 0;
+  }
+  if (!enough) {
+    const int64_t found = collect_all();
+    progress.recycled_bytes += (found > 0 ? found : 0) * kObjectBytes;
+    outcome.ran = outcome.ran || found >= 0;
+  }
+  outcome.recycled_bytes = progress.recycled_bytes;
+  // Drops what a failed import or call may have left, too.
+  python.restore_error(type, value, traceback);
+  return outcome;
+}
+
+int on_pending(void*) {
+  outstanding_ns.store(0, std::memory_order_relaxed);
+  arrive(kCPython);
+  return 0;
+}
+
+Asked ask(int64_t now_ns) noexcept {
+  if (os::thread_id() != os::process_id()) return Asked::kNotMine;
+  const int64_t since_ns = outstanding_ns.load(std::memory_order_relaxed);
+  if (since_ns != 0 && now_ns - since_ns < kRequestExpiresNs) return Asked::kNotNow;
+  if (python.is_initialized() == 0 || python.is_finalizing() != 0) return Asked::kNotNow;
+  // Full when 32 calls wait: then the program's own calls are late, too.
+  if (python.add_pending_call(on_pending, nullptr) != 0) return Asked::kNotNow;
+  outstanding_ns.store(now_ns, std::memory_order_relaxed);
+  return Asked::kAsked;
+}
+
+}  // namespace
+
+constinit const Adapter kCPython{"cpython", "Py_AddPendingCall", attach, ask, reclaim};
+
+}  // namespace memlimit::adapters

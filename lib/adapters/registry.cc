@@ -1,0 +1,378 @@
+/* See registry.h. A lock guards the table and the open round; it is never held while a runtime reclaims,
+ * nor while the loader is asked for anything. */
+#include "adapters/registry.h"
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+
+#include <dlfcn.h>
+#include <link.h>
+
+#include "account.h"
+#include "adapters/adapter.h"
+#include "event_ring.h"
+#include "lock.h"
+#include "os.h"
+#include "paced.h"
+#include "ranking.h"
+#include "reclaim.h"
+#include "thread_state.h"
+
+namespace memlimit::adapters {
+namespace {
+
+constexpr const Adapter* kAdapters[] = {&kCPython, &kRuby, &kV8};
+constexpr size_t kCount = sizeof kAdapters / sizeof kAdapters[0];
+
+/* Until there is real pressure a runtime is left alone for this many times as long as its last reclaim
+ * took: 10 % of the time, then 25 %. Over the limit the limiter is the only brake. */
+constexpr int64_t kRestModerate = 9;
+constexpr int64_t kRestCritical = 3;
+
+/* A dlopen that was noticed may still be under way: looked at again after so long. */
+constexpr int64_t kLookAgainNs[] = {10'000'000, 100'000'000, 1'000'000'000, 10'000'000'000};
+constexpr int kLooks = sizeof kLookAgainNs / sizeof kLookAgainNs[0];
+
+/* Identities of the rows: the program's hooks have 256 and more. */
+constexpr uint64_t kFirstRowId = 0xf0;
+
+/* After the first safe point of a round others (V8 has one for each thread) may join in for so long. */
+constexpr int64_t kJoinNs = 100'000'000;
+
+struct Slot {
+  HookFigures figures;
+  int64_t calls = 0, skips = 0, freed_bytes = 0, ns = 0, last_result = 0;
+  int64_t rest_until_ns[2] = {}; /* at level moderate, at level critical */
+  uint64_t wanted_round = 0;     /* the round in which it is asked */
+};
+
+struct OpenRound {
+  hooks::Pass pass;
+  int64_t began_ns = 0;
+  int64_t freed_bytes = 0;
+  int64_t ended_ns = 0; /* when the first runtime was through; 0: none yet */
+  bool ends_round = false;
+};
+
+constinit Lock table_lock{LockRank::kAdapters};
+constinit Slot slots[kCount] MEMLIMIT_GUARDED_BY(table_lock){};
+constinit OpenRound open MEMLIMIT_GUARDED_BY(table_lock){};
+constinit Level last_level MEMLIMIT_GUARDED_BY(table_lock) = Level::kLow;
+
+/* One bit for each adapter. */
+constinit std::atomic<uint32_t> wanted_set{0};
+constinit std::atomic<uint32_t> attached_set{0};
+constinit std::atomic<uint64_t> open_number{0}; /* 0: no round is open */
+
+constinit const std::atomic<uint32_t>* loader_calls = nullptr;
+constinit std::atomic<uint32_t> handled_calls{0};
+constinit std::atomic<int64_t> look_again_ns{0};
+constinit int looks = 0;                    /* service thread */
+constinit unsigned long long seen_adds = 0; /* service thread */
+
+/* The last round in which this thread asked its runtime, and in which it arrived at the safe point. */
+struct ThreadRounds {
+  uint64_t asked = 0;
+  uint64_t arrived = 0;
+};
+MEMLIMIT_TLS ThreadRounds thread_rounds{};
+
+bool is_attached(size_t index) noexcept {
+  return (attached_set.load(std::memory_order_acquire) >> index & 1) != 0;
+}
+
+bool is_missing(size_t index) noexcept {
+  const uint32_t bit = uint32_t{1} << index;
+  return (wanted_set.load(std::memory_order_relaxed) & bit) != 0 &&
+         (attached_set.load(std::memory_order_relaxed) & bit) == 0;
+}
+
+bool try_attach(size_t index, const ElfImage& image) noexcept {
+  if (!is_missing(index) || image.symbol(kAdapters[index]->landmark) == nullptr) return false;
+  if (!kAdapters[index]->attach(image)) return false;
+  attached_set.fetch_or(uint32_t{1} << index, std::memory_order_release);
+  // malloc sees a small part of such a heap.
+  paced::set_hint(paced::Hint::kRuntimeHeap, true);
+  emit(EventKind::kAdapterAttached, static_cast<int64_t>(index));
+  return true;
+}
+
+int attach_all(dl_phdr_info* info, size_t, void*) {
+  ElfImage image;
+  if (!image.open(*info)) return 0;
+  for (size_t i = 0; i < kCount; ++i) try_attach(i, image);
+  return 0;
+}
+
+/* A library that may be a runtime but may not have been relocated yet. */
+struct Candidate {
+  size_t index = kCount;
+  char path[PATH_MAX];
+};
+
+int find_candidate(dl_phdr_info* info, size_t, void* arg) {
+  auto& candidate = *static_cast<Candidate*>(arg);
+  ElfImage image;
+  if (!image.open(*info)) return 0;
+  for (; candidate.index < kCount; ++candidate.index) {
+    if (is_missing(candidate.index) &&
+        image.symbol(kAdapters[candidate.index]->landmark) != nullptr) {
+      const size_t size = strlen(image.path()) + 1;
+      if (size > sizeof candidate.path) continue;
+      memcpy(candidate.path, image.path(), size);
+      return 1;
+    }
+  }
+  candidate.index = 0;
+  return 0;
+}
+
+int attach_candidate(dl_phdr_info* info, size_t, void* arg) {
+  const auto& candidate = *static_cast<const Candidate*>(arg);
+  ElfImage image;
+  if (!image.open(*info) || strcmp(image.path(), candidate.path) != 0) return 0;
+  return try_attach(candidate.index, image) ? 1 : 0;
+}
+
+/* Whether libraries were loaded since the last time, going by the loader's own count. */
+bool libraries_were_added() noexcept {
+  unsigned long long adds = 0;
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* arg) {
+        *static_cast<unsigned long long*>(arg) = info->dlpi_adds;
+        return 1;
+      },
+      &adds);
+  const bool added = adds != seen_adds;
+  seen_adds = adds;
+  return added;
+}
+
+bool may_reclaim(const Slot& slot, const hooks::Pass& pass, int64_t now_ns) noexcept {
+  if (pass.everything) return true;
+  if (!hook_due(slot.figures, pass.round)) return false;
+  if (pass.level >= Level::kOver) return true;
+  return now_ns >= slot.rest_until_ns[pass.level == Level::kCritical ? 1 : 0];
+}
+
+/* The open round, if this adapter is to reclaim for it on this thread. */
+bool take_part(size_t index, OpenRound* round) noexcept {
+  LockGuard guard(table_lock);
+  const uint64_t number = open_number.load(std::memory_order_relaxed);
+  if (number == 0 || slots[index].wanted_round != number) return false;
+  if (thread_rounds.arrived == number) return false;
+  if (open.ended_ns != 0 && os::monotonic_ns() - open.ended_ns > kJoinNs) return false;
+  thread_rounds.arrived = number;
+  *round = open;
+  return true;
+}
+
+/* True when it falls to the caller to end the round: once. */
+bool note_end(const OpenRound& round, int64_t freed_bytes) noexcept {
+  LockGuard guard(table_lock);
+  if (open_number.load(std::memory_order_relaxed) != round.pass.round) return false;
+  open.freed_bytes += freed_bytes;
+  if (open.ended_ns == 0) open.ended_ns = os::monotonic_ns();
+  const bool ends = open.ends_round;
+  open.ends_round = false;
+  return ends;
+}
+
+void close_round(uint64_t number) noexcept {
+  open_number.compare_exchange_strong(number, 0, std::memory_order_relaxed);
+}
+
+struct Measured {
+  int64_t freed_bytes;
+  int64_t elapsed_ns;
+  int64_t end_ns;
+};
+
+void record(size_t index, const OpenRound& round, int64_t wanted_bytes, const Outcome& outcome,
+            const Measured& measured) noexcept {
+  LockGuard guard(table_lock);
+  Slot& slot = slots[index];
+  slot.calls += 1;
+  slot.ns += measured.elapsed_ns;
+  slot.freed_bytes += measured.freed_bytes;
+  slot.last_result = outcome.ran ? measured.freed_bytes : MEMLIMIT_CANNOT_NOW;
+  slot.rest_until_ns[0] = measured.end_ns + kRestModerate * measured.elapsed_ns;
+  slot.rest_until_ns[1] = measured.end_ns + kRestCritical * measured.elapsed_ns;
+  if (!outcome.ran || outcome.started) {
+    slot.skips += outcome.ran ? 0 : 1;
+    hook_cannot_now(slot.figures, round.pass.round);
+    return;
+  }
+  // Memory that is free again inside the runtime forestalls growth, though nothing shows it.
+  const int64_t of_use = std::max(measured.freed_bytes, outcome.recycled_bytes);
+  hook_ran(slot.figures, {round.pass.round, wanted_bytes, of_use, measured.elapsed_ns, false});
+}
+
+}  // namespace
+
+void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcept {
+  uint32_t wanted = 0;
+  for (size_t i = 0; i < kCount; ++i) {
+    if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
+  }
+  if (wanted == 0) return;
+  wanted_set.store(wanted, std::memory_order_relaxed);
+  loader_calls = calls;
+  handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
+  dl_iterate_phdr(attach_all, nullptr);
+}
+
+bool discovery_due() noexcept {
+  if (loader_calls == nullptr) return false;
+  if (loader_calls->load(std::memory_order_relaxed) !=
+      handled_calls.load(std::memory_order_relaxed)) {
+    return true;
+  }
+  const int64_t at = look_again_ns.load(std::memory_order_relaxed);
+  return at != 0 && os::monotonic_ns() >= at;
+}
+
+void discover() noexcept {
+  const uint32_t calls = loader_calls->load(std::memory_order_relaxed);
+  if (handled_calls.exchange(calls, std::memory_order_relaxed) != calls) looks = 0;
+  const bool again = looks < kLooks;
+  look_again_ns.store(again ? os::monotonic_ns() + kLookAgainNs[looks] : 0,
+                      std::memory_order_relaxed);
+  looks += again ? 1 : 0;
+  if (!libraries_were_added()) return;
+  Candidate candidate;
+  candidate.index = 0;
+  while (dl_iterate_phdr(find_candidate, &candidate) == 1) {
+    // The loader lets us in when the dlopen that brought the library is through: it is then relocated
+    // and its constructors have run. The handle is kept, so it stays for ever.
+    if (dlopen(candidate.path, RTLD_NOLOAD | RTLD_LAZY) != nullptr) {
+      dl_iterate_phdr(attach_candidate, &candidate);
+    }
+    if (++candidate.index >= kCount) break;
+  }
+}
+
+bool any() noexcept { return attached_set.load(std::memory_order_relaxed) != 0; }
+
+bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noexcept {
+  if (!any()) return false;
+  bool due = false;
+  {
+    LockGuard guard(table_lock);
+    const bool level_rose = pass.level > last_level;
+    last_level = pass.level;
+    for (size_t i = 0; i < kCount; ++i) {
+      if (!is_attached(i)) continue;
+      Slot& slot = slots[i];
+      if (level_rose) hook_recover(slot.figures);
+      if (!may_reclaim(slot, pass, began_ns)) continue;
+      slot.wanted_round = pass.round;
+      due = true;
+    }
+    if (due) {
+      open = {pass, began_ns, 0, 0, ends_round};
+      open_number.store(pass.round, std::memory_order_release);
+    }
+  }
+  if (due) ask_if_wanted();
+  return due;
+}
+
+void ask_if_wanted() noexcept {
+  const uint64_t number = open_number.load(std::memory_order_acquire);
+  if (number == 0 || thread_rounds.asked == number) return;
+  const int64_t now_ns = os::monotonic_ns();
+  bool settled = true;
+  for (size_t i = 0; i < kCount; ++i) {
+    if (is_attached(i) && kAdapters[i]->ask(now_ns) == Asked::kNotNow) settled = false;
+  }
+  if (settled) thread_rounds.asked = number;
+}
+
+void arrive(const Adapter& adapter) {
+  size_t index = 0;
+  while (index < kCount && kAdapters[index] != &adapter) ++index;
+  OpenRound round;
+  if (index == kCount || !take_part(index, &round)) return;
+  const uint64_t number = round.pass.round;
+  const int64_t wanted = reclaim::wanted_at_safe_point(round.pass, round.freed_bytes);
+  if (wanted <= 0) {
+    if (note_end(round, 0)) reclaim::safe_point_skipped();
+    close_round(number);
+    return;
+  }
+  const int pid = os::process_id();
+  const int64_t begin_ns = os::monotonic_ns();
+  const int64_t cpu_before_ns = os::thread_cpu_ns();
+  const int64_t own_before = account::own_net_freed();
+  const int64_t footprint_before = paced::footprint_bytes();
+  const Outcome outcome =
+      adapter.reclaim({round.pass.level, wanted, round.pass.usage_bytes, round.pass.limit_bytes});
+  // A finaliser forked, and this is the child: the round is the parent's.
+  if (os::process_id() != pid) return;
+  const int64_t own = account::own_net_freed() - own_before;
+  const int64_t cpu_ns = os::thread_cpu_ns() - cpu_before_ns + outcome.parallel_cpu_ns;
+  const int64_t footprint_after = reclaim::purge_after_runtime(own);
+  const int64_t end_ns = os::monotonic_ns();
+  const int64_t freed = std::max({int64_t{0}, own, footprint_before - footprint_after});
+  record(index, round, wanted, outcome, {freed, end_ns - begin_ns, end_ns});
+  emit(EventKind::kAdapterRan, static_cast<int64_t>(index), static_cast<int64_t>(number), freed,
+       end_ns - begin_ns);
+  const bool ends = note_end(round, freed);
+  const bool counts = outcome.ran && !outcome.started;
+  reclaim::safe_point_ran(round.pass, round.began_ns, freed, cpu_ns, ends, counts);
+}
+
+size_t rows(HookRow* out, size_t cap) noexcept {
+  LockGuard guard(table_lock);
+  size_t filled = 0;
+  for (size_t i = 0; i < kCount && filled < cap; ++i) {
+    if (!is_attached(i)) continue;
+    const Slot& slot = slots[i];
+    HookRow& row = out[filled++];
+    row = {};
+    strncpy(row.name, kAdapters[i]->name, sizeof row.name - 1);
+    row.id = kFirstRowId + i;
+    row.context = kContextSafePoint;
+    row.calls = slot.calls;
+    row.skips = slot.skips;
+    row.freed_bytes = slot.freed_bytes;
+    row.ns = slot.ns;
+    row.bytes_per_us = static_cast<int64_t>(hook_rate(slot.figures));
+    row.backoff = slot.figures.interval - 1;
+    row.last_result = slot.last_result;
+  }
+  return filled;
+}
+
+hooks::Sums sums() noexcept {
+  LockGuard guard(table_lock);
+  hooks::Sums sum{};
+  for (const Slot& slot : slots) {
+    sum.calls += slot.calls;
+    sum.skips += slot.skips;
+    sum.ns += slot.ns;
+  }
+  return sum;
+}
+
+int count() noexcept { return __builtin_popcount(attached_set.load(std::memory_order_relaxed)); }
+
+const char* name_of(int64_t index) noexcept {
+  return index >= 0 && index < static_cast<int64_t>(kCount) ? kAdapters[index]->name : "?";
+}
+
+void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.lock(); }
+void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.unlock(); }
+
+void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  table_lock.reset_after_fork();
+  for (Slot& slot : slots) slot = {};
+  open = {};
+  last_level = Level::kLow;
+  open_number.store(0, std::memory_order_relaxed);
+  thread_rounds = {};
+}
+
+}  // namespace memlimit::adapters

@@ -1,0 +1,81 @@
+/* Symbols found by walking an image's tables are those that the loader finds. */
+#include "adapters/elf_image.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include <dlfcn.h>
+
+#include <catch2/catch.hpp>
+
+using memlimit::adapters::ElfImage;
+using memlimit::adapters::image_of;
+
+namespace {
+
+ElfImage libc_image() {
+  ElfImage image;
+  REQUIRE(image_of(dlsym(RTLD_DEFAULT, "fopen"), &image));
+  return image;
+}
+
+int some_function() { return 7; }
+
+}  // namespace
+
+TEST_CASE("elf_image: finds what dlsym finds", "[elf_image]") {
+  const ElfImage libc = libc_image();
+  CHECK(strstr(libc.path(), "libc") != nullptr);
+  int found = 0;
+  for (const char* name :
+       {"qsort", "strtol", "environ", "getaddrinfo", "fork", "_exit", "putenv"}) {
+    void* const address = libc.symbol(name);
+    CHECK(address != nullptr);
+    // A sanitizer puts its own in front of some.
+    found += address == dlsym(RTLD_DEFAULT, name);
+  }
+  CHECK(found >= 4);
+}
+
+TEST_CASE("elf_image: a name that is not there is not found", "[elf_image]") {
+  const ElfImage libc = libc_image();
+  CHECK(libc.symbol("no_such_function_anywhere") == nullptr);
+  CHECK(libc.symbol("") == nullptr);
+  // Used by libc, defined elsewhere.
+  CHECK(libc.symbol("_dl_catch_exception_that_is_not") == nullptr);
+}
+
+TEST_CASE("elf_image: thread-local and indirect symbols are refused", "[elf_image]") {
+  const ElfImage libc = libc_image();
+  CHECK(libc.symbol("errno") == nullptr);
+#if defined(__x86_64__) && defined(__GLIBC__)
+  CHECK(libc.symbol("strlen") == nullptr);
+#endif
+}
+
+TEST_CASE("elf_image: tells which image an address belongs to", "[elf_image]") {
+  const ElfImage libc = libc_image();
+  ElfImage own;
+  REQUIRE(image_of(reinterpret_cast<const void*>(&some_function), &own));
+  CHECK(own.contains(reinterpret_cast<const void*>(&some_function)));
+  CHECK_FALSE(own.contains(libc.symbol("qsort")));
+  CHECK_FALSE(libc.contains(reinterpret_cast<const void*>(&some_function)));
+  int on_stack = some_function();
+  CHECK_FALSE(image_of(&on_stack, &own));
+}
+
+TEST_CASE("elf_image: every loaded image can be asked", "[elf_image]") {
+  int images = 0;
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* arg) {
+        ElfImage image;
+        if (image.open(*info)) {
+          CHECK(image.symbol("no_such_function_anywhere") == nullptr);
+          ++*static_cast<int*>(arg);
+        }
+        return 0;
+      },
+      &images);
+  CHECK(images >= 2);
+}
