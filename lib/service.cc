@@ -265,7 +265,10 @@ int create_thread() noexcept {
 
 void configure(const Config& settings, const char* xdg) noexcept {
   config = &settings;
-  if (xdg != nullptr && strlen(xdg) < sizeof xdg_runtime_dir) strcpy(xdg_runtime_dir, xdg);
+  // One that does not fit names no place for a socket either: sun_path is as long.
+  if (xdg != nullptr && strlen(xdg) < sizeof xdg_runtime_dir) {
+    snprintf(xdg_runtime_dir, sizeof xdg_runtime_dir, "%s", xdg);
+  }
 }
 
 void start() noexcept {

@@ -61,13 +61,15 @@ Slot* writable_slot(const void* block) noexcept {
 
 }  // namespace
 
-#define MEMLIMIT_E1(i) (i) * kTableStep + kTableStep - 1
-#define MEMLIMIT_E4(i) MEMLIMIT_E1(i), MEMLIMIT_E1(i + 1), MEMLIMIT_E1(i + 2), MEMLIMIT_E1(i + 3)
-#define MEMLIMIT_E16(i) MEMLIMIT_E4(i), MEMLIMIT_E4(i + 4), MEMLIMIT_E4(i + 8), MEMLIMIT_E4(i + 12)
+#define MEMLIMIT_E1(i) ((i)*kTableStep + kTableStep - 1)
+#define MEMLIMIT_E4(i) \
+  MEMLIMIT_E1(i), MEMLIMIT_E1((i) + 1), MEMLIMIT_E1((i) + 2), MEMLIMIT_E1((i) + 3)
+#define MEMLIMIT_E16(i) \
+  MEMLIMIT_E4(i), MEMLIMIT_E4((i) + 4), MEMLIMIT_E4((i) + 8), MEMLIMIT_E4((i) + 12)
 #define MEMLIMIT_E64(i) \
-  MEMLIMIT_E16(i), MEMLIMIT_E16(i + 16), MEMLIMIT_E16(i + 32), MEMLIMIT_E16(i + 48)
+  MEMLIMIT_E16(i), MEMLIMIT_E16((i) + 16), MEMLIMIT_E16((i) + 32), MEMLIMIT_E16((i) + 48)
 #define MEMLIMIT_E256(i) \
-  MEMLIMIT_E64(i), MEMLIMIT_E64(i + 64), MEMLIMIT_E64(i + 128), MEMLIMIT_E64(i + 192)
+  MEMLIMIT_E64(i), MEMLIMIT_E64((i) + 64), MEMLIMIT_E64((i) + 128), MEMLIMIT_E64((i) + 192)
 /* A constant, since the first malloc comes before any constructor; atomics cannot be filled in a loop. */
 constinit std::atomic<uint32_t> table[kTableEntries] = {MEMLIMIT_E256(0), MEMLIMIT_E256(256),
                                                         MEMLIMIT_E256(512), MEMLIMIT_E256(768)};
