@@ -103,8 +103,9 @@ bool take_news(char* line, size_t cap, bool* problem) noexcept {
   return true;
 }
 
-void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { setting_lock.lock(); }
-void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { setting_lock.unlock(); }
+void lock_for_fork() noexcept { setting_lock.lock_for_fork(); }
+void unlock_after_fork() noexcept { setting_lock.unlock_after_fork(); }
+
 void reset_after_fork() noexcept {
   setting_lock.reset_after_fork();
   group.reset_after_fork();

@@ -899,8 +899,8 @@ void fill(Snapshot* snapshot) noexcept {
                                          Snapshot::kMaxHooks - snapshot->hook_count);
 }
 
-void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { engine_lock.lock(); }
-void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { engine_lock.unlock(); }
+void lock_for_fork() noexcept { engine_lock.lock_for_fork(); }
+void unlock_after_fork() noexcept { engine_lock.unlock_after_fork(); }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   engine_lock.reset_after_fork();

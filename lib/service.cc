@@ -322,8 +322,8 @@ void stop() noexcept {
   }
 }
 
-void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { start_lock.lock(); }
-void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { start_lock.unlock(); }
+void lock_for_fork() noexcept { start_lock.lock_for_fork(); }
+void unlock_after_fork() noexcept { start_lock.unlock_after_fork(); }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   start_lock.reset_after_fork();

@@ -48,3 +48,46 @@ TEST_CASE("lock: a reset lock is free", "[lock]") {
   REQUIRE(lock.try_lock());
   lock.unlock();
 }
+
+TEST_CASE("lock: a fork waits for other threads", "[lock][fork]") {
+  Lock lock(LockRank::kHooks);
+  lock.lock_for_fork();
+  std::thread([&] { CHECK_FALSE(lock.try_lock()); }).join();
+  lock.unlock_after_fork();
+  REQUIRE(lock.try_lock());
+  lock.unlock();
+}
+
+TEST_CASE("lock: a fork inside a critical section waits for nobody", "[lock][fork]") {
+  // As in a signal handler that interrupted the section.
+  Lock own(LockRank::kReclaim), taken(LockRank::kHooks), free(LockRank::kGroup);
+  std::thread other([&] { taken.lock(); });
+  other.join();
+  own.lock();
+  own.lock_for_fork();
+  taken.lock_for_fork();
+  free.lock_for_fork();
+  CHECK_FALSE(free.try_lock());
+  free.unlock_after_fork();
+  taken.unlock_after_fork();
+  own.unlock_after_fork();
+  // What the fork could not take is as it was, and what it took is given back.
+  CHECK_FALSE(own.try_lock());
+  CHECK_FALSE(taken.try_lock());
+  REQUIRE(free.try_lock());
+  free.unlock();
+  own.unlock();
+  REQUIRE(own.try_lock());
+  own.unlock();
+}
+
+TEST_CASE("lock: the child of a fork inside a critical section finds the lock free",
+          "[lock][fork]") {
+  Lock own(LockRank::kReclaim);
+  own.lock();
+  own.lock_for_fork();
+  own.reset_after_fork();
+  own.unlock();  // the section goes on in the child, too
+  REQUIRE(own.try_lock());
+  own.unlock();
+}
