@@ -1,0 +1,47 @@
+/* A signal handler that interrupts malloc anywhere forks; the child leaves at once, the parent goes on. Programs do
+ * this (glibc keeps it working for single-threaded ones): no lock of ours may be waited for in the fork. */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+enum { kForks = 150 };
+static volatile sig_atomic_t forks;
+
+static void fork_here(int signal_number) {
+  (void)signal_number;
+  const int saved_errno = errno;
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  CHECK(child > 0);
+  int status = 0;
+  CHECK_EQ(waitpid(child, &status, 0), child);
+  CHECK_EQ(status, 0);
+  ++forks;
+  errno = saved_errno;
+}
+
+int main(void) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = fork_here;
+  CHECK_EQ(sigaction(SIGALRM, &action, NULL), 0);
+  const struct itimerval interval = {{0, 2000}, {0, 2000}};
+  CHECK_EQ(setitimer(ITIMER_REAL, &interval, NULL), 0);
+  static void* shelf[4096];
+  uint64_t random = 5;
+  while (forks < kForks) {
+    for (int i = 0; i < 200; ++i) {
+      void** place = &shelf[next_random(&random) % 4096];
+      free(*place);
+      *place = malloc(next_random(&random) % 5000);
+      CHECK(*place != NULL);
+    }
+  }
+  const struct itimerval none = {{0, 0}, {0, 0}};
+  CHECK_EQ(setitimer(ITIMER_REAL, &none, NULL), 0);
+  for (int i = 0; i < 4096; ++i) free(shelf[i]);
+  return 0;
+}
