@@ -34,6 +34,7 @@ struct Counters {
   std::atomic<int64_t> waits{0};
   std::atomic<int64_t> ns{0};
   std::atomic<int64_t> max_ns{0};
+  std::atomic<int64_t> insisted_ns{0};
 };
 constinit Counters counters{};
 constinit Histogram waits_histogram{kDurationShape};
@@ -85,15 +86,17 @@ void work_done() noexcept {
   wake_all();
 }
 
-void wait() noexcept {
+void wait(bool insist) noexcept {
   if (longest_wait_ns == 0 || this_thread.is_service) return;
   const uint32_t step = state.steps.load(std::memory_order_acquire);
   if (!state.busy.load(std::memory_order_acquire)) return;
   // 0 is a thread that never waited; the step's number is kept one up.
   const uint64_t mark = uint64_t{step} + 1;
-  if (this_thread.assisted_step == mark) return;
-  this_thread.assisted_step = mark;
-  if (skip_this_one()) return;
+  if (!insist) {
+    if (this_thread.assisted_step == mark) return;
+    this_thread.assisted_step = mark;
+    if (skip_this_one()) return;
+  }
 
   const int64_t began_ns = os::monotonic_ns();
   const int64_t freed_before = account::published_freed_bytes();
@@ -105,6 +108,7 @@ void wait() noexcept {
     waited = os::monotonic_ns() - began_ns;
   }
   record(waited);
+  if (insist) counters.insisted_ns.fetch_add(waited, std::memory_order_relaxed);
   learn(account::published_freed_bytes() - freed_before >= kProgressBytes);
 }
 
@@ -116,13 +120,17 @@ void fill(memlimit_stats* figures) noexcept {
 
 HistogramCopy histogram() noexcept { return waits_histogram.copy(); }
 
-int64_t waited_ns() noexcept { return counters.ns.load(std::memory_order_relaxed); }
+int64_t waited_ns() noexcept {
+  return counters.ns.load(std::memory_order_relaxed) -
+         counters.insisted_ns.load(std::memory_order_relaxed);
+}
 
 void reset_after_fork() noexcept {
   state.busy.store(false, std::memory_order_relaxed);
   state.skips_left.store(0, std::memory_order_relaxed);
   state.skips_next.store(kFirstSkips, std::memory_order_relaxed);
-  for (std::atomic<int64_t>* counter : {&counters.waits, &counters.ns, &counters.max_ns}) {
+  for (std::atomic<int64_t>* counter :
+       {&counters.waits, &counters.ns, &counters.max_ns, &counters.insisted_ns}) {
     counter->store(0, std::memory_order_relaxed);
   }
   waits_histogram.reset();

@@ -27,8 +27,9 @@ void step_done() noexcept;
 /** Nothing is asked for any more: waiting threads go on, and nobody waits until work_requested(). */
 void work_done() noexcept;
 
-/** Waits for the next step, if there is one to wait for and the calling thread has not waited for it. */
-void wait() noexcept;
+/** Waits for the next step, if there is one to wait for and the calling thread has not waited for it, or if
+ *  the kernel is about to kill (`insist`): then waiting costs nothing that counts for the limiter. */
+void wait(bool insist = false) noexcept;
 
 void fill(memlimit_stats* figures) noexcept;
 HistogramCopy histogram() noexcept;

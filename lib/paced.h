@@ -47,6 +47,9 @@ int64_t bytes() noexcept;
 /** bytes() with the idle pages: what the kernel counts. */
 int64_t bytes_with_idle() noexcept;
 
+/** What is left until the kernel kills, in `cgroup`; negative: it cannot be told. */
+int64_t room_bytes() noexcept;
+
 /** The part of bytes() that is this process's own. */
 int64_t own_bytes() noexcept;
 

@@ -58,6 +58,9 @@ constexpr int64_t kPurgeGapMaxNs = 5'000'000'000;
 /* A runtime that freed less by its own thread than this leaves nothing to purge. */
 constexpr int64_t kPurgeRuntimeBytes = 256 << 10;
 
+/* Without back-off while idle pages fill the limit: a collection takes some 50 microseconds a thread. */
+constexpr int64_t kPressedPurgeGapNs = 5'000'000;
+
 /* memlimit_reclaim() waits this long for the service thread. */
 constexpr int64_t kExplicitWaitNs = 10'000'000'000;
 
@@ -86,6 +89,7 @@ constinit PacerState pacer MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit LimiterState limiter MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit int64_t purge_gap_ns MEMLIMIT_GUARDED_BY(engine_lock) = kPurgeGapMinNs;
 constinit int64_t next_purge_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit int64_t last_purge_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
 /* The limit cannot be held because nothing is left to give; the limiter's state when it is its CPU time
  * that is used up. */
 constinit bool hopeless MEMLIMIT_GUARDED_BY(engine_lock) = false;
@@ -255,9 +259,23 @@ bool footprint_presses() noexcept {
          purge_worthwhile(paced::footprint_bytes(), account::published_usage_bytes(), limit);
 }
 
+/* It is idle pages that fill the limit. */
+bool idle_pages_press() noexcept {
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  const int64_t part = limit / kPressingDivisor;
+  return limit > 0 && paced::held_bytes() - account::published_usage_bytes() > part &&
+         paced::bytes_with_idle() > limit - part;
+}
+
 /* Under the lock: whether to purge now, by time and by what the last one gave. */
 bool purge_due(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
-  if (now_ns < next_purge_ns) return false;
+  // What a hook frees on the service thread the heaps of other threads do not see as idle pages until they
+  // collect: when those fill the limit, back-off would be waiting for the kernel.
+  const int64_t due_ns = idle_pages_press()
+                             ? std::min(next_purge_ns, last_purge_ns + kPressedPurgeGapNs)
+                             : next_purge_ns;
+  if (now_ns < due_ns) return false;
+  last_purge_ns = now_ns;
   next_purge_ns = now_ns + purge_gap_ns;
   purge_gap_ns = std::min(purge_gap_ns * 2, kPurgeGapMaxNs);
   return true;
@@ -450,15 +468,22 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
 /* Idle pages go back at once when it is they that press: the allocator's delays are put off by every free,
  * and a cache that is filled at full speed was killed at 1.25 of its limit by pages it had freed. */
 void update_eagerness(Level level) noexcept {
-  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  const int64_t part = limit / kPressingDivisor;
-  const int64_t idle = paced::held_bytes() - account::published_usage_bytes();
-  const bool pressing = limit > 0 && idle > part && paced::bytes_with_idle() > limit - part;
+  const bool pressing = idle_pages_press();
   const int eager = static_cast<int>(pressing ? Level::kOver : std::min(level, Level::kCritical));
   if (shared.eagerness.load(std::memory_order_relaxed) == eager) return;
   if (shared.eagerness.exchange(eager, std::memory_order_relaxed) != eager) {
     allocator.set_eagerness(static_cast<Level>(eager));
   }
+}
+
+/* Half of the room that the limit leaves in the container is used up: the kernel kills next. Not while the
+ * limit is let go. */
+bool kernel_is_near() noexcept {
+  const int64_t room = paced::room_bytes();
+  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  if (room < 0 || room >= (paced::bytes_with_idle() + room - limit) / 2) return false;
+  LockGuard guard(engine_lock);
+  return !enabled(limiter) && !hopeless;
 }
 
 /* Looks at usage, decides, and carries out. Inside malloc; the guard is set. */
@@ -482,7 +507,7 @@ void look(bool insist) noexcept {
   }
   tell(news);
   begin(begun, input);
-  if (begun.level == Level::kOver) assist::wait();
+  if (begun.level == Level::kOver) assist::wait(kernel_is_near());
 }
 
 bool active() noexcept {

@@ -22,6 +22,7 @@
 #include "lock.h"
 #include "log.h"
 #include "os.h"
+#include "paced.h"
 #include "procfs.h"
 #include "reclaim.h"
 #include "stats_socket.h"
@@ -217,7 +218,10 @@ void* run(void*) noexcept {
   uint32_t starting = static_cast<uint32_t>(State::kStarting);
   state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
   while (now() != State::kStopping) {
-    if (adapters::discovery_due()) adapters::discover();
+    if (adapters::discovery_due()) {
+      adapters::discover();
+      paced::set_hint(paced::Hint::kRuntimeHeap, adapters::any());
+    }
     const bool worked = reclaim::serve();
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
     if (os::process_id() != pid) pthread_exit(nullptr);
