@@ -464,6 +464,9 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("hook_that_hangs_stops_nobody", limit_of("16MiB"));
   check_claim("inline_hook_holds_the_limit", limit_of("32MiB"));
   check_claim("limit_can_be_set_and_read", {"log off", {"MEMLIMIT_LOG=off"}});
+  for (const char* const example :
+       {"epoll_loop_holds_the_limit", "free_lists_hold_the_limit", "lru_cache_holds_the_limit"})
+    check_claim(example, limit_of("32MiB"));
   check_claim("lowering_the_limit_runs_a_round", limit_of("512MiB"));
   check_claim("oversized_request_is_granted_then_a_round_follows", limit_of("32MiB"));
   check_claim("plugin_can_be_unloaded", kTight, {module_path("plugin_module")});
