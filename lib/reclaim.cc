@@ -33,9 +33,6 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 
 /* The footprint is read once for this much that the program takes: 1/64 of the headroom, within these
  * bounds. A read costs 2 to 8 microseconds, touching a MiB for the first time a hundred. */
-/* The socket is asked for figures up to a hundred times a second, and reading /proc/self/status was 46 of
- * the 110 microseconds that an answer then took (measured at that rate, so with cold caches). */
-constexpr int64_t kRssAgeNs = 100'000'000;
 constexpr int64_t kFootprintEveryMinBytes = kMiB;
 constexpr int64_t kFootprintEveryMaxBytes = 16 * kMiB;
 constexpr int64_t kFootprintHeadroomDivisor = 64;

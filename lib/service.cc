@@ -78,13 +78,15 @@ void add_own_figures(memlimit_stats* figures) noexcept {
 
 size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
   if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
+  if (shows_figures_only(file)) {
+    memlimit_stats figures{};
+    reclaim::fill_figures(&figures, reclaim::kRssAgeNs);
+    add_own_figures(&figures);
+    return render_figures(file, figures, buffer, cap);
+  }
   Snapshot snapshot;
   reclaim::fill(&snapshot);
-  // Another file of the kernel's to read; `stat`, asked for a hundred times a second, does not show it.
-  if (file == StatsFile::kStatus || file == StatsFile::kMetrics ||
-      file == StatsFile::kOpenMetrics) {
-    procfs::process_name(snapshot.name, sizeof snapshot.name);
-  }
+  procfs::process_name(snapshot.name, sizeof snapshot.name);
   add_own_figures(&snapshot.figures);
   snapshot.limit_invalid =
       config->state(Option::kLimit).source == Source::kInvalid && snapshot.figures.limit == 0;

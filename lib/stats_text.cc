@@ -78,9 +78,9 @@ void render_status(const Snapshot& snapshot, TextBuffer& out) noexcept {
   out.put("Uptime:\t").put_int(f.uptime_ns / 1'000'000'000).put(" s\n");
 }
 
-void render_stat(const Snapshot& snapshot, TextBuffer& out) noexcept {
+void render_stat(const memlimit_stats& figures, TextBuffer& out) noexcept {
   for (const StatRow& row : kStatRows) {
-    out.put(row.key).put(' ').put_int(snapshot.figures.*row.figure).put('\n');
+    out.put(row.key).put(' ').put_int(figures.*row.figure).put('\n');
   }
 }
 
@@ -129,19 +129,19 @@ void render_hooks(const Snapshot& snapshot, TextBuffer& out) noexcept {
   }
 }
 
-void render_limit(const Snapshot& snapshot, TextBuffer& out) noexcept {
-  if (snapshot.figures.limit > 0) {
-    out.put_int(snapshot.figures.limit).put('\n');
+void render_limit(const memlimit_stats& figures, TextBuffer& out) noexcept {
+  if (figures.limit > 0) {
+    out.put_int(figures.limit).put('\n');
   } else {
     out.put("off\n");
   }
 }
 
-void render_events_head(const Snapshot& snapshot, TextBuffer& out) noexcept {
-  const memlimit_stats& f = snapshot.figures;
-  out.put("state level=").put(level_name(f.level)).put(" limit=").put_int(f.limit);
-  out.put(" heap_alloc=").put_int(f.heap_alloc).put(" paced=").put_int(f.paced);
-  out.put(" rounds=").put_int(f.rounds).put(" limiter_on=").put_int(f.limiter_on).put('\n');
+void render_events_head(const memlimit_stats& figures, TextBuffer& out) noexcept {
+  out.put("state level=").put(level_name(figures.level)).put(" limit=").put_int(figures.limit);
+  out.put(" heap_alloc=").put_int(figures.heap_alloc).put(" paced=").put_int(figures.paced);
+  out.put(" rounds=").put_int(figures.rounds);
+  out.put(" limiter_on=").put_int(figures.limiter_on).put('\n');
 }
 
 void render_list(TextBuffer& out) noexcept {
@@ -153,36 +153,24 @@ void render_list(TextBuffer& out) noexcept {
 
 }  // namespace
 
-size_t render_file(StatsFile file, const Snapshot& snapshot, char* buffer, size_t cap) noexcept {
+size_t render_figures(StatsFile file, const memlimit_stats& figures, char* buffer,
+                      size_t cap) noexcept {
   TextBuffer out(buffer, cap);
-  switch (file) {
-    case StatsFile::kStatus:
-      render_status(snapshot, out);
-      break;
-    case StatsFile::kStat:
-      render_stat(snapshot, out);
-      break;
-    case StatsFile::kHooks:
-      render_hooks(snapshot, out);
-      break;
-    case StatsFile::kLimit:
-      render_limit(snapshot, out);
-      break;
-    case StatsFile::kEvents:
-      render_events_head(snapshot, out);
-      break;
-    case StatsFile::kMetrics:
-      render_metrics(snapshot, MetricsForm::kPrometheus, out);
-      break;
-    case StatsFile::kOpenMetrics:
-      render_metrics(snapshot, MetricsForm::kOpenMetrics, out);
-      break;
-    case StatsFile::kConfig:
-      break;
-    case StatsFile::kList:
-      render_list(out);
-      break;
-  }
+  if (file == StatsFile::kStat) render_stat(figures, out);
+  if (file == StatsFile::kLimit) render_limit(figures, out);
+  if (file == StatsFile::kEvents) render_events_head(figures, out);
+  if (file == StatsFile::kList) render_list(out);
+  if (out.truncated()) out.drop_partial_line();
+  return out.length();
+}
+
+size_t render_file(StatsFile file, const Snapshot& snapshot, char* buffer, size_t cap) noexcept {
+  if (shows_figures_only(file)) return render_figures(file, snapshot.figures, buffer, cap);
+  TextBuffer out(buffer, cap);
+  if (file == StatsFile::kStatus) render_status(snapshot, out);
+  if (file == StatsFile::kHooks) render_hooks(snapshot, out);
+  if (file == StatsFile::kMetrics) render_metrics(snapshot, MetricsForm::kPrometheus, out);
+  if (file == StatsFile::kOpenMetrics) render_metrics(snapshot, MetricsForm::kOpenMetrics, out);
   if (out.truncated()) out.drop_partial_line();
   return out.length();
 }

@@ -23,4 +23,14 @@ inline constexpr size_t kMaxTextBytes = size_t{128} << 10;
  */
 size_t render_file(StatsFile file, const Snapshot& snapshot, char* buffer, size_t cap) noexcept;
 
+/** Whether a file shows nothing of a Snapshot but its figures. */
+constexpr bool shows_figures_only(StatsFile file) noexcept {
+  return file == StatsFile::kStat || file == StatsFile::kLimit || file == StatsFile::kEvents ||
+         file == StatsFile::kList;
+}
+
+/** render_file() for such a file, without the 10 KiB of a Snapshot; any other gives 0. */
+size_t render_figures(StatsFile file, const memlimit_stats& figures, char* buffer,
+                      size_t cap) noexcept;
+
 }  // namespace memlimit
