@@ -158,7 +158,7 @@ class Model {
   // slice.
   void wake() {
     round_open_ = true;
-    const bool late = random_.next() % 64 == 0;
+    const bool late = s_.late_every > 0 && random_.next() % s_.late_every == 0;
     starts_ns_ =
         now_ + (late ? random_.range(1'000'000, 4'000'000) : random_.range(20'000, 150'000));
     started_ = false;

@@ -66,6 +66,7 @@ struct Scenario {
   int64_t block_bytes = 1200; /* mean size of a block */
   double bytes_per_us = 500;  /* allocation speed of one thread that has a core */
   std::vector<Hook> hooks{Hook{}};
+  uint64_t late_every = 64;           /* one wake-up in so many is late by a time slice; 0: none */
   double slow_purge_bytes_per_us = 0; /* > 0: a footprint is paced that falls at this speed only */
   double pinned = 0;     /* share of freed memory the footprint keeps until it is used again */
   int64_t assist_ns = 0; /* over the limit a thread waits this long for a round, once a round */

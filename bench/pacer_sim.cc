@@ -75,19 +75,23 @@ void print_limits() {
   }
 }
 
-// A program that only grows, one block at a time, and a hook that gives a page each time it is
-// asked: the hook calls come closer and closer.
+// A program of which half can be evicted, and a hook that gives an eighth of what it is asked for:
+// usage passes through the whole range.
 void print_cadence() {
   Scenario s = memlimit::sim::lru_fill(1, int64_t{256} << 20);
-  s.hooks = {memlimit::sim::Hook{.name = "little", .obeys = 0.2}};
-  s.duration_ns = 1'000'000'000;
+  s.hooks = {memlimit::sim::Hook{.name = "little", .obeys = 0.13}};
+  s.late_every = 0;
+  s.allocate = [](memlimit::sim::Memory& m, memlimit::sim::Random& r, int64_t, int64_t bytes) {
+    (r.next() % 2 == 0 ? m.held : m.cache) += bytes;
+  };
   std::printf("usage_percent,gap_bytes\n");
+  const auto limit = static_cast<double>(s.limit_bytes);
   int64_t before = 0;
   for (const auto& r : memlimit::sim::run(s, 1, 0).log) {
-    if (before > 0 && r.headroom_bytes > 0) {
+    if (r.freed_bytes == 0 || r.headroom_bytes <= 0) break;
+    if (before > 0) {
       std::printf("%.3f,%" PRId64 "\n",
-                  100.0 - 100.0 * static_cast<double>(r.headroom_bytes) /
-                              static_cast<double>(s.limit_bytes),
+                  100.0 - 100.0 * static_cast<double>(r.headroom_bytes) / limit,
                   r.allocated_bytes - before);
     }
     before = r.allocated_bytes;

@@ -106,6 +106,7 @@ void forget(PacerState& state, int64_t limit, int64_t paced, int64_t allocated) 
   state.limit_bytes = limit;
   state.looked_at_bytes = allocated;
   state.peak_bytes = paced;
+  state.grown_bytes = 0;
   state.owed_bytes = 0;
   state.decided_at_bytes = allocated;
   state.open_bytes = 0;
@@ -124,6 +125,7 @@ void open_round(PacerState& state, const PacerInput& in, int64_t wanted) noexcep
   state.open_paced_bytes = state.open_peak_bytes = in.paced_bytes;
   state.open_shared = in.own_bytes >= 0;
   state.decided_at_bytes = in.allocated_bytes;
+  state.grown_bytes = 0;
   state.owed_bytes = 0;
   state.growth_base_bytes = in.paced_bytes;
 }
@@ -136,6 +138,7 @@ void owe(const Marks& m, PacerState& state, const PacerInput& in, int64_t gap) n
   const int64_t most = times(std::max(gap, state.freed_bytes), kGrowthGaps);
   const int64_t growth = std::min({in.paced_bytes - state.peak_bytes, allocated, most});
   state.peak_bytes = in.paced_bytes;
+  state.grown_bytes = add(state.grown_bytes, growth);
   const double share = share_at(m, in.paced_bytes) * static_cast<double>(growth);
   state.owed_bytes = add(state.owed_bytes, to_bytes(share));
 }
@@ -149,13 +152,18 @@ int64_t wanted_over(const Marks& m, const PacerInput& in) noexcept {
 // Bytes to ask for between start and the limit, 0 = nothing.
 int64_t wanted_below(const Marks& m, const PacerState& state, const PacerInput& in,
                      int64_t gap) noexcept {
-  // Usage that has fallen again by itself is not to be pushed.
+  // Usage that has fallen again by itself is not to be pushed. Where anything grew, a quantum at
+  // least is asked for: rounds begin at the start threshold, and can be seen to.
+  const bool grew = state.grown_bytes >= in.quantum_bytes;
   const bool at_peak = add(in.paced_bytes, gap) >= state.peak_bytes;
-  // Above the target, back to it; but hardly more than was allocated since the last round, for the
-  // paced number may be a footprint that does not fall however much is freed.
+  const int64_t owed = grew && at_peak ? std::max(state.owed_bytes, in.quantum_bytes) : 0;
+  // Above the target, back to it as well.
+  const int64_t back = sub(in.paced_bytes, m.target);
+  // But hardly more than was allocated since the last round, for the paced number may be a footprint
+  // that does not fall however much is freed.
   const int64_t allocated = sub(in.allocated_bytes, state.decided_at_bytes);
-  const int64_t back = std::min(sub(in.paced_bytes, m.target), add(allocated, allocated / 4));
-  const int64_t wanted = add(at_peak ? state.owed_bytes : 0, back);
+  const int64_t most = add(allocated, allocated / 4);
+  const int64_t wanted = std::min(add(owed, back), most);
   // Whoever gives in lumps is asked when a lump is owed, or above the target half of one.
   const int64_t lump = back > 0 ? state.lump_bytes / 2 : state.lump_bytes;
   if (wanted < std::max(in.quantum_bytes, lump)) return 0;
@@ -328,16 +336,16 @@ void round_done(PacerState& state, const RoundResult& result) noexcept {
   // fooled) has freed nothing as far as the limit is concerned.
   const int64_t grown = sub(allocated, state.decided_at_bytes);
   const int64_t left = sub(add(state.open_paced_bytes, grown), paced);
-  int64_t freed = add(state.open_freed_bytes, std::max<int64_t>(result.freed_bytes, 0));
+  const int64_t measured = add(state.open_freed_bytes, std::max<int64_t>(result.freed_bytes, 0));
   // Of a number that others raise meanwhile nothing can be told.
-  if (!state.open_shared) freed = std::min(freed, left);
+  const int64_t freed = state.open_shared ? measured : std::min(measured, left);
 
   // What was given beyond what was expected is growth forestalled: it may come back unasked.
   state.freed_bytes = std::min(freed, expected(state, wanted));
   state.peak_bytes = sub(state.peak_bytes, state.freed_bytes);
   state.open_peak_bytes = std::max(state.open_peak_bytes, paced);
   learn_lag(state);
-  learn_yield(state, wanted, freed);
+  learn_yield(state, wanted, measured);
   if (freed > 0 && freed >= wanted / kFruitlessDivisor) {
     state.fruitless = 0;
   } else {

@@ -36,7 +36,8 @@ inline constexpr int64_t kGapDivisor = 4;
  *  Simulated: 96 peaks at 0.975 of the limit, 98 at 0.995, 94 leaves 2 % of the cache unused. */
 inline constexpr int64_t kTargetPercent = 96;
 
-/** The share asked for rises with this power of the way from start to target. Simulated: 1 takes a
+/** The share asked for rises with this power of the way from start to target; at least a quantum is
+ *  asked for where anything grew. Simulated: 1 takes a
  *  sixth of the cache of a program that swings between 50 % and 95 %, 4 a twelfth; from 6 on slow
  *  hooks (20 ms) overshoot on arrival, to 1.04. */
 inline constexpr int kSharePower = 4;
@@ -118,7 +119,8 @@ struct PacerState {
   int64_t limit_bytes = 0;       /* at the last look */
   int64_t looked_at_bytes = 0;   /* allocated at the last look */
   int64_t peak_bytes = 0;        /* growth counts from here */
-  int64_t owed_bytes = 0;        /* share of growth that was not asked for yet */
+  int64_t grown_bytes = 0;       /* growth since the last round was decided */
+  int64_t owed_bytes = 0;        /* the share of it that is to be asked for */
   int64_t decided_at_bytes = 0;  /* allocated when the last round was decided */
   int64_t open_bytes = 0;        /* asked for in the round that is under way; 0 = none is */
   int64_t open_paced_bytes = 0;  /* paced when it was decided */

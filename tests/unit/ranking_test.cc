@@ -146,6 +146,27 @@ TEST_CASE("ranking: cannot now is counted and not punished", "[ranking]") {
   CHECK(hook.interval == 1);
 }
 
+TEST_CASE("ranking: a hook that can never now does not take all the tries", "[ranking]") {
+  HookFigures usual, refusing, third;
+  ran(usual, 1, kMiB, 100);
+  ran(refusing, 1, kMiB, 1000);
+  ran(third, 2, kMiB, 1000);
+  int tries = 0;
+  for (uint64_t round = 3; round < 3 + 16 * 10; ++round) {
+    const Order out = order(round, {&usual, &refusing, &third});
+    for (const uint16_t hook : out) {
+      if (hook == 1) {
+        hook_cannot_now(refusing, round);
+        continue;
+      }
+      tries += hook == 2 ? 1 : 0;
+      ran(hook == 0 ? usual : third, round, kMiB, hook == 0 ? 100 : 1000);
+      break;  // enough
+    }
+  }
+  CHECK(tries >= 4);
+}
+
 TEST_CASE("ranking: a new hook that can never now loses its place in front", "[ranking]") {
   HookFigures good, refusing;
   ran(good, 1, kMiB, 100);
