@@ -824,7 +824,7 @@ TEST_CASE("pacer: any numbers give a decision in range", "[pacer]") {
     int64_t limit = any();
     for (int step = 0; step < 100; ++step) {
       if (random.below(10) == 0) limit = any();
-      const PacerInput in{any(), limit, any(), any()};
+      const PacerInput in{any(), limit, any(), any(), random.below(2) == 0 ? -1 : any()};
       const Decision d = pace(settings, state, in);
       REQUIRE(d.wanted_bytes >= 0);
       REQUIRE(d.round_due == (d.wanted_bytes > 0));
