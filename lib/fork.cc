@@ -5,7 +5,9 @@
 #include <pthread.h>
 
 #include "account.h"
+#include "adapters/notices.h"
 #include "adapters/registry.h"
+#include "adapters/sqlite.h"
 #include "hooks.h"
 #include "limit.h"
 #include "reclaim.h"
@@ -20,9 +22,11 @@ void prepare() {
   reclaim::lock_for_fork();
   hooks::lock_for_fork();
   adapters::lock_for_fork();
+  adapters::sqlite::lock_for_fork();
 }
 
 void parent() {
+  adapters::sqlite::unlock_after_fork();
   adapters::unlock_after_fork();
   hooks::unlock_after_fork();
   reclaim::unlock_after_fork();
@@ -34,6 +38,8 @@ void child() {
   account::reset_after_fork();
   hooks::reset_after_fork();
   adapters::reset_after_fork();
+  adapters::reset_notices_after_fork();
+  adapters::sqlite::reset_after_fork();
   reclaim::reset_after_fork();
   service::reset_after_fork();
   limit::reset_after_fork();

@@ -16,6 +16,7 @@ enum class LockRank : int {
   kAdapters = 5,  /* discovery of runtimes */
   kGroup = 6,     /* the memory group's paths; never while anything else of ours runs */
   kFootprint = 7, /* the kept descriptor of statm; only a read of it runs under this */
+  kSqlite = 8,    /* the open connections of SQLite; never while SQLite runs */
 };
 
 }  // namespace memlimit

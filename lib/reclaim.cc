@@ -72,6 +72,7 @@ constexpr int64_t kRoundMaxAgeNs = 1'000'000;
 /* A service thread is worth having from this usage on: 4 MiB or 1/16 of the limit. */
 constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 constexpr int64_t kServiceLimitDivisor = 16;
+constexpr int64_t kServiceFootprintDivisor = 4;
 
 /* Before configure() there is no allocator to ask, and statistics may be read. */
 constinit AllocatorOps allocator{[]() noexcept {}, [](Level) noexcept {},
@@ -612,7 +613,11 @@ void look_at_group() noexcept {
 bool wants_service() noexcept {
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
   if (limit == 0) return false;
-  return paced::own_bytes() >= std::min(kServiceUsageBytes, limit / kServiceLimitDivisor);
+  // The footprint of a runtime's process says little before rounds are near: small scripts are to stay
+  // without a second thread.
+  return account::published_usage_bytes() >=
+             std::min(kServiceUsageBytes, limit / kServiceLimitDivisor) ||
+         paced::own_bytes() >= limit / kServiceFootprintDivisor;
 }
 
 namespace {
@@ -729,6 +734,8 @@ int64_t reclaim_now(int64_t bytes) noexcept {
     add_reclaim_cpu(outcome.cpu_ns);
     counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
     const int64_t rest = wanted - outcome.freed_bytes;
+    // Runtimes do their part when this thread is back in theirs.
+    if (rest > 0) adapters::begin_round(pass, began_ns, false);
     if (rest > 0 && hooks::count(MEMLIMIT_POLL) > 0) {
       pending.poll_wanted.fetch_add(rest, std::memory_order_release);
       wake_poller();

@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "account.h"
+#include "adapters/notices.h"
 #include "adapters/registry.h"
+#include "adapters/sqlite.h"
 #include "backing.h"
 #include "config.h"
 #include "dlopen.h"
@@ -22,6 +24,7 @@
 #include "log.h"
 #include "mappings.h"
 #include "os.h"
+#include "plugins.h"
 #include "reclaim.h"
 #include "service.h"
 
@@ -107,7 +110,10 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
   reclaim::configure(config, kAllocatorOps);
   adapters::configure(config, &memlimit_loader_calls);
+  adapters::sqlite::configure(config);
+  adapters::configure_notices(config);
   limit::apply(config.limit, LimitSource::kEnvironment);
+  if (load_plugins(config) > 0 && config.strict) _exit(kBadSettingStatus);
   if (wants_service_at_start()) service::start();
 }
 

@@ -21,6 +21,7 @@ struct Work {
   int64_t wanted_bytes = 0;
   int64_t paced_bytes = 0;
   int64_t limit_bytes = 0;
+  bool everything = false; /* an explicit reclaim: all it can */
 };
 
 /** What the runtime says that came of it; the process's figures are measured by whoever asked. */

@@ -307,8 +307,9 @@ void arrive(const Adapter& adapter) {
   const int64_t cpu_before_ns = os::thread_cpu_ns();
   const int64_t own_before = account::own_net_freed();
   const int64_t footprint_before = paced::footprint_bytes();
-  const Outcome outcome =
-      adapter.reclaim({round.pass.level, wanted, round.pass.usage_bytes, round.pass.limit_bytes});
+  const Work work{round.pass.level, wanted, round.pass.usage_bytes, round.pass.limit_bytes,
+                  round.pass.everything};
+  const Outcome outcome = adapter.reclaim(work);
   // A finaliser forked, and this is the child: the round is the parent's.
   if (os::process_id() != pid) return;
   const int64_t own = account::own_net_freed() - own_before;

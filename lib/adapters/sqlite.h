@@ -1,0 +1,36 @@
+/* SQLite, from a shared library: page caches that stop growing where rounds begin, and are emptied when
+ * a round asks.
+ *
+ * Answers for: knowing the open connections (the preload layer sees them opened and closed), a soft heap
+ * limit that follows the limit unless the program has set one itself, and an ASYNC hook that releases the
+ * memory of connections that are not in use. Only connections with a mutex are touched, and only while
+ * nobody holds it. Refuses to open, to close and to look into the database.
+ * Threads: opened() and closing() on the program's threads, outside malloc; the hook on the service thread.
+ */
+#pragma once
+
+#include "config.h"
+
+namespace memlimit::adapters::sqlite {
+
+/** sqlite3*: only ever handed back to SQLite. */
+using Connection = void;
+
+/** Once, from the constructor. */
+void configure(const Config& config) noexcept;
+
+/** A connection was opened by the function at this address. Finds SQLite's other functions in the same
+ *  image; forgets about it when one of them is missing, or too many are open. */
+void opened(Connection* connection, const void* open_function) noexcept;
+
+/** It is about to be closed: waits while the service thread has it in use (milliseconds), then forgets it.
+ *  Returns whether it was known: then it is opened() again when closing fails. */
+bool closing(Connection* connection) noexcept;
+
+/** In the child of fork: SQLite forbids to go on with the parent's connections. */
+void reset_after_fork() noexcept;
+
+void lock_for_fork() noexcept;
+void unlock_after_fork() noexcept;
+
+}  // namespace memlimit::adapters::sqlite

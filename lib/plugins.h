@@ -1,0 +1,15 @@
+/* MEMLIMIT_PLUGINS: shared objects that register hooks when they are loaded.
+ *
+ * Answers for: loading each of them, in their order, and one line on standard error for each that cannot
+ * be. Refuses to know what is in them. Threads: load_plugins() once, from the constructor.
+ */
+#pragma once
+
+#include "config.h"
+
+namespace memlimit {
+
+/** Loads them; they stay. Returns how many could not be loaded. */
+int load_plugins(const Config& config) noexcept;
+
+}  // namespace memlimit
