@@ -177,7 +177,7 @@ TEST_CASE("preload: malloc_stats writes to standard error and nowhere else", "[g
 TEST_CASE("preload: operator new and delete behave as the standard says", "[cxx]") {
   check_claims(
       {
-          "array_new_overflow_is_bad_array_new_length",
+          "array_new_overflow_throws",
           "every_new_has_its_delete",
           "new_handler_frees_then_new_succeeds",
           "new_handler_that_throws_ends_new",

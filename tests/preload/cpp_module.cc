@@ -37,7 +37,7 @@ void cpp_module_run_out_of_memory() {
   CHECK(throws_bad_alloc([&] {
     std::string text("x");
     text.reserve(opaque_size(text.max_size()));
-    return static_cast<void*>(text.data());
+    return opaque(text.data());
   }));
 
   const std::new_handler old_handler = std::set_new_handler([] {

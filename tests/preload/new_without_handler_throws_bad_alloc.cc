@@ -43,7 +43,7 @@ int main() {
   check_bad_alloc([] {
     std::vector<char> large;
     large.reserve(opaque_size(large.max_size()));
-    return static_cast<void*>(large.data());
+    return opaque(large.data());
   });
   return 0;
 }

@@ -2,6 +2,7 @@
  * byte, and no thread is still counted as alive. */
 #include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "check.h"
@@ -21,8 +22,7 @@ static void* live_shortly(void* seed) {
   }
   for (int i = 0; i < kBlocksEach; ++i) {
     void* other = mine[i];
-    if (i % 2 == 0)
-      other = __atomic_exchange_n(&shelf[next_random(&random) % kShelf], mine[i], __ATOMIC_ACQ_REL);
+    if (i % 2 == 0) other = atomic_exchange(&shelf[next_random(&random) % kShelf], mine[i]);
     if (i % 5 == 0) other = realloc(other, 1 + next_random(&random) % 5000);
     free(other);
   }
