@@ -626,7 +626,7 @@ void prepare_to_look() noexcept {
   read_footprint_if_due();
   collect_if_asked();
   adapters::ask_if_wanted();
-  if (adapters::discovery_due()) service::wake();
+  if (adapters::service_wanted()) service::wake();
   if (!service::running() && wants_service()) service::start();
 }
 

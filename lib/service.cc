@@ -220,10 +220,7 @@ void* run(void*) noexcept {
   uint32_t starting = static_cast<uint32_t>(State::kStarting);
   state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
   while (now() != State::kStopping) {
-    if (adapters::discovery_due()) {
-      adapters::discover();
-      paced::set_hint(paced::Hint::kRuntimeHeap, adapters::any());
-    }
+    if (adapters::service_wanted()) adapters::serve();
     const bool worked = reclaim::serve();
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
     if (os::process_id() != pid) pthread_exit(nullptr);

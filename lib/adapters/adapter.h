@@ -56,10 +56,22 @@ struct Adapter {
 
   /** Reclaims, at the safe point. May run any code of the program's (finalisers). */
   Outcome (*reclaim)(const Work& work);
+
+  /** In the child of fork: requests that were outstanding are not. */
+  void (*reset_after_fork)() noexcept;
+
+  /** On the service thread, after request_help(); nullptr: there is nothing it could do. */
+  void (*help)() noexcept;
 };
 
 /** What the runtime's callback calls: runs `reclaim` if a round still wants it, and measures. */
 void arrive(const Adapter& adapter);
+
+/** Whether MEMLIMIT_ADAPTERS names `cpython-threads`: reclaim may run in a thread of ours. */
+bool may_use_threads() noexcept;
+
+/** Has the service thread call the adapters' help(). Any thread, inside malloc too. */
+void request_help() noexcept;
 
 extern const Adapter kCPython;
 extern const Adapter kRuby;

@@ -2,13 +2,20 @@
  *
  * Py_AddPendingCall() may be called from anywhere: it takes one short lock and allocates nothing. The
  * main thread then runs the call between two bytecodes, with the GIL held, where the program's own signal
- * handlers run too; so finalisers run in the thread in which the program expects them. It is asked for by
- * the main thread only: the flag that the interpreter looks at is not set from others in 3.9 to 3.12.
+ * handlers run too; so finalisers run in the thread in which the program expects them.
  *
- * Not served: a main thread that is blocked in a system call, sub-interpreters, an interpreter that runs
- * in another thread than the process's first.
+ * While the main thread is blocked nothing comes of that. From 3.12 on a call may be left to any thread of
+ * the interpreter; that is done where the program has the collector enabled, for then it would run in such
+ * threads by itself. Up to 3.11 it takes a thread of our own, in which finalisers run that may not like it
+ * (sqlite3's objects refuse): only who names the adapter `cpython-threads` gets that.
+ *
+ * Not served: sub-interpreters, and an interpreter that runs in another thread than the process's first
+ * (the request then waits for a main thread that may never run Python).
  */
 #include <atomic>
+#include <csignal>
+
+#include <pthread.h>
 
 #include "account.h"
 #include "adapters/adapter.h"
@@ -22,6 +29,9 @@ using Object = void; /* PyObject: looked at through the runtime's functions only
 
 /* Unreachable objects the collector found, in bytes: a lower guess of what one takes, with its header. */
 constexpr int64_t kObjectBytes = 64;
+
+/* As in PY_VERSION_HEX. */
+constexpr unsigned long kVersion312 = 0x030c0000;
 
 struct Functions {
   int (*is_initialized)();
@@ -43,11 +53,24 @@ struct Functions {
   ssize_t (*collect)();
   int (*enable)();
   int (*disable)();
+  int (*is_enabled)();
+  /* 3.12 and later: flags 0, any thread of the interpreter runs it */
+  int (*add_call_anywhere)(void* interpreter, int (*)(void*), void*, int flags);
+  /* for threads */
+  void* (*this_thread_state)();
+  int (*gil_ensure)();
+  void (*gil_release)(int state);
 };
 constinit Functions python{};
 
 /* When the pending call that has not come yet was asked for; 0: none is outstanding. */
 constinit std::atomic<int64_t> outstanding_ns{0};
+
+/* A request that the main thread has not come to for so long is taken to another thread. */
+constexpr int64_t kBlockedNs = 100'000'000;
+
+/* A thread of ours is collecting, or about to. */
+constinit std::atomic<bool> helping{false};
 
 /* At the safe point only, which one thread at a time reaches: the GIL's. */
 constinit GenerationChoice choice{};
@@ -69,8 +92,19 @@ bool attach(const ElfImage& image) noexcept {
                         (found.builtin_function_type = image.symbol("PyCFunction_Type")) != nullptr;
   // 3.8 brought the name; older ones take a pending call before they are ready for one.
   if (!complete || image.symbol("PyConfig_InitPythonConfig") == nullptr) return false;
+  if (!image.find("PyGILState_GetThisThreadState", &found.this_thread_state) ||
+      !image.find("PyGILState_Ensure", &found.gil_ensure) ||
+      !image.find("PyGILState_Release", &found.gil_release)) {
+    return false;
+  }
   image.find("PyInterpreterState_Get", &found.this_interpreter);
   image.find("PyInterpreterState_Main", &found.main_interpreter);
+  image.find("PyGC_IsEnabled", &found.is_enabled);
+  const auto* const version = static_cast<const unsigned long*>(image.symbol("Py_Version"));
+  if (version != nullptr && *version >= kVersion312 && found.is_enabled != nullptr &&
+      found.main_interpreter != nullptr) {
+    image.find("_PyEval_AddPendingCall", &found.add_call_anywhere);
+  }
   if (image.find("PyGC_Collect", &found.collect) && image.find("PyGC_Enable", &found.enable)) {
     image.find("PyGC_Disable", &found.disable);
   }
@@ -151,25 +185,79 @@ Outcome reclaim(const Work& work) {
   return outcome;
 }
 
+bool on_main_thread() noexcept { return os::thread_id() == os::process_id(); }
+
+bool is_ready() noexcept { return python.is_initialized() != 0 && python.is_finalizing() == 0; }
+
 int on_pending(void*) {
   outstanding_ns.store(0, std::memory_order_relaxed);
   arrive(kCPython);
   return 0;
 }
 
+/* The same on whichever thread comes first, unless only the main thread will do. */
+int on_pending_anywhere(void*) {
+  if (on_main_thread() || python.is_enabled() != 0) return on_pending(nullptr);
+  python.add_pending_call(on_pending, nullptr);
+  return 0;
+}
+
 Asked ask(int64_t now_ns) noexcept {
-  if (os::thread_id() != os::process_id()) return Asked::kNotMine;
+  const bool main_thread = on_main_thread();
+  if (!main_thread && python.this_thread_state() == nullptr) return Asked::kNotMine;
+  if (!is_ready()) return Asked::kNotNow;
   const int64_t since_ns = outstanding_ns.load(std::memory_order_relaxed);
-  if (since_ns != 0 && now_ns - since_ns < kRequestExpiresNs) return Asked::kNotNow;
-  if (python.is_initialized() == 0 || python.is_finalizing() != 0) return Asked::kNotNow;
+  if (since_ns != 0 && now_ns - since_ns < kRequestExpiresNs) {
+    const bool blocked = !main_thread && now_ns - since_ns >= kBlockedNs;
+    if (blocked && may_use_threads()) request_help();
+    return Asked::kNotNow;
+  }
   // Full when 32 calls wait: then the program's own calls are late, too.
-  if (python.add_pending_call(on_pending, nullptr) != 0) return Asked::kNotNow;
+  const int result =
+      !main_thread && python.add_call_anywhere != nullptr
+          ? python.add_call_anywhere(python.main_interpreter(), on_pending_anywhere, nullptr, 0)
+          : python.add_pending_call(on_pending, nullptr);
+  if (result != 0) return Asked::kNotNow;
   outstanding_ns.store(now_ns, std::memory_order_relaxed);
-  return Asked::kAsked;
+  // Off the main thread: come again, to see whether it was blocked.
+  return main_thread ? Asked::kAsked : Asked::kNotNow;
+}
+
+/* When the interpreter ends meanwhile, it ends this thread by pthread_exit: nothing here may be noexcept
+ * or have a destructor that matters. */
+extern "C" void* collect_for_blocked(void*) {
+  if (is_ready()) {
+    const int state = python.gil_ensure();
+    on_pending(nullptr);
+    python.gil_release(state);
+  }
+  helping.store(false, std::memory_order_release);
+  return nullptr;
+}
+
+void help() noexcept {
+  if (python.add_pending_call == nullptr || helping.exchange(true, std::memory_order_acquire))
+    return;
+  pthread_attr_t attributes;
+  pthread_t thread;
+  bool started = false;
+  // Signals are blocked here, on the service thread, and so in what it starts.
+  if (pthread_attr_init(&attributes) == 0) {
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    started = pthread_create(&thread, &attributes, collect_for_blocked, nullptr) == 0;
+    pthread_attr_destroy(&attributes);
+  }
+  if (!started) helping.store(false, std::memory_order_release);
+}
+
+void reset_after_fork() noexcept {
+  outstanding_ns.store(0, std::memory_order_relaxed);
+  helping.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace
 
-constinit const Adapter kCPython{"cpython", "Py_AddPendingCall", attach, ask, reclaim};
+constinit const Adapter kCPython{"cpython", "Py_AddPendingCall", attach, ask,
+                                 reclaim,   reset_after_fork,    help};
 
 }  // namespace memlimit::adapters

@@ -17,6 +17,7 @@
 #include "paced.h"
 #include "ranking.h"
 #include "reclaim.h"
+#include "service.h"
 #include "thread_state.h"
 
 namespace memlimit::adapters {
@@ -64,6 +65,9 @@ constinit Level last_level MEMLIMIT_GUARDED_BY(table_lock) = Level::kLow;
 constinit std::atomic<uint32_t> wanted_set{0};
 constinit std::atomic<uint32_t> attached_set{0};
 constinit std::atomic<uint64_t> open_number{0}; /* 0: no round is open */
+
+constinit bool threads_are_named = false;
+constinit std::atomic<bool> help_wanted{false};
 
 constinit const std::atomic<uint32_t>* loader_calls = nullptr;
 constinit std::atomic<uint32_t> handled_calls{0};
@@ -209,20 +213,7 @@ void record(size_t index, const OpenRound& round, int64_t wanted_bytes, const Ou
   hook_ran(slot.figures, {round.pass.round, wanted_bytes, of_use, measured.elapsed_ns, false});
 }
 
-}  // namespace
-
-void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcept {
-  uint32_t wanted = 0;
-  for (size_t i = 0; i < kCount; ++i) {
-    if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
-  }
-  if (wanted == 0) return;
-  wanted_set.store(wanted, std::memory_order_relaxed);
-  loader_calls = calls;
-  handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
-  dl_iterate_phdr(attach_all, nullptr);
-}
-
+/* A few atomic loads; any thread. */
 bool discovery_due() noexcept {
   if (loader_calls == nullptr) return false;
   if (loader_calls->load(std::memory_order_relaxed) !=
@@ -250,6 +241,44 @@ void discover() noexcept {
       dl_iterate_phdr(attach_candidate, &candidate);
     }
     if (++candidate.index >= kCount) break;
+  }
+}
+
+}  // namespace
+
+void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcept {
+  uint32_t wanted = 0;
+  for (size_t i = 0; i < kCount; ++i) {
+    if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
+  }
+  // `auto` means every adapter, but not this way of using one.
+  threads_are_named =
+      config.adapters.kind == AdapterKind::kList && adapter_wanted(config, "cpython-threads");
+  if (threads_are_named) wanted |= 1;
+  static_assert(kAdapters[0] == &kCPython);
+  if (wanted == 0) return;
+  wanted_set.store(wanted, std::memory_order_relaxed);
+  loader_calls = calls;
+  handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
+  dl_iterate_phdr(attach_all, nullptr);
+}
+
+bool may_use_threads() noexcept { return threads_are_named; }
+
+void request_help() noexcept {
+  help_wanted.store(true, std::memory_order_release);
+  service::wake();
+}
+
+bool service_wanted() noexcept {
+  return discovery_due() || help_wanted.load(std::memory_order_relaxed);
+}
+
+void serve() noexcept {
+  if (discovery_due()) discover();
+  if (!help_wanted.exchange(false, std::memory_order_acquire)) return;
+  for (size_t i = 0; i < kCount; ++i) {
+    if (is_attached(i) && kAdapters[i]->help != nullptr) kAdapters[i]->help();
   }
 }
 
@@ -370,6 +399,8 @@ void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_loc
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   for (Slot& slot : slots) slot = {};
+  for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
+  help_wanted.store(false, std::memory_order_relaxed);
   open = {};
   last_level = Level::kLow;
   open_number.store(0, std::memory_order_relaxed);

@@ -21,13 +21,13 @@ namespace memlimit::adapters {
  *  there. `loader_calls` counts calls of dlopen; it must live for ever. */
 void configure(const Config& config, const std::atomic<uint32_t>* loader_calls) noexcept;
 
-/** Whether discover() is worth calling again: libraries may have been loaded. One or two atomic loads;
- *  any thread, inside malloc too. */
-bool discovery_due() noexcept;
+/** Whether serve() has anything to do: libraries may have been loaded, or an adapter wants help. A few
+ *  atomic loads; any thread, inside malloc too. */
+bool service_wanted() noexcept;
 
-/** Looks for runtimes among libraries loaded since the last time. Service thread; may wait for a dlopen
- *  that is under way, if that is about to load a runtime. */
-void discover() noexcept;
+/** Looks for runtimes among libraries loaded since the last time, and helps adapters that asked. On the
+ *  service thread; may wait for a dlopen that is under way, if that is about to load a runtime. */
+void serve() noexcept;
 
 /** Whether a runtime with a heap of its own is attached. */
 bool any() noexcept;

@@ -113,8 +113,11 @@ Asked ask(int64_t now_ns) noexcept {
   return Asked::kAsked;
 }
 
+void reset_after_fork() noexcept { outstanding_ns.store(0, std::memory_order_relaxed); }
+
 }  // namespace
 
-constinit const Adapter kRuby{"ruby", "ruby_current_vm_ptr", attach, ask, reclaim};
+constinit const Adapter kRuby{"ruby",  "ruby_current_vm_ptr", attach, ask,
+                              reclaim, reset_after_fork,      nullptr};
 
 }  // namespace memlimit::adapters

@@ -110,8 +110,11 @@ Asked ask(int64_t now_ns) noexcept {
   return Asked::kAsked;
 }
 
+void reset_after_fork() noexcept { outstanding = {}; }
+
 }  // namespace
 
-constinit const Adapter kV8{"v8", "_ZN2v87Isolate13TryGetCurrentEv", attach, ask, reclaim};
+constinit const Adapter kV8{
+    "v8", "_ZN2v87Isolate13TryGetCurrentEv", attach, ask, reclaim, reset_after_fork, nullptr};
 
 }  // namespace memlimit::adapters
