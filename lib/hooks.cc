@@ -9,6 +9,8 @@
 #include <exception>
 
 #include <cxxabi.h>
+#include <dlfcn.h>
+#include <pthread.h>
 
 #include "account.h"
 #include "lock.h"
@@ -71,15 +73,47 @@ int64_t measure(int64_t own_bytes, int64_t usage_fall_bytes, int64_t claimed_byt
   return std::max({int64_t{0}, own_bytes, std::min(usage_fall_bytes, claimed_bytes)});
 }
 
+/* Where a runtime counts exceptions in flight: __cxa_eh_globals of the Itanium C++ ABI, section 2.2.2. */
+struct ExceptionGlobals {
+  void* caught;
+  unsigned in_flight;
+};
+
+/* The program's runtime threw, the one linked in here caught: the first still has an exception in flight, and
+ * the second one fewer than none. */
+void settle_exception() noexcept {
+  auto* const own = reinterpret_cast<ExceptionGlobals*>(abi::__cxa_get_globals());
+  if (static_cast<int>(own->in_flight) >= 0) return;
+  own->in_flight = 0;
+  using GetGlobals = ExceptionGlobals* (*)();
+  const auto get = reinterpret_cast<GetGlobals>(dlsym(RTLD_DEFAULT, "__cxa_get_globals"));
+  if (get != nullptr && get()->in_flight > 0) --get()->in_flight;
+}
+
+/* A hook that does input or output may not be where its thread is cancelled: the unwinding would go through
+ * malloc. The cancellation waits until the thread is back in the program. */
+class NoCancellation {
+ public:
+  NoCancellation() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+  ~NoCancellation() { pthread_setcancelstate(before_, nullptr); }
+  NoCancellation(const NoCancellation&) = delete;
+  NoCancellation& operator=(const NoCancellation&) = delete;
+
+ private:
+  int before_ = PTHREAD_CANCEL_ENABLE;
+};
+
 int64_t call_guarded(int64_t (*reclaim)(const memlimit_request*, void*),
                      const memlimit_request& request, void* arg) {
+  const NoCancellation no_cancellation;
   try {
     return reclaim(&request, arg);
   } catch (abi::__forced_unwind&) {
-    throw;  // pthread_exit or a cancellation: swallowing it makes glibc abort
+    throw;  // pthread_exit: swallowing it makes glibc abort
   } catch (...) {
-    return MEMLIMIT_CANNOT_NOW;
   }
+  settle_exception();
+  return MEMLIMIT_CANNOT_NOW;
 }
 
 /* Ends a run however it ended, a thread's cancellation included. */

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sys/auxv.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include "account.h"
 #include "adapters/notices.h"
@@ -91,10 +92,18 @@ bool wants_service_at_start() noexcept {
          config.report_seconds > 0 || (config.log.asked && config.log.level >= LogLevel::kInfo);
 }
 
+_Unwind_Reason_Code stop_unwinding(_Unwind_Context*, void*) { return _URC_END_OF_STACK; }
+
+/* An exception of the program's that ends at one of our catches (of a hook) is carried by the program's copy
+ * of the unwinder, which calls back into the copy linked in here; and this one aborts unless it has been
+ * used once. */
+void prepare_unwinder() noexcept { _Unwind_Backtrace(stop_unwinding, nullptr); }
+
 /* glibc passes the program's arguments to constructors; the environment is taken from there, since
  * another library's constructor may already have changed `environ`. */
 __attribute__((constructor)) void start(int, char**, char** envp) {
   dl_iterate_phdr(find_allocator, nullptr);
+  prepare_unwinder();
   backing::keep_purge_delay_fixed();
   process_log().note_stderr();
   const bool secure = getauxval(AT_SECURE) != 0;
