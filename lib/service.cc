@@ -40,6 +40,9 @@ constexpr size_t kStackBytes = size_t{1} << 20;
 /* After pthread_create failed (RLIMIT_NPROC, a seccomp filter), the next try comes this much later. */
 constexpr int64_t kRetryNs = 1'000'000'000;
 
+/* How long the thread sleeps while it has no eventfd. */
+constexpr int kDeafMs = 1000;
+
 /* stop() waits this long for the thread to hang up on its clients. */
 constexpr int64_t kStopWaitNs = 200'000'000;
 
@@ -195,15 +198,36 @@ int sleep_ms() noexcept {
   return left_ns <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left_ns / 1'000'000 + 1, 60'000));
 }
 
+int make_wake_fd() noexcept {
+  if (wake_fd.load(std::memory_order_relaxed) >= 0) return 0;
+  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) return errno;
+  wake_fd.store(os::move_fd_high(fd), std::memory_order_release);
+  return 0;
+}
+
+/* The program closed all descriptors, ours among them: waiting on them would return at once for ever. */
+void replace_closed(const pollfd (&fds)[2]) noexcept {
+  if ((fds[0].revents & POLLNVAL) != 0) wake_fd.store(-1, std::memory_order_relaxed);
+  if ((fds[1].revents & POLLNVAL) != 0) {
+    stats_socket.abandon();
+    open_socket();
+  }
+}
+
 void sleep_until_woken() noexcept {
+  make_wake_fd();
   pollfd fds[2] = {{wake_fd.load(std::memory_order_relaxed), POLLIN, 0},
                    {stats_socket.wait_fd(), POLLIN, 0}};
   // A negative descriptor is passed over, so a closed socket needs no case of its own.
-  const int ready = ::poll(fds, 2, sleep_ms());
-  if (ready > 0 && (fds[0].revents & (POLLIN | POLLNVAL)) != 0) {
+  // Without an eventfd (the table was full when it was replaced) nobody can wake us: look again soon.
+  const int timeout_ms = fds[0].fd >= 0 ? sleep_ms() : kDeafMs;
+  const int ready = ::poll(fds, 2, timeout_ms);
+  if (ready > 0 && (fds[0].revents & POLLIN) != 0) {
     uint64_t ignored;
     if (read(fds[0].fd, &ignored, sizeof ignored) < 0) ignored = 0;
   }
+  if (ready > 0 && ((fds[0].revents | fds[1].revents) & POLLNVAL) != 0) replace_closed(fds);
   // Cleared before the work is looked for: a wake() that comes from here on writes again.
   woken.store(false, std::memory_order_seq_cst);
 }
@@ -236,14 +260,6 @@ void* run(void*) noexcept {
   become(State::kStopped);
   os::futex_wake(state, INT32_MAX);
   return nullptr;
-}
-
-int make_wake_fd() noexcept {
-  if (wake_fd.load(std::memory_order_relaxed) >= 0) return 0;
-  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (fd < 0) return errno;
-  wake_fd.store(os::move_fd_high(fd), std::memory_order_release);
-  return 0;
 }
 
 /* The new thread inherits the mask: no signal of the program's may ever be delivered to it. */
@@ -323,6 +339,8 @@ void stop() noexcept {
        left = deadline_ns - os::monotonic_ns()) {
     os::futex_wait(state, static_cast<uint32_t>(State::kStopping), left);
   }
+  // It hangs in a hook, or does not hear us since the program closed its descriptors.
+  if (now() == State::kStopping) stats_socket.remove_path();
 }
 
 void lock_for_fork() noexcept { start_lock.lock_for_fork(); }

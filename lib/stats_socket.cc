@@ -195,6 +195,14 @@ void StatsSocket::close() noexcept {
   unmap_pool();
 }
 
+void StatsSocket::abandon() noexcept {
+  os::ErrnoGuard guard;
+  unlink_stats_socket(bound_);
+  listen_fd_.store(-1);
+  epoll_fd_.store(-1);
+  reset();
+}
+
 void StatsSocket::forget_after_fork() noexcept {
   os::ErrnoGuard guard;
   // Only close(): shutdown() and epoll_ctl() would reach through to what the parent goes on using.
@@ -208,6 +216,11 @@ void StatsSocket::forget_after_fork() noexcept {
   if (listen_fd >= 0) ::close(listen_fd);
   const int epoll_fd = epoll_fd_.exchange(-1);
   if (epoll_fd >= 0) ::close(epoll_fd);
+  reset();
+}
+
+/** Everything but descriptors and path, as it was before open(). */
+void StatsSocket::reset() noexcept {
   unmap_pool();
   bound_ = BoundSocket{};
   content_ = SocketContent{};

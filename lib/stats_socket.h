@@ -87,6 +87,14 @@ class StatsSocket {
   /** Hangs up on everybody and removes the path if it is still ours. */
   void close() noexcept;
 
+  /** Removes the path if it is still ours, and nothing else. For the thread that ends the process, when the
+   * service thread does not answer. */
+  void remove_path() const noexcept { unlink_stats_socket(bound_); }
+
+  /** When the program has closed our descriptors: lets go of the numbers, which may be its own by now, and
+   * removes the path. */
+  void abandon() noexcept;
+
   /** In the child of fork: lets go of the parent's descriptors and leaves its path alone. */
   void forget_after_fork() noexcept;
 
@@ -101,6 +109,7 @@ class StatsSocket {
   Pool* map_pool() noexcept;
   void trim_pool() noexcept;
   void unmap_pool() noexcept;
+  void reset() noexcept;
   bool dispatch_events(int64_t now_ns) noexcept;
   void accept_clients(int64_t now_ns) noexcept;
   void listen_for(bool wanted) noexcept;
