@@ -455,12 +455,17 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("charge_is_part_of_usage", limit_of("64MiB"));
   check_claim("forked_child_has_its_own_service", limit_of("32MiB"));
   check_claim("hook_may_fork", limit_of("8MiB"));
+  check_claim("hook_is_no_cancellation_point", limit_of("16MiB"));
   check_claim("hook_may_use_heap_and_interface", limit_of("16MiB"));
   check_claim("hook_registry_checks_arguments", kUnset);
   check_claim("hook_registry_checks_arguments", kTight);
   check_claim("hook_remove_waits_for_the_hook", kUnset);
   check_claim("hook_remove_waits_for_the_hook", kTight);
   check_claim("hook_removes_itself", kUnset);
+  check_claim("hook_that_closes_descriptors", kUnset);
+  check_claim("hook_that_closes_descriptors", kTight);
+  check_claim("hook_that_throws_is_passed_over", kUnset);
+  check_claim("hook_that_throws_is_passed_over", kTight);
   check_claim("hook_that_hangs_stops_nobody", limit_of("16MiB"));
   check_claim("inline_hook_holds_the_limit", limit_of("32MiB"));
   check_claim("limit_can_be_set_and_read", {"log off", {"MEMLIMIT_LOG=off"}});
@@ -684,6 +689,21 @@ TEST_CASE("preload: the socket is the user's alone and gone at exit", "[socket]"
   CHECK(status.st_uid == geteuid());
   check_quiet_end(holder);
   CHECK(access(holder.path().c_str(), F_OK) != 0);
+}
+
+TEST_CASE("preload: the socket is gone at exit though the service thread does not answer",
+          "[socket]") {
+  for (const char* const program :
+       {"hook_that_hangs_stops_nobody", "descriptors_closed_and_reused"}) {
+    INFO(program);
+    const TempDir directory;
+    const Settings settings{
+        "socket", {"MEMLIMIT=16MiB", "MEMLIMIT_LOG=off", "MEMLIMIT_SOCKET={tmp}/%p.sock"}};
+    const Outcome outcome =
+        run(command_for(program_path(program), {"reclaim", "service-first"}, settings, directory));
+    CHECK(outcome.status == 0);
+    CHECK(std::filesystem::is_empty(directory.path()));
+  }
 }
 
 TEST_CASE("preload: sockets that dead programs left are swept", "[socket]") {
