@@ -185,7 +185,7 @@ def difference(plain, other):
             notes.append(f"standard error: {line[:200].decode(errors='replace')}")
             break
     if notes and other.errors:
-        tail = b"\n".join(other.errors.splitlines()[-6:]).decode(errors="replace")
+        tail = b"\n".join(other.errors.splitlines()[-30:]).decode(errors="replace")
         notes.append(f"end of standard error:\n{tail}")
     return "\n".join(notes) or None
 

@@ -35,7 +35,9 @@ int main(void) {
   for (int number = 1; number < 32; ++number) {
     struct sigaction action;
     CHECK(sigismember(&mask, number) == 0);
-    if (sigaction(number, NULL, &action) == 0) CHECK(action.sa_handler == SIG_DFL);
+    if (sigaction(number, NULL, &action) != 0) continue;
+    /* That a signal is ignored may come from whoever started the tests; a handler cannot. */
+    CHECK(action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN);
   }
   for (int i = 0; i < 100; ++i) free(kept[i]);
   return 0;
