@@ -24,7 +24,8 @@ constinit int64_t longest_wait_ns = 0;
 
 struct alignas(64) State {
   std::atomic<bool> busy{false};
-  std::atomic<uint32_t> steps{0}; /* futex: changes when a step ends */
+  std::atomic<uint32_t> steps{0};   /* futex: changes when a step ends */
+  std::atomic<uint32_t> waiting{0}; /* threads that wait for that */
   std::atomic<uint32_t> skips_left{0};
   std::atomic<uint32_t> skips_next{kFirstSkips};
 };
@@ -69,8 +70,9 @@ void learn(bool worth_it) noexcept {
 }
 
 void wake_all() noexcept {
-  state.steps.fetch_add(1, std::memory_order_acq_rel);
-  os::futex_wake(state.steps, INT32_MAX);
+  // Sequentially consistent with wait(): whoever is not seen waiting sees the new step.
+  state.steps.fetch_add(1, std::memory_order_seq_cst);
+  if (state.waiting.load(std::memory_order_seq_cst) != 0) os::futex_wake(state.steps, INT32_MAX);
 }
 
 }  // namespace
@@ -102,11 +104,13 @@ void wait(bool insist) noexcept {
   const int64_t freed_before = account::published_freed_bytes();
   int64_t waited = 0;
   bool stepped = false;
+  state.waiting.fetch_add(1, std::memory_order_seq_cst);
   while (!stepped && waited < longest_wait_ns) {
     os::futex_wait(state.steps, step, longest_wait_ns - waited);
     stepped = state.steps.load(std::memory_order_acquire) != step;
     waited = os::monotonic_ns() - began_ns;
   }
+  state.waiting.fetch_sub(1, std::memory_order_relaxed);
   record(waited);
   if (insist) counters.insisted_ns.fetch_add(waited, std::memory_order_relaxed);
   learn(account::published_freed_bytes() - freed_before >= kProgressBytes);
@@ -127,6 +131,7 @@ int64_t waited_ns() noexcept {
 
 void reset_after_fork() noexcept {
   state.busy.store(false, std::memory_order_relaxed);
+  state.waiting.store(0, std::memory_order_relaxed);
   state.skips_left.store(0, std::memory_order_relaxed);
   state.skips_next.store(kFirstSkips, std::memory_order_relaxed);
   for (std::atomic<int64_t>* counter :

@@ -50,7 +50,8 @@ constinit uint64_t turns[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
 
 constinit std::atomic<int> counts[kContexts]{};
 /* Changes whenever a hook ends its run: removal waits on it. */
-constinit std::atomic<uint32_t> run_ended{0};
+constinit std::atomic<uint32_t> run_ended{0}; /* futex */
+constinit std::atomic<uint32_t> removers{0};  /* threads that wait for it */
 
 Slot* find(uint64_t id) noexcept MEMLIMIT_REQUIRES(table_lock) {
   if (id == 0) return nullptr;
@@ -130,8 +131,8 @@ class Running {
         if (slot->removing) release_slot(*slot);
       }
     }
-    run_ended.fetch_add(1, std::memory_order_release);
-    os::futex_wake(run_ended, INT32_MAX);
+    run_ended.fetch_add(1, std::memory_order_seq_cst);
+    if (removers.load(std::memory_order_seq_cst) != 0) os::futex_wake(run_ended, INT32_MAX);
   }
   bool forked() const noexcept { return os::process_id() != pid_; }
 
@@ -236,7 +237,9 @@ int remove(memlimit_hook_id id) noexcept {
       marked = true;
       if (slot->running_tid == self) return 0;
     }
+    removers.fetch_add(1, std::memory_order_seq_cst);
     os::futex_wait(run_ended, ended, -1);
+    removers.fetch_sub(1, std::memory_order_relaxed);
   }
 }
 
@@ -354,6 +357,7 @@ void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
+  removers.store(0, std::memory_order_relaxed);
   past_sums = {};
   for (Slot& slot : slots) {
     if (slot.id == 0) continue;
