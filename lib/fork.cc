@@ -10,6 +10,7 @@
 #include "adapters/sqlite.h"
 #include "hooks.h"
 #include "limit.h"
+#include "purge.h"
 #include "reclaim.h"
 #include "service.h"
 
@@ -17,6 +18,7 @@ namespace memlimit::fork {
 namespace {
 
 void prepare() {
+  purge::lock_for_fork();
   limit::lock_for_fork();
   service::lock_for_fork();
   reclaim::lock_for_fork();
@@ -32,6 +34,7 @@ void parent() {
   reclaim::unlock_after_fork();
   service::unlock_after_fork();
   limit::unlock_after_fork();
+  purge::unlock_after_fork();
 }
 
 void child() {

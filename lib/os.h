@@ -40,6 +40,9 @@ int thread_id() noexcept;
 /** Number of CPUs this process may run on, at least 1. */
 int cpu_count() noexcept;
 
+/** Lets other threads run: for waits of microseconds. */
+void yield() noexcept;
+
 /** Blocks while *word == expected, at most timeout_ns (negative: no bound). Spurious returns happen. */
 void futex_wait(const std::atomic<uint32_t>& word, uint32_t expected, int64_t timeout_ns) noexcept;
 

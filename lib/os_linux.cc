@@ -48,6 +48,8 @@ int cpu_count() noexcept {
   return count > 0 ? count : 1;
 }
 
+void yield() noexcept { sched_yield(); }
+
 void futex_wait(const std::atomic<uint32_t>& word, uint32_t expected, int64_t timeout_ns) noexcept {
   ErrnoGuard guard;
   timespec ts{timeout_ns / kNsPerSecond, timeout_ns % kNsPerSecond};

@@ -106,11 +106,13 @@ int64_t own_bytes() noexcept {
 
 int64_t bytes() noexcept { return others_bytes() + own_bytes(); }
 
-int64_t room_bytes() noexcept {
+int64_t room_above_bytes(int64_t limit_bytes) noexcept {
   const MemoryGroup* const group = state.group.load(std::memory_order_acquire);
   if (group == nullptr || !group_counts()) return -1;
-  return std::max<int64_t>(group->container_bytes() - bytes_with_idle(), 0);
+  return std::max<int64_t>(group->container_bytes() - limit_bytes, 0);
 }
+
+int64_t room_bytes() noexcept { return room_above_bytes(bytes_with_idle()); }
 
 int64_t bytes_with_idle() noexcept { return others_bytes() + held_bytes(); }
 

@@ -23,6 +23,8 @@
 #include "os.h"
 #include "paced.h"
 #include "procfs.h"
+#include "purge.h"
+#include "purge_pacer.h"
 #include "service.h"
 #include "thread_state.h"
 
@@ -40,23 +42,12 @@ constexpr int64_t kFootprintHeadroomDivisor = 64;
 /* A request this large does not go on when the lock is taken: its round must follow at once. */
 constexpr int64_t kInsistBytes = kMiB;
 
-/* Idle pages press when they are more than this part of the limit, and less than it is left. A cache at rest
- * (4 % below the limit) is left alone: giving back at once made filling it ten times slower. */
-constexpr int64_t kPressingDivisor = 32;
-
 /* A hook's deadline, from its call. Long enough for a cache to evict megabytes, short enough that a
  * hang is told while somebody is looking. */
 constexpr int64_t kHookBudgetNs = 100'000'000;
 
-/* Purging: not more often than this; twice as long after each that gave nothing, up to the second. */
-constexpr int64_t kPurgeGapMinNs = 50'000'000;
-constexpr int64_t kPurgeGapMaxNs = 5'000'000'000;
-
 /* A runtime that freed less by its own thread than this leaves nothing to purge. */
 constexpr int64_t kPurgeRuntimeBytes = 256 << 10;
-
-/* Without back-off while idle pages fill the limit: a collection takes some 50 microseconds a thread. */
-constexpr int64_t kPressedPurgeGapNs = 5'000'000;
 
 /* memlimit_reclaim() waits this long for the service thread. */
 constexpr int64_t kExplicitWaitNs = 10'000'000'000;
@@ -85,9 +76,7 @@ constinit Lock engine_lock{LockRank::kReclaim};
 constinit PacerSettings settings MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit PacerState pacer MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit LimiterState limiter MEMLIMIT_GUARDED_BY(engine_lock){};
-constinit int64_t purge_gap_ns MEMLIMIT_GUARDED_BY(engine_lock) = kPurgeGapMinNs;
-constinit int64_t next_purge_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
-constinit int64_t last_purge_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit PurgeState purge_state MEMLIMIT_GUARDED_BY(engine_lock){};
 /* The limit cannot be held because nothing is left to give; the limiter's state when it is its CPU time
  * that is used up. */
 constinit bool hopeless MEMLIMIT_GUARDED_BY(engine_lock) = false;
@@ -101,8 +90,6 @@ struct alignas(64) Shared {
   std::atomic<int64_t> limit{0};
   std::atomic<bool> growth{false}; /* MEMLIMIT_GROWTH is set: rounds without a limit, too */
   std::atomic<int> level{0};
-  std::atomic<int> eagerness{0}; /* as the allocator was told last */
-  std::atomic<uint32_t> purge_epoch{0};
   std::atomic<int64_t> rss_anon{0};
   std::atomic<int64_t> rss_read_ns{INT64_MIN / 2};
   std::atomic<int64_t> footprint_due{0}; /* the clock at which to read it again */
@@ -115,11 +102,11 @@ struct alignas(64) Pending {
   std::atomic<int64_t> async_wanted{0};
   std::atomic<int64_t> poll_wanted{0};
   std::atomic<int64_t> explicit_wanted{0};
-  std::atomic<bool> purge{false};
   std::atomic<bool> look{false}; /* the limit was changed where nobody could act on it */
   std::atomic<bool> async_running{false};
   std::atomic<bool> poll_running{false};
   std::atomic<uint32_t> passes_done{0}; /* futex: an async pass ended */
+  std::atomic<uint32_t> waiting{0};     /* threads that wait for it */
 };
 constinit Pending pending{};
 
@@ -129,9 +116,6 @@ struct Counters {
   std::atomic<int64_t> overshoot_peak{0};
   std::atomic<int64_t> oversized{0};
   std::atomic<int64_t> reclaim_cpu_ns{0};
-  std::atomic<int64_t> purges{0};
-  std::atomic<int64_t> purge_ns{0};
-  std::atomic<int64_t> purged{0};
   std::atomic<int64_t> forks{0};
 };
 constinit Counters counters{};
@@ -166,6 +150,10 @@ int64_t everything_wanted(const hooks::Pass& pass, int64_t freed_bytes) noexcept
   return pass.wanted_bytes - freed_bytes;
 }
 
+int64_t slack_bytes(int64_t limit) noexcept {
+  return slack_for(limit, paced::room_above_bytes(limit));
+}
+
 void footprint_is_over(int64_t limit) noexcept {
   if (!paced::set_footprint_over(true)) return;
   emit(EventKind::kFootprint, paced::bytes_with_idle(), account::published_usage_bytes(), limit);
@@ -174,9 +162,10 @@ void footprint_is_over(int64_t limit) noexcept {
 void note_footprint(int64_t footprint) noexcept {
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
   if (footprint < 0) return;
-  if (limit == 0 || paced::bytes_with_idle() <= limit) {
+  const int64_t with_idle = paced::bytes_with_idle();
+  if (limit == 0 || with_idle <= limit) {
     paced::set_footprint_over(false);
-  } else if (paced::mode() == AccountMode::kCgroup) {
+  } else if (paced::mode() == AccountMode::kCgroup && with_idle > limit + slack_bytes(limit)) {
     // Others share the room that is left: no time to try a purge first.
     footprint_is_over(limit);
   }
@@ -204,88 +193,31 @@ void add_reclaim_cpu(int64_t cpu_ns) noexcept {
   counters.reclaim_cpu_ns.fetch_add(cpu_ns, std::memory_order_relaxed);
 }
 
-/* Collects the calling thread's heap. Returns how much the footprint fell; other threads' work blurs it. */
-int64_t collect_own() noexcept {
-  ReentryGuard reentry;
-  const int64_t cpu_before = os::thread_cpu_ns();
-  const int64_t before = paced::read(service::running());
-  allocator.collect();
-  const int64_t after = paced::read(service::running(), 0);
-  const int64_t cpu = os::thread_cpu_ns() - cpu_before;
-  ThreadNode* const node = this_thread.node;
-  if (this_thread.phase == ThreadPhase::kLive) {
-    node->collected_freed = node->published_freed;
-    node->cached_bytes.store(0, std::memory_order_relaxed);
-  }
-  counters.purges.fetch_add(1, std::memory_order_relaxed);
-  counters.purge_ns.fetch_add(cpu, std::memory_order_relaxed);
-  add_reclaim_cpu(cpu);
-  const int64_t fell = before >= 0 && after >= 0 ? std::max<int64_t>(before - after, 0) : 0;
-  counters.purged.fetch_add(fell, std::memory_order_relaxed);
-  return fell;
+int64_t reclaim_cpu_ns() noexcept {
+  return counters.reclaim_cpu_ns.load(std::memory_order_relaxed) + purge::cpu_ns();
 }
 
-/* Collects when some round has asked every thread to, and this one has not yet. */
-void collect_if_asked() noexcept {
-  if (this_thread.phase != ThreadPhase::kLive) return;
-  ThreadNode* const node = this_thread.node;
-  const uint32_t epoch = shared.purge_epoch.load(std::memory_order_acquire);
-  if (node->purge_epoch_seen == epoch) return;
-  node->purge_epoch_seen = epoch;
-  collect_own();
-}
-
-/* Asks every thread to collect, and the service thread to collect what exited threads left. */
-void ask_all_to_collect() noexcept {
-  shared.purge_epoch.fetch_add(1, std::memory_order_acq_rel);
-  pending.purge.store(true, std::memory_order_release);
-  service::wake();
-}
-
-/* Idle pages are worth a purge when they are more than blurs the figures, and the footprint is what
- * presses. `footprint` also holds stacks, code and mappings, which no purge brings back: the back-off
- * finds that out. */
-bool purge_worthwhile(int64_t footprint, int64_t usage, int64_t limit) noexcept {
-  const int64_t idle = footprint - usage;
-  return idle > std::max(kMiB, limit / 64) && paced::bytes_with_idle() >= limit - limit / 8;
-}
-
-/* The kernel kills for footprint, however low usage is. */
-bool footprint_presses() noexcept {
+PurgeInput purge_input() noexcept {
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  return limit > 0 &&
-         purge_worthwhile(paced::footprint_bytes(), account::published_usage_bytes(), limit);
+  return {limit,
+          account::published_usage_bytes(),
+          paced::held_bytes(),
+          paced::bytes_with_idle(),
+          slack_bytes(limit),
+          clock_bytes(),
+          purge::purged_bytes()};
 }
 
-/* It is idle pages that fill the limit. */
-bool idle_pages_press() noexcept {
-  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  const int64_t part = limit / kPressingDivisor;
-  return limit > 0 && paced::held_bytes() - account::published_usage_bytes() > part &&
-         paced::bytes_with_idle() > limit - part;
-}
-
-/* Under the lock: whether to purge now, by time and by what the last one gave. */
-bool purge_due(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
-  // What a hook frees on the service thread the heaps of other threads do not see as idle pages until they
-  // collect: when those fill the limit, back-off would be waiting for the kernel.
-  const int64_t due_ns = idle_pages_press()
-                             ? std::min(next_purge_ns, last_purge_ns + kPressedPurgeGapNs)
-                             : next_purge_ns;
-  if (now_ns < due_ns) return false;
-  last_purge_ns = now_ns;
-  next_purge_ns = now_ns + purge_gap_ns;
-  purge_gap_ns = std::min(purge_gap_ns * 2, kPurgeGapMaxNs);
-  return true;
-}
-
-void purge_gave(int64_t bytes) noexcept {
-  const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  if (bytes > std::max(kMiB, limit / 64)) {
+/* On the service thread, which purges last: what the threads did is part of it. */
+void note_purged(int64_t given_bytes) noexcept {
+  const PurgeInput in = purge_input();
+  {
     LockGuard guard(engine_lock);
-    purge_gap_ns = kPurgeGapMinNs;
+    purge_gave(purge_state, in.limit_bytes, given_bytes);
   }
-  if (limit > 0 && paced::bytes_with_idle() > limit) footprint_is_over(limit);
+  if (in.limit_bytes > 0 && in.counted_bytes > in.limit_bytes + in.slack_bytes) {
+    footprint_is_over(in.limit_bytes);
+  }
 }
 
 /* What the limiter did, copied out of the lock to be told outside it. */
@@ -298,8 +230,7 @@ struct LimiterNews {
 
 LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   LimiterNews news;
-  news.change = limiter_update(limiter, now_ns, os::process_cpu_ns(),
-                               counters.reclaim_cpu_ns.load(std::memory_order_relaxed), cores,
+  news.change = limiter_update(limiter, now_ns, os::process_cpu_ns(), reclaim_cpu_ns(), cores,
                                assist::waited_ns());
   news.needed_bytes = limiter.needed_bytes;
   news.skipped = limiter.skipped;
@@ -405,9 +336,10 @@ Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUI
   begun.level = decision.level;
   begun.level_before = static_cast<Level>(
       shared.level.exchange(static_cast<int>(decision.level), std::memory_order_relaxed));
-  const bool presses = footprint_presses();
-  const int64_t now_ns = decision.round_due || presses ? os::monotonic_ns() : 0;
-  if (presses) begun.purge = purge_due(now_ns);
+  const PurgeInput purge_in = purge_input();
+  const bool idle_presses = purge_worthwhile(purge_in);
+  const int64_t now_ns = decision.round_due || idle_presses ? os::monotonic_ns() : 0;
+  if (idle_presses) begun.purge = purge_due(purge_state, purge_in, now_ns);
   if (!decision.round_due) return begun;
   *news = update_limiter(now_ns);
   if (enabled(limiter)) {
@@ -424,8 +356,8 @@ Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUI
 /* Carries out what was decided, on the program's thread and with nothing locked. */
 void begin(const Begun& begun, const PacerInput& input) noexcept {
   if (begun.purge) {
-    ask_all_to_collect();
-    collect_if_asked();
+    purge::ask_all();
+    purge::collect_if_asked();
   }
   if (!begun.due) return;
   const int64_t began_ns = os::monotonic_ns();
@@ -463,17 +395,6 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
   }
 }
 
-/* Idle pages go back at once when it is they that press: the allocator's delays are put off by every free,
- * and a cache that is filled at full speed was killed at 1.25 of its limit by pages it had freed. */
-void update_eagerness(Level level) noexcept {
-  const bool pressing = idle_pages_press();
-  const int eager = static_cast<int>(pressing ? Level::kOver : std::min(level, Level::kCritical));
-  if (shared.eagerness.load(std::memory_order_relaxed) == eager) return;
-  if (shared.eagerness.exchange(eager, std::memory_order_relaxed) != eager) {
-    allocator.set_eagerness(static_cast<Level>(eager));
-  }
-}
-
 /* Half of the room that the limit leaves in the container is used up: the kernel kills next. Not while the
  * limit is let go. */
 bool kernel_is_near() noexcept {
@@ -498,7 +419,7 @@ void look(bool insist) noexcept {
   engine_lock.unlock();
   account::set_quantum_bytes(
       quantum_for(input.limit_bytes, input.paced_bytes, account::thread_count()));
-  update_eagerness(begun.level);
+  purge::set_eagerness(purge_eagerness(purge_input()));
   if (begun.level != begun.level_before) {
     emit(EventKind::kLevel, static_cast<int>(begun.level_before), static_cast<int>(begun.level),
          input.paced_bytes, input.limit_bytes);
@@ -514,7 +435,8 @@ bool active() noexcept {
 }
 
 /* A step of a pass asks for at most this share of the limit, so that threads which wait for the step
- * (and hooks which hold a lock for as long as they evict) go on after a millisecond or so. */
+ * (and hooks which hold a lock for as long as they evict) go on after a millisecond or so. Measured at 256
+ * MiB: with steps of 4 MiB a hook needs half as long again for each byte, for its caches are cold. */
 constexpr int64_t kStepDivisor = 256;
 constexpr int64_t kStepMinBytes = int64_t{256} << 10;
 
@@ -556,14 +478,17 @@ void run_explicit(int64_t wanted_bytes) noexcept {
 void pass_ended() noexcept {
   pending.async_running.store(false, std::memory_order_release);
   if (pending.async_wanted.load(std::memory_order_acquire) == 0) assist::work_done();
-  pending.passes_done.fetch_add(1, std::memory_order_acq_rel);
-  os::futex_wake(pending.passes_done, INT32_MAX);
+  pending.passes_done.fetch_add(1, std::memory_order_seq_cst);
+  if (pending.waiting.load(std::memory_order_seq_cst) != 0) {
+    os::futex_wake(pending.passes_done, INT32_MAX);
+  }
 }
 
 }  // namespace
 
 void configure(const Config& config, const AllocatorOps& ops) noexcept {
   allocator = ops;
+  purge::configure(ops.collect, ops.set_eagerness);
   assist::configure(config.assist_ns);
   cores = os::cpu_count();
   start_ns = os::monotonic_ns();
@@ -586,8 +511,7 @@ int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept 
     LockGuard guard(engine_lock);
     old = shared.limit.exchange(bytes, std::memory_order_relaxed);
     strncpy(limit_source, text, sizeof limit_source - 1);
-    purge_gap_ns = kPurgeGapMinNs;
-    next_purge_ns = 0;
+    purge_state = {};
   }
   if (old != bytes) emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
   if (!ReentryGuard::inside()) {
@@ -624,7 +548,7 @@ namespace {
 
 void prepare_to_look() noexcept {
   read_footprint_if_due();
-  collect_if_asked();
+  purge::collect_if_asked();
   adapters::ask_if_wanted();
   if (adapters::service_wanted()) service::wake();
   if (!service::running() && wants_service()) service::start();
@@ -649,8 +573,13 @@ void after_allocation(int64_t bytes) noexcept {
 void after_free() noexcept {
   if (ReentryGuard::inside() || !active()) return;
   ReentryGuard reentry;
-  collect_if_asked();
-  if (level() != Level::kLow || footprint_presses()) look(false);
+  purge::collect_if_asked();
+  const PurgeInput in = purge_input();
+  if (in.limit_bytes > 0 && in.counted_bytes >= in.limit_bytes / 2) {
+    read_footprint_if_due();
+    purge::collect_if_hoarding(in.limit_bytes);
+  }
+  if (level() != Level::kLow || purge_worthwhile(in)) look(false);
 }
 
 void after_mapping(int64_t bytes) noexcept {
@@ -677,9 +606,9 @@ int64_t wanted_at_safe_point(const hooks::Pass& pass, int64_t freed_bytes) noexc
 int64_t purge_after_runtime(int64_t freed_bytes) noexcept {
   os::ErrnoGuard errno_guard;
   if (freed_bytes >= kPurgeRuntimeBytes) {
-    collect_own();
+    purge::collect_own();
     // What was freed for other threads comes back to their heaps, and they alone can collect those.
-    if (account::thread_count() > 1) shared.purge_epoch.fetch_add(1, std::memory_order_acq_rel);
+    if (account::thread_count() > 1) purge::ask_threads();
   } else {
     read_footprint();
   }
@@ -711,8 +640,8 @@ void safe_point_skipped() noexcept {
 int64_t purge_now() noexcept {
   os::ErrnoGuard errno_guard;
   ReentryGuard reentry;
-  const int64_t fell = collect_own();
-  ask_all_to_collect();
+  const int64_t fell = purge::collect_own();
+  purge::ask_all();
   return fell;
 }
 
@@ -745,6 +674,7 @@ int64_t reclaim_now(int64_t bytes) noexcept {
       pending.explicit_wanted.store(rest, std::memory_order_release);
       service::wake();
       int64_t waited_ns = 0;
+      pending.waiting.fetch_add(1, std::memory_order_seq_cst);
       while (waited_ns < kExplicitWaitNs && service::running() &&
              (pending.explicit_wanted.load(std::memory_order_acquire) != 0 ||
               pending.async_running.load(std::memory_order_acquire))) {
@@ -756,6 +686,7 @@ int64_t reclaim_now(int64_t bytes) noexcept {
         os::futex_wait(pending.passes_done, before, kExplicitWaitNs - waited_ns);
         waited_ns = os::monotonic_ns() - began_ns;
       }
+      pending.waiting.fetch_sub(1, std::memory_order_relaxed);
     }
     const int64_t usage_after = account::published_usage_bytes();
     freed = std::max<int64_t>(usage_before - usage_after, outcome.freed_bytes);
@@ -816,37 +747,27 @@ int poll() noexcept {
 
 bool has_pending_work() noexcept {
   return pending.async_wanted.load(std::memory_order_acquire) != 0 ||
-         pending.explicit_wanted.load(std::memory_order_acquire) != 0 ||
-         pending.purge.load(std::memory_order_acquire) ||
+         pending.explicit_wanted.load(std::memory_order_acquire) != 0 || purge::has_request() ||
          pending.look.load(std::memory_order_acquire);
 }
 
-bool serve() noexcept {
-  bool worked = false;
+void serve() noexcept {
   if (pending.look.exchange(false, std::memory_order_acq_rel) && active()) {
     read_footprint();
     look(true);
-    worked = true;
   }
-  if (pending.purge.exchange(false, std::memory_order_acq_rel)) {
-    purge_gave(collect_own());
-    worked = true;
-  }
-  if (!has_pending_work()) return worked;
+  if (purge::take_request()) note_purged(purge::collect_own());
+  if (!has_pending_work()) return;
   pending.async_running.store(true, std::memory_order_release);
-  if (const int64_t wanted = pending.async_wanted.exchange(0, std::memory_order_acq_rel)) {
-    run_async(wanted);
-    worked = true;
-  }
-  if (const int64_t wanted = pending.explicit_wanted.load(std::memory_order_acquire)) {
-    run_explicit(wanted);
+  const int64_t wanted = pending.async_wanted.exchange(0, std::memory_order_acq_rel);
+  if (wanted != 0) run_async(wanted);
+  if (const int64_t asked = pending.explicit_wanted.load(std::memory_order_acquire)) {
+    run_explicit(asked);
     pending.explicit_wanted.store(0, std::memory_order_release);
-    worked = true;
   }
   pass_ended();
   // What the hooks freed may have changed the level, and another round may be due already.
   if (active()) look(true);
-  return worked;
 }
 
 /* RssAnon, read again when the last reading is older than that. It is footprint_bytes() summed more
@@ -894,11 +815,9 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.reclaimed = counters.reclaimed.load(std::memory_order_relaxed);
   out.overshoot_peak = counters.overshoot_peak.load(std::memory_order_relaxed);
   out.oversized = counters.oversized.load(std::memory_order_relaxed);
-  out.reclaim_cpu_ns = counters.reclaim_cpu_ns.load(std::memory_order_relaxed);
+  out.reclaim_cpu_ns = reclaim_cpu_ns();
   assist::fill(&out);
-  out.purges = counters.purges.load(std::memory_order_relaxed);
-  out.purge_ns = counters.purge_ns.load(std::memory_order_relaxed);
-  out.purged = counters.purged.load(std::memory_order_relaxed);
+  purge::fill(&out);
   out.madvise_calls = allocator.madvise_calls();
   out.threads = account::thread_count();
   out.quantum = account::quantum_bytes();
@@ -937,7 +856,7 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   const int64_t forks = counters.forks.load(std::memory_order_relaxed) + 1;
   for (std::atomic<int64_t>* counter :
        {&counters.rounds, &counters.reclaimed, &counters.overshoot_peak, &counters.oversized,
-        &counters.reclaim_cpu_ns, &counters.purges, &counters.purge_ns, &counters.purged}) {
+        &counters.reclaim_cpu_ns}) {
     counter->store(0, std::memory_order_relaxed);
   }
   counters.forks.store(forks, std::memory_order_relaxed);
@@ -945,19 +864,19 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
        {&pending.async_wanted, &pending.poll_wanted, &pending.explicit_wanted}) {
     wanted->store(0, std::memory_order_relaxed);
   }
-  pending.purge.store(false, std::memory_order_relaxed);
   pending.look.store(false, std::memory_order_relaxed);
   pending.async_running.store(false, std::memory_order_relaxed);
+  pending.waiting.store(0, std::memory_order_relaxed);
   pending.poll_running.store(false, std::memory_order_relaxed);
   round_histogram.reset();
   assist::reset_after_fork();
+  purge::reset_after_fork();
   freed_histogram.reset();
   pacer = {};
   limiter = {};
   hopeless = false;
   hopeless_episodes = hopeless_needed = hopeless_since_ns = 0;
-  purge_gap_ns = kPurgeGapMinNs;
-  next_purge_ns = 0;
+  purge_state = {};
   start_ns = os::monotonic_ns();
   shared.footprint_due.store(0, std::memory_order_relaxed);
   shared.rss_read_ns.store(INT64_MIN / 2, std::memory_order_relaxed);

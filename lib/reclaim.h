@@ -87,8 +87,8 @@ int64_t purge_now() noexcept;
 int poll_fd() noexcept;
 int poll() noexcept;
 
-/** The service thread's part: runs what is pending; true when it did anything. */
-bool serve() noexcept;
+/** The service thread's part: runs what is pending. */
+void serve() noexcept;
 bool has_pending_work() noexcept;
 
 /** For the service thread, every so often: with MEMLIMIT_ACCOUNT=cgroup looks at the group, which others

@@ -215,7 +215,8 @@ void replace_closed(const pollfd (&fds)[2]) noexcept {
   }
 }
 
-void sleep_until_woken() noexcept {
+/* True when the socket has something to do: a client that is ready, a deadline. */
+bool sleep_until_woken() noexcept {
   make_wake_fd();
   pollfd fds[2] = {{wake_fd.load(std::memory_order_relaxed), POLLIN, 0},
                    {stats_socket.wait_fd(), POLLIN, 0}};
@@ -230,6 +231,7 @@ void sleep_until_woken() noexcept {
   if (ready > 0 && ((fds[0].revents | fds[1].revents) & POLLNVAL) != 0) replace_closed(fds);
   // Cleared before the work is looked for: a wake() that comes from here on writes again.
   woken.store(false, std::memory_order_seq_cst);
+  return fds[1].revents != 0 || ready == 0;
 }
 
 void* run(void*) noexcept {
@@ -243,17 +245,20 @@ void* run(void*) noexcept {
   open_socket();
   uint32_t starting = static_cast<uint32_t>(State::kStarting);
   state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
+  bool clients = true;
   while (now() != State::kStopping) {
     if (adapters::service_wanted()) adapters::serve();
-    const bool worked = reclaim::serve();
+    reclaim::serve();
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
     if (os::process_id() != pid) pthread_exit(nullptr);
     const int64_t now_ns = os::monotonic_ns();
     run_timers(now_ns);
-    stats_socket.handle(now_ns);
+    if (clients || now_ns >= stats_socket.next_deadline_ns()) stats_socket.handle(now_ns);
+    clients = false;
     // After the requests: the event that one of them caused (a new limit) would wait for the next wake().
     tell_events();
-    if (!worked && !reclaim::has_pending_work()) sleep_until_woken();
+    // Clients are looked after in between while work does not end.
+    clients = reclaim::has_pending_work() || sleep_until_woken();
   }
   tell_events();
   stats_socket.close();

@@ -1,0 +1,154 @@
+/* See purge.h. */
+#include "purge.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "os.h"
+#include "paced.h"
+#include "purge_pacer.h"
+#include "service.h"
+#include "thread_state.h"
+
+namespace memlimit::purge {
+namespace {
+
+/* Before configure() there is no allocator to ask. */
+struct Allocator {
+  void (*collect)() noexcept;
+  void (*set_eagerness)(Level) noexcept;
+};
+constinit Allocator allocator{[]() noexcept {}, [](Level) noexcept {}};
+
+/* Read by every slow path, written rarely. */
+struct alignas(64) Shared {
+  std::atomic<uint32_t> epoch{0};
+  std::atomic<bool> requested{false};
+  std::atomic<int> eagerness{0}; /* as the allocator was told last */
+};
+constinit Shared shared{};
+
+/* Threads inside the allocator's collection, and forks that keep others out of it. */
+constinit std::atomic<int> collecting{0};
+constinit std::atomic<int> forking{0};
+MEMLIMIT_TLS int collecting_here = 0; /* a signal handler may fork meanwhile */
+
+MEMLIMIT_TLS HoardState hoard{};
+
+/* fork waits no longer than this: signal handlers that fork on two threads wait for one another. */
+constexpr int64_t kForkPatienceNs = 50'000'000;
+
+/* Sequentially consistent with lock_for_fork(): one of the two sees the other. */
+bool begin_collecting() noexcept {
+  collecting.fetch_add(1, std::memory_order_seq_cst);
+  if (forking.load(std::memory_order_seq_cst) == 0) return true;
+  collecting.fetch_sub(1, std::memory_order_release);
+  return false;
+}
+
+struct Counters {
+  std::atomic<int64_t> purges{0};
+  std::atomic<int64_t> cpu_ns{0};
+  std::atomic<int64_t> purged{0};
+};
+constinit Counters counters{};
+
+}  // namespace
+
+void configure(void (*collect)() noexcept, void (*set_eagerness)(Level) noexcept) noexcept {
+  allocator = {collect, set_eagerness};
+}
+
+int64_t collect_own() noexcept {
+  ReentryGuard reentry;
+  const int64_t cpu_before = os::thread_cpu_ns();
+  const int64_t before = paced::read(service::running());
+  if (!begin_collecting()) return 0;
+  collecting_here += 1;
+  allocator.collect();
+  collecting_here -= 1;
+  collecting.fetch_sub(1, std::memory_order_release);
+  const int64_t after = paced::read(service::running(), 0);
+  ThreadNode* const node = this_thread.node;
+  if (this_thread.phase == ThreadPhase::kLive) {
+    node->collected_freed = node->published_freed;
+    node->cached_bytes.store(0, std::memory_order_relaxed);
+  }
+  counters.purges.fetch_add(1, std::memory_order_relaxed);
+  counters.cpu_ns.fetch_add(os::thread_cpu_ns() - cpu_before, std::memory_order_relaxed);
+  const int64_t fell = before >= 0 && after >= 0 ? std::max<int64_t>(before - after, 0) : 0;
+  counters.purged.fetch_add(fell, std::memory_order_relaxed);
+  return fell;
+}
+
+void collect_if_asked() noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) return;
+  ThreadNode* const node = this_thread.node;
+  const uint32_t epoch = shared.epoch.load(std::memory_order_acquire);
+  if (node->purge_epoch_seen == epoch) return;
+  node->purge_epoch_seen = epoch;
+  collect_own();
+}
+
+void collect_if_hoarding(int64_t limit_bytes) noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) return;
+  const auto allocated = static_cast<int64_t>(this_thread.node->published_allocated);
+  const auto freed = static_cast<int64_t>(this_thread.node->published_freed);
+  if (!hoard_due(hoard, limit_bytes, allocated, freed)) return;
+  hoard_collected(hoard, allocated, freed, collect_own());
+}
+
+void ask_threads() noexcept { shared.epoch.fetch_add(1, std::memory_order_acq_rel); }
+
+void ask_all() noexcept {
+  ask_threads();
+  shared.requested.store(true, std::memory_order_release);
+  service::wake();
+}
+
+bool has_request() noexcept { return shared.requested.load(std::memory_order_acquire); }
+
+bool take_request() noexcept {
+  return has_request() && shared.requested.exchange(false, std::memory_order_acq_rel);
+}
+
+void set_eagerness(Level level) noexcept {
+  const int eager = static_cast<int>(level);
+  if (shared.eagerness.load(std::memory_order_relaxed) == eager) return;
+  if (shared.eagerness.exchange(eager, std::memory_order_relaxed) != eager) {
+    allocator.set_eagerness(level);
+  }
+}
+
+int64_t cpu_ns() noexcept { return counters.cpu_ns.load(std::memory_order_relaxed); }
+
+int64_t purged_bytes() noexcept { return counters.purged.load(std::memory_order_relaxed); }
+
+void fill(memlimit_stats* figures) noexcept {
+  figures->purges = counters.purges.load(std::memory_order_relaxed);
+  figures->purge_ns = cpu_ns();
+  figures->purged = purged_bytes();
+}
+
+void lock_for_fork() noexcept {
+  forking.fetch_add(1, std::memory_order_seq_cst);
+  if (collecting.load(std::memory_order_seq_cst) == collecting_here) return;
+  const int64_t until_ns = os::monotonic_ns() + kForkPatienceNs;
+  while (collecting.load(std::memory_order_acquire) > collecting_here &&
+         os::monotonic_ns() < until_ns) {
+    os::yield();
+  }
+}
+
+void unlock_after_fork() noexcept { forking.fetch_sub(1, std::memory_order_release); }
+
+void reset_after_fork() noexcept {
+  forking.store(0, std::memory_order_relaxed);
+  collecting.store(collecting_here, std::memory_order_relaxed);
+  shared.requested.store(false, std::memory_order_relaxed);
+  for (std::atomic<int64_t>* counter : {&counters.purges, &counters.cpu_ns, &counters.purged}) {
+    counter->store(0, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace memlimit::purge

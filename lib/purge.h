@@ -1,0 +1,57 @@
+/* Giving the allocator's idle pages back to the kernel: the acts, and their figures.
+ *
+ * Answers for: collecting the calling thread's heap, having every other thread collect its own at its next
+ * look (an epoch: no thread may touch another's heap), and telling the allocator how eager to be by itself.
+ * Refuses to decide when: purge_pacer.h. Threads: all, inside malloc and free, with the reentrancy guard
+ * set.
+ */
+#pragma once
+
+#include <cstdint>
+
+#include "memlimit.h"
+#include "pacer.h"
+
+namespace memlimit::purge {
+
+/** The allocator's part; once, at start. Called with the reentrancy guard set. */
+void configure(void (*collect)() noexcept, void (*set_eagerness)(Level) noexcept) noexcept;
+
+/** Collects the calling thread's heap, and what exited threads left. Returns how much the footprint fell,
+ *  bytes; other threads' work blurs it. */
+int64_t collect_own() noexcept;
+
+/** Collects when every thread has been asked to, and this one has not yet. */
+void collect_if_asked() noexcept;
+
+/** Collects when this thread, which has just published after freeing, keeps much that it has freed. Usage is
+ *  past the start threshold. */
+void collect_if_hoarding(int64_t limit_bytes) noexcept;
+
+/** Asks every other thread to collect its own heap when it next looks. */
+void ask_threads() noexcept;
+
+/** Asks every thread, and the service thread for what exited threads left: has_request(). */
+void ask_all() noexcept;
+
+/** For the service thread: whether ask_all() was called since. */
+bool has_request() noexcept;
+bool take_request() noexcept;
+
+/** Tells the allocator, if that is news to it. */
+void set_eagerness(Level level) noexcept;
+
+/** CPU time spent here, ever, nanoseconds; bytes given back, ever. */
+int64_t cpu_ns() noexcept;
+int64_t purged_bytes() noexcept;
+
+void fill(memlimit_stats* figures) noexcept;
+
+/** Around fork, in the parent: waits until no thread is collecting, and lets none begin until it is over.
+ *  mimalloc 2 counts the threads that read its list of abandoned segments, and whoever frees a segment waits
+ *  for that count to be 0: in a child whose parent forked meanwhile it never is. */
+void lock_for_fork() noexcept;
+void unlock_after_fork() noexcept;
+void reset_after_fork() noexcept;
+
+}  // namespace memlimit::purge

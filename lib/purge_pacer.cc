@@ -1,0 +1,88 @@
+/* See purge_pacer.h. */
+#include "purge_pacer.h"
+
+#include <algorithm>
+
+namespace memlimit {
+namespace {
+
+int64_t least_worth(int64_t limit_bytes) noexcept {
+  return std::max(kPurgeMinBytes, limit_bytes / kPurgeLimitDivisor);
+}
+
+bool idle_is_worth(const PurgeInput& in) noexcept {
+  return in.limit_bytes > 0 && in.held_bytes - in.usage_bytes > least_worth(in.limit_bytes);
+}
+
+/* Bytes that must have been allocated since the last purge, 0 from the end of the slack on. */
+int64_t price_bytes(const PurgeInput& in, int64_t given_bytes) noexcept {
+  const int64_t left = in.limit_bytes + in.slack_bytes - in.counted_bytes;
+  if (left <= 0 || in.slack_bytes <= 0 || given_bytes <= 0) return 0;
+  const double share = static_cast<double>(left) / static_cast<double>(in.slack_bytes);
+  return static_cast<int64_t>(share * static_cast<double>(given_bytes * kPurgePrice));
+}
+
+}  // namespace
+
+int64_t slack_for(int64_t limit_bytes, int64_t room_bytes) noexcept {
+  const int64_t slack = std::max<int64_t>(limit_bytes, 0) / kSlackDivisor;
+  return room_bytes < 0 ? slack : std::min(slack, room_bytes / kSlackRoomDivisor);
+}
+
+Level purge_eagerness(const PurgeInput& in) noexcept {
+  if (!idle_is_worth(in) || in.counted_bytes <= in.limit_bytes) return Level::kModerate;
+  return in.counted_bytes > in.limit_bytes + in.slack_bytes ? Level::kOver : Level::kCritical;
+}
+
+bool purge_worthwhile(const PurgeInput& in) noexcept {
+  return idle_is_worth(in) && in.counted_bytes >= in.limit_bytes - in.limit_bytes / 8;
+}
+
+bool purge_due(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept {
+  if (!purge_worthwhile(in)) return false;
+  const bool past_limit = in.counted_bytes > in.limit_bytes;
+  if (state.started) {
+    const int64_t since_ns = now_ns - state.last_ns;
+    const int64_t given = in.purged_bytes - state.last_purged_bytes;
+    const int64_t allocated = in.allocated_bytes - state.last_allocated_bytes;
+    const bool paid = allocated >= price_bytes(in, given);
+    const bool pressed = past_limit && since_ns >= kPressedPurgeGapNs && paid;
+    if (!pressed && since_ns < state.gap_ns) return false;
+  }
+  state.gap_ns = state.started ? std::min(state.gap_ns * 2, kPurgeGapMaxNs) : kPurgeGapMinNs;
+  state.started = true;
+  state.last_ns = now_ns;
+  state.last_allocated_bytes = in.allocated_bytes;
+  state.last_purged_bytes = in.purged_bytes;
+  return true;
+}
+
+void purge_gave(PurgeState& state, int64_t limit_bytes, int64_t given_bytes) noexcept {
+  if (given_bytes > least_worth(limit_bytes)) state.gap_ns = kPurgeGapMinNs;
+}
+
+bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t allocated_bytes,
+               int64_t freed_bytes) noexcept {
+  const int64_t net = freed_bytes - allocated_bytes;
+  state.lowest_net_bytes = std::min(state.lowest_net_bytes, net);
+  const int64_t least = std::max(kHoardMinBytes, limit_bytes / kPurgeLimitDivisor);
+  return (net - state.lowest_net_bytes) >> state.doublings >= least;
+}
+
+void hoard_collected(HoardState& state, int64_t allocated_bytes, int64_t freed_bytes,
+                     int64_t given_bytes) noexcept {
+  const int64_t net = freed_bytes - allocated_bytes;
+  const bool taken_again = allocated_bytes - state.collected_at_bytes >= state.given_bytes / 2;
+  // Blocks of other threads' heaps are freed here, too, and nothing of them is idle here.
+  const bool in_vain = given_bytes < (net - state.lowest_net_bytes) / 4;
+  if ((state.given_bytes > 0 && taken_again) || in_vain) {
+    state.doublings = std::min(state.doublings + 1, kHoardMaxDoublings);
+  } else if (state.doublings > 0) {
+    state.doublings -= 1;
+  }
+  state.lowest_net_bytes = net;
+  state.collected_at_bytes = allocated_bytes;
+  state.given_bytes = given_bytes;
+}
+
+}  // namespace memlimit

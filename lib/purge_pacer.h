@@ -1,0 +1,96 @@
+/* When the allocator's idle pages go back to the kernel. Pure: numbers in, a decision out.
+ *
+ * Giving a page back costs a system call, and a page fault when the program takes it again. So idle pages
+ * are left alone while there is room for them; from there on giving back may cost a share of what the
+ * program allocates, and past the slack whatever it takes.
+ * Refuses: clocks, atomics, locks, I/O. Threads: any, one at a time for one state.
+ */
+#pragma once
+
+#include <cstdint>
+
+#include "pacer.h"
+
+namespace memlimit {
+
+/** How far idle pages may carry the footprint past the limit: a 40th of it, of which a peak RSS of 1.05 of
+ *  the limit leaves room for code and stacks. In a container at most a quarter of the room that the limit
+ *  leaves there. Measured, a cache at 256 MiB filled by two threads: without slack 60 % of the throughput
+ *  of one with a hand-set size, with it as much. */
+inline constexpr int64_t kSlackDivisor = 40;
+inline constexpr int64_t kSlackRoomDivisor = 4;
+
+/** Within the slack a purge comes when at least this many times what the last one gave has been allocated,
+ *  less the further the slack is used up: a page fault takes as long as filling some pages. */
+inline constexpr int64_t kPurgePrice = 16;
+
+/** Idle bytes that are worth a purge: more than blurs the figures. */
+inline constexpr int64_t kPurgeMinBytes = int64_t{1} << 20;
+inline constexpr int64_t kPurgeLimitDivisor = 64;
+
+/** Below the limit from 7/8 on: not more often than this; twice as long after each that gave nothing. */
+inline constexpr int64_t kPurgeGapMinNs = 50'000'000;
+inline constexpr int64_t kPurgeGapMaxNs = 5'000'000'000;
+
+/** Past the limit, without back-off: a collection takes some 50 microseconds a thread. */
+inline constexpr int64_t kPressedPurgeGapNs = 5'000'000;
+
+/** A thread that has freed this much more than it allocated (or limit / kPurgeLimitDivisor, if that is more)
+ *  collects its own heap: nobody else can, and it may be about to sleep. Each time that what it gave back
+ *  is taken again it waits for twice as much, up to this many doublings. */
+inline constexpr int64_t kHoardMinBytes = kPurgeMinBytes;
+inline constexpr int kHoardMaxDoublings = 10;
+
+/** What the caller measured, bytes. */
+struct PurgeInput {
+  int64_t limit_bytes = 0;     /* 0: none, and no purge is due */
+  int64_t usage_bytes = 0;     /* of the process */
+  int64_t held_bytes = 0;      /* of the process, idle pages and all */
+  int64_t counted_bytes = 0;   /* held, and what others of the group hold */
+  int64_t slack_bytes = 0;     /* from slack_for() */
+  int64_t allocated_bytes = 0; /* ever */
+  int64_t purged_bytes = 0;    /* given back by purges, ever */
+};
+
+struct PurgeState {
+  int64_t gap_ns = kPurgeGapMinNs;
+  int64_t last_ns = 0;
+  int64_t last_allocated_bytes = 0;
+  int64_t last_purged_bytes = 0;
+  bool started = false;
+};
+
+/** room_bytes: what the limit leaves of the container's memory; negative: there is no container. */
+int64_t slack_for(int64_t limit_bytes, int64_t room_bytes) noexcept;
+
+/** How eagerly the allocator is to give pages back by itself: kModerate (its own delays), kCritical (soon:
+ *  idle pages are past the limit), kOver (at once: past the slack). */
+Level purge_eagerness(const PurgeInput& in) noexcept;
+
+/** Cheap; whether purge_due() is worth asking. */
+bool purge_worthwhile(const PurgeInput& in) noexcept;
+
+/** Whether to purge now; if so, notes that it was done. */
+bool purge_due(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept;
+
+/** A purge is through and gave this much: the back-off ends when that was worth it. */
+void purge_gave(PurgeState& state, int64_t limit_bytes, int64_t given_bytes) noexcept;
+
+/** One thread's; value-initialise. */
+struct HoardState {
+  int64_t lowest_net_bytes = 0; /* freed less allocated, at its lowest since the last collection */
+  int64_t collected_at_bytes = 0; /* allocated, at the last collection */
+  int64_t given_bytes = 0;        /* by the last collection */
+  int doublings = 0;
+};
+
+/** Whether the thread, which has allocated and freed so much so far, is to collect its heap now. Only worth
+ *  asking from the start threshold on. */
+bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t allocated_bytes,
+               int64_t freed_bytes) noexcept;
+
+/** It has, and gave so much back. */
+void hoard_collected(HoardState& state, int64_t allocated_bytes, int64_t freed_bytes,
+                     int64_t given_bytes) noexcept;
+
+}  // namespace memlimit
