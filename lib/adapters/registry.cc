@@ -79,6 +79,10 @@ constinit unsigned long long seen_adds = 0; /* service thread */
 struct ThreadRounds {
   uint64_t asked = 0;
   uint64_t arrived = 0;
+  /* The runtime reclaims on this thread. It then asks for nothing: runtimes run their callbacks until none
+   * is left, so one that is asked for while another runs would be followed by the next, and the program
+   * never go on. */
+  bool reclaiming = false;
 };
 MEMLIMIT_TLS ThreadRounds thread_rounds{};
 
@@ -310,7 +314,7 @@ bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noe
 
 void ask_if_wanted() noexcept {
   const uint64_t number = open_number.load(std::memory_order_acquire);
-  if (number == 0 || thread_rounds.asked == number) return;
+  if (number == 0 || thread_rounds.asked == number || thread_rounds.reclaiming) return;
   const int64_t now_ns = os::monotonic_ns();
   bool settled = true;
   for (size_t i = 0; i < kCount; ++i) {
@@ -338,7 +342,9 @@ void arrive(const Adapter& adapter) {
   const int64_t footprint_before = paced::footprint_bytes();
   const Work work{round.pass.level, wanted, round.pass.usage_bytes, round.pass.limit_bytes,
                   round.pass.everything};
+  thread_rounds.reclaiming = true;
   const Outcome outcome = adapter.reclaim(work);
+  thread_rounds.reclaiming = false;
   // A finaliser forked, and this is the child: the round is the parent's.
   if (os::process_id() != pid) return;
   const int64_t own = account::own_net_freed() - own_before;

@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""bombard.py - starts language runtimes under a bombardment of reclaim, a great many times.
+
+    bombard.py BUILD_DIR                       1,000 starts of each runtime
+    bombard.py BUILD_DIR --starts 16           the short form that the tests run
+    bombard.py BUILD_DIR --only ruby
+
+Each start is one of the programs in programs/, which live with threads, workers, forks, waits, finalisers
+and exit handlers, at a limit far below what they hold. In half of the starts a plugin demands everything
+that can be reclaimed each 0.3 ms, from before main until the process is gone; in the others the limit alone
+asks. Status and standard output must be those of the program without the library, and it must end. A
+runtime that is not installed is left out and said so; with none of them the status is 77.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+PATH = "/usr/local/bin:/usr/bin:/bin"
+PROGRAMS = HERE / "programs"
+LIMIT = "4MiB"
+# A start takes half a second; one that takes so long hangs.
+PATIENCE_S = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    runtime: str
+    command: tuple
+    adapter: str
+
+    def name(self):
+        return pathlib.Path(self.command[-1]).name
+
+
+@dataclasses.dataclass
+class Ended:
+    status: int | str
+    output: str
+    errors: str
+    reclaims: int = 0
+
+
+def programs(python):
+    found = []
+    for runtime, binary, adapter, ending in (
+        ("python3", python, "cpython", ".py"),
+        ("node", "node", "v8", ".js"),
+        ("ruby", "ruby", "ruby", ".rb"),
+    ):
+        path = shutil.which(binary, path=PATH)
+        if path is None:
+            print(f"# left out: {runtime} is not installed", flush=True)
+            continue
+        for file in sorted(PROGRAMS.glob("*" + ending)):
+            found.append(Program(runtime, (path, str(file)), adapter))
+    return found
+
+
+def wait(process, patience):
+    """Its status, or a text that says where it hangs, and then it is gone with all that it started."""
+    try:
+        return process.wait(patience)
+    except subprocess.TimeoutExpired:
+        tasks = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
+        where = ", ".join(sorted((task / "wchan").read_text() or "running" for task in tasks))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return f"none, still running after {patience:.0f} s ({where})"
+
+
+def run(program, settings, patience):
+    environment = {"PATH": PATH, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    with tempfile.TemporaryDirectory(prefix="memlimit-bombard-") as directory:
+        log = pathlib.Path(directory) / "log"
+        if settings:
+            settings = {**settings, "MEMLIMIT_LOG": f"debug:{log}", "MEMLIMIT_SOCKET": directory + "/"}
+        # Files, not pipes: a child that is left behind would hold a pipe open for ever.
+        with open(f"{directory}/out", "w+b") as out, open(f"{directory}/err", "w+b") as err:
+            process = subprocess.Popen(program.command, env={**environment, **settings}, cwd=directory,
+                                       stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+            status = wait(process, patience)
+            out.seek(0)
+            err.seek(0)
+            output, errors = (file.read().decode(errors="replace") for file in (out, err))
+        ran = "event=adapter_ran "
+        text = log.read_text(errors="replace") if log.exists() else ""
+        reclaims = sum(ran in line and f"adapter={program.adapter} " in line for line in text.splitlines())
+        return Ended(status, output, errors, reclaims)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--starts", type=int, default=1000, help="of each runtime (default 1000)")
+    parser.add_argument("--only", nargs="*", default=[], metavar="RUNTIME")
+    parser.add_argument("--programs", nargs="*", default=[], metavar="FILE", help="only these, by name")
+    parser.add_argument("--python", default="/usr/bin/python3", help="the CPython to start")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--interval-us", type=int, default=300, help="between two demands")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds until a start counts as hung")
+    arguments = parser.parse_args()
+    build = arguments.build.resolve()
+    under = {"LD_PRELOAD": str(build / "preload" / "libmemlimit.so"), "MEMLIMIT": LIMIT}
+    plugin = {
+        "MEMLIMIT_PLUGINS": str(build / "tests" / "adapters" / "libbombard_plugin.so"),
+        "BOMBARD_US": str(arguments.interval_us),
+    }
+    chosen = [
+        program
+        for program in programs(arguments.python)
+        if (not arguments.only or program.runtime in arguments.only)
+        and (not arguments.programs or program.name() in arguments.programs)
+    ]
+    if not chosen:
+        sys.exit(77)
+    bad = 0
+    for runtime in dict.fromkeys(program.runtime for program in chosen):
+        mine = [program for program in chosen if program.runtime == runtime]
+        plain = {program: run(program, {}, arguments.patience) for program in mine}
+        for program, ended in plain.items():
+            assert ended.output.startswith("done"), f"{program.name()} fails without the library: {ended}"
+
+        def start(number, mine=mine):
+            program = mine[number // 2 % len(mine)]
+            settings = {**under, **plugin} if number % 2 == 0 else under
+            return program, settings, run(program, settings, arguments.patience)
+
+        began = time.monotonic()
+        failures = reclaims = 0
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+            for program, settings, ended in pool.map(start, range(arguments.starts)):
+                reclaims += ended.reclaims
+                expected = plain[program]
+                if (ended.status, ended.output) == (expected.status, expected.output):
+                    continue
+                failures += 1
+                how = "bombarded" if "MEMLIMIT_PLUGINS" in settings else "at the limit"
+                print(f"FAILED {program.name()} {how}: status {ended.status} instead of {expected.status}\n"
+                      f"{ended.output[-500:]}{ended.errors[-3000:]}", flush=True)
+        seconds = time.monotonic() - began
+        print(f"{runtime}: {arguments.starts} starts, {failures} failed, {reclaims} reclaims at safe points "
+              f"({seconds:.0f} s)", flush=True)
+        bad += failures
+        # Without reclaims it was no bombardment.
+        if reclaims < arguments.starts:
+            print(f"FAILED {runtime}: only {reclaims} reclaims", flush=True)
+            bad += 1
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+// Forked node processes that talk and allocate; then the event loop is left idle, and the process ends by itself.
+const { fork } = require('child_process');
+
+function churn(count) {
+  let rows = [];
+  for (let i = 0; i < count; ++i) {
+    rows.push({ i, buffer: Buffer.alloc(2000, i & 255) });
+    if (rows.length > 500) rows = [];
+  }
+  return rows.length;
+}
+
+if (process.send) {
+  process.on('message', (count) => { process.send(churn(count)); process.disconnect(); });
+} else {
+  const children = [4100, 2300].map((count) => new Promise((resolve) => {
+    const child = fork(__filename);
+    let answer;
+    child.on('message', (value) => { answer = value; });
+    child.on('exit', (code) => resolve(`${answer}/${code}`));
+    child.send(count);
+  }));
+  churn(4000);
+  process.on('exit', () => churn(2000));
+  Promise.all(children).then((answers) => setTimeout(() => console.log('done', answers.join(' ')), 20));
+}
