@@ -49,6 +49,16 @@ MEMLIMIT_ALWAYS_INLINE void* allocate_small_zeroed(size_t block_bytes) noexcept 
 /** The size of the block that a request gets. */
 inline size_t good_size(size_t bytes) noexcept { return mi_good_size(padded(bytes)); }
 
+/** What usable_bytes() will say of a block for such a request. Blocks beyond 128 KiB have pages of their own,
+ *  of whole slices, from 512 KiB on of eight; beyond some MiB, and in other versions, it may be less. */
+inline size_t whole_block_bytes(size_t bytes) noexcept {
+  constexpr size_t kSlice = size_t{64} << 10;
+  constexpr size_t kPage = 8 * kSlice;
+  if (bytes <= 2 * kSlice || bytes > 32 * kPage) return good_size(bytes);
+  const size_t step = bytes <= kPage ? kSlice : kPage;
+  return (padded(bytes) + step - 1) / step * step;
+}
+
 /** alignment: a power of two. */
 MEMLIMIT_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
   if (alignment <= kNaturalAlignment) return allocate(bytes);

@@ -9,29 +9,14 @@
 #include <climits>
 #include <cstdio>
 
-#include "account.h"
 #include "attributes.h"
+#include "figures.h"
 #include "os.h"
-#include "procfs.h"
 #include "reclaim.h"
 
 using namespace memlimit;
 
 namespace {
-
-struct Figures {
-  size_t live; /* bytes of live blocks */
-  size_t held; /* what the process holds for them: footprint, at least `live` */
-  size_t peak;
-};
-
-Figures figures() noexcept {
-  const int64_t live = std::max<int64_t>(account::totals().heap_bytes(), 0);
-  account::note_peak(live);
-  const int64_t footprint = procfs::footprint_bytes();
-  return {static_cast<size_t>(live), static_cast<size_t>(std::max(live, footprint)),
-          static_cast<size_t>(account::heap_peak_bytes())};
-}
 
 /* mallinfo's fields are int; glibc lets them wrap, which helps nobody. */
 int saturated(size_t value) noexcept {
@@ -43,7 +28,7 @@ int saturated(size_t value) noexcept {
 extern "C" {
 
 MEMLIMIT_EXPORT struct mallinfo2 mallinfo2() noexcept {
-  const Figures now = figures();
+  const HeapFigures now = heap_figures();
   struct mallinfo2 info {};
   info.arena = now.held;
   info.uordblks = now.live;
@@ -57,7 +42,7 @@ MEMLIMIT_EXPORT struct mallinfo2 mallinfo2() noexcept {
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 MEMLIMIT_EXPORT struct mallinfo mallinfo() noexcept {
-  const Figures now = figures();
+  const HeapFigures now = heap_figures();
   struct mallinfo info {};
   info.arena = saturated(now.held);
   info.uordblks = saturated(now.live);
@@ -72,7 +57,7 @@ MEMLIMIT_EXPORT struct mallinfo __libc_mallinfo() noexcept { return mallinfo(); 
 /* The shape of glibc's: one heap, then the totals. */
 MEMLIMIT_EXPORT int malloc_info(int options, FILE* stream) noexcept {
   if (options != 0) return EINVAL;
-  const Figures now = figures();
+  const HeapFigures now = heap_figures();
   const size_t idle = now.held - now.live;
   // Writing to a stream is a cancellation point; unwinding cannot leave a noexcept function.
   int cancel_state = PTHREAD_CANCEL_ENABLE;
@@ -99,7 +84,7 @@ MEMLIMIT_EXPORT int malloc_info(int options, FILE* stream) noexcept {
 }
 
 MEMLIMIT_EXPORT void malloc_stats() noexcept {
-  const Figures now = figures();
+  const HeapFigures now = heap_figures();
   char text[256];
   const int length =
       snprintf(text, sizeof text,

@@ -21,6 +21,7 @@
 #include "config.h"
 #include "dlopen.h"
 #include "fork.h"
+#include "idle_pages.h"
 #include "limit.h"
 #include "log.h"
 #include "mappings.h"
@@ -57,7 +58,10 @@ int find_allocator(dl_phdr_info* info, size_t, void*) {
   return 0;
 }
 
-void collect() noexcept { backing::collect(true); }
+void collect() noexcept {
+  backing::collect(true);
+  idle_pages::release();
+}
 
 /* mimalloc's own delays near the limit; its defaults far from it. */
 void set_eagerness(Level level) noexcept {

@@ -195,6 +195,8 @@ TEST_CASE("preload: usage is exact", "[counting]") {
   check_claims(
       {
           "every_call_counts_its_usable_size",
+          "jemalloc_questions_are_answered",
+          "purge_reaches_into_segments",
           "thread_churn_keeps_the_count",
           "usage_is_exact_at_quiescence",
           "usage_stays_near_the_truth",
