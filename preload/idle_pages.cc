@@ -4,6 +4,7 @@
  * before it is read. So it may be dropped without the allocator's knowledge. */
 #include "idle_pages.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -12,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "account.h"
+#include "attributes.h"
 #include "os.h"
 
 namespace memlimit::idle_pages {
@@ -35,8 +38,15 @@ struct Segment {
   bool uses(size_t slice) const noexcept { return (used[slice / 64] >> slice % 64 & 1) != 0; }
 };
 
-/* By address, with linear probing. Segments beyond this many (128 GiB) keep what they have. */
-constexpr size_t kEntries = 4096;
+/* By address, with linear probing. Segments beyond this many (32 GiB) keep what they have. */
+constexpr size_t kEntries = 1024;
+
+/* Looking at every page of a heap of 400 MB takes a millisecond, so something must have been freed since the
+ * last time, by whatever thread: this much, and this part of what lives. */
+constexpr int64_t kLeastFreedBytes = int64_t{256} << 10;
+constexpr int64_t kFreedDivisor = 64;
+
+MEMLIMIT_TLS int64_t freed_at_last_look = 0;
 
 struct Table {
   Segment segments[kEntries];
@@ -84,6 +94,10 @@ void drop_unused(const Segment& segment) noexcept {
 }  // namespace
 
 void release() noexcept {
+  const int64_t freed = account::published_freed_bytes();
+  const int64_t least = account::published_usage_bytes() / kFreedDivisor;
+  if (freed - freed_at_last_look < std::max(kLeastFreedBytes, least)) return;
+  freed_at_last_look = freed;
   os::ErrnoGuard errno_guard;
   void* const memory = os::map_pages(sizeof(Table));
   if (memory == nullptr) return;

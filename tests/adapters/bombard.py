@@ -28,8 +28,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 PATH = "/usr/local/bin:/usr/bin:/bin"
 PROGRAMS = HERE / "programs"
 LIMIT = "4MiB"
-# A start takes half a second; one that takes so long hangs.
-PATIENCE_S = 120
+# A start takes a second or two, most of it collections; one that takes so long hangs.
+PATIENCE_S = 300
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,14 +13,14 @@ function churn(count) {
 if (process.send) {
   process.on('message', (count) => { process.send(churn(count)); process.disconnect(); });
 } else {
-  const children = [4100, 2300].map((count) => new Promise((resolve) => {
+  const children = [810, 530].map((count) => new Promise((resolve) => {
     const child = fork(__filename);
     let answer;
     child.on('message', (value) => { answer = value; });
     child.on('exit', (code) => resolve(`${answer}/${code}`));
     child.send(count);
   }));
-  churn(4000);
-  process.on('exit', () => churn(2000));
+  churn(900);
+  process.on('exit', () => churn(600));
   Promise.all(children).then((answers) => setTimeout(() => console.log('done', answers.join(' ')), 20));
 }

@@ -18,12 +18,12 @@ if (!isMainThread) {
 } else {
   const endless = new Worker(__filename, { workerData: -1 });
   const another = new Worker(__filename, { workerData: -1 });
-  const jobs = [10000, 15000].map((workerData) => new Promise((resolve, reject) => {
+  const jobs = [3000, 5000].map((workerData) => new Promise((resolve, reject) => {
     const worker = new Worker(__filename, { workerData });
     worker.on('message', resolve);
     worker.on('error', reject);
   }));
-  churn(30000);
+  churn(6000);
   Promise.all(jobs).then(async (sums) => {
     await endless.terminate();
     console.log('done', sums.join(' '));

@@ -1,0 +1,375 @@
+"""Language runtimes and other unmodified programs under a limit: what each adapter gives back, and what it
+leaves alone.
+
+usage: adapters_test.py BUILD_DIR [CASE...]
+
+Programs are given here, or lie in ../containers and ../plugin. Each is run to its end; what happened is in
+its log. A case whose program is not installed is left out and said so.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+CONTAINERS = HERE.parent / 'containers'
+PATH = '/usr/local/bin:/usr/bin:/bin'
+PYTHON = '/usr/bin/python3'
+PATIENCE_S = 240  # only a program that hangs runs this long
+
+# Says how much the program ever held; /proc counts exactly, getrusage what exec left behind, too.
+PEAK = '''
+def peak_mib():
+    with open('/proc/self/status') as status:
+        return next(int(line.split()[1]) for line in status if line.startswith('VmHWM')) // 1024
+'''
+
+CYCLES = PEAK + '''
+import gc, sys
+gc.disable()
+class Node:
+    pass
+for i in range(100_000):
+    node = Node()
+    node.me = node
+    node.text = bytes(4000)
+assert not gc.isenabled()
+print(peak_mib())
+'''
+
+
+class LeftOut(Exception):
+    pass
+
+
+@dataclasses.dataclass
+class Ended:
+    status: int
+    output: str
+    errors: str
+    log: str
+
+    def adapter(self, name):
+        """(times it ran, bytes it freed), by the log."""
+        freed = [int(match[1]) for match in
+                 re.finditer(rf'event=adapter_ran .*adapter={name} .*freed=(-?\d+)', self.log)]
+        return len(freed), sum(freed)
+
+    def attached(self, name):
+        return re.search(rf'event=adapter_attached .*adapter={name}$', self.log, re.M) is not None
+
+
+class Bench:
+    """Runs programs under the library, in a directory of their own."""
+
+    def __init__(self, build, directory):
+        self.build, self.directory = build, directory
+
+    def run(self, command, limit='64MiB', **settings):
+        if shutil.which(command[0], path=PATH) is None:
+            raise LeftOut(f'no {command[0]}')
+        log = self.directory / 'log'
+        log.unlink(missing_ok=True)
+        environment = {'PATH': PATH, 'LC_ALL': 'C.UTF-8', 'PYTHONDONTWRITEBYTECODE': '1',
+                       'LD_PRELOAD': self.build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': limit,
+                       'MEMLIMIT_LOG': f'debug:{log}', 'MEMLIMIT_SOCKET': 'off', **settings}
+        with open(self.directory / 'out', 'w+') as out, open(self.directory / 'err', 'w+') as err:
+            process = subprocess.Popen([str(word) for word in command], env=environment, cwd=self.directory,
+                                       stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                       start_new_session=True)
+            try:
+                status = process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise AssertionError(f'{command} still runs after {PATIENCE_S} s') from None
+            for file in (out, err):
+                file.seek(0)
+            return Ended(status, out.read(), err.read(), log.read_text() if log.exists() else '')
+
+    def number(self, *arguments, **settings):
+        """The number that a program prints, and how it ended; status 0 is asked for."""
+        ended = self.run(*arguments, **settings)
+        assert ended.status == 0, ended
+        return int(ended.output.split()[0]), ended
+
+
+def case_cpython_collects_cycles(bench):
+    peak, ended = bench.number([PYTHON, '-c', CYCLES])
+    calls, freed = ended.adapter('cpython')
+    assert ended.attached('cpython') and calls > 0 and freed > 200 << 20, (calls, freed)
+    assert peak < 200, f'{peak} MiB at a limit of 64: {calls} calls freed {freed}'
+
+
+def case_adapters_can_be_turned_off(bench):
+    for setting in 'none', 'ruby,v8':
+        peak, ended = bench.number([PYTHON, '-c', CYCLES], MEMLIMIT_ADAPTERS=setting)
+        assert not ended.attached('cpython') and ended.adapter('cpython') == (0, 0), setting
+        assert peak > 350, f'{peak} MiB: something else collected'
+    _, ended = bench.number([PYTHON, '-c', CYCLES], MEMLIMIT_ADAPTERS='cpython')
+    assert ended.adapter('cpython')[0] > 0
+
+
+BLOCKED = PEAK + '''
+import gc, threading
+gc.disable()
+foreign = []
+known = {threading.main_thread().ident}
+class Node:
+    def __del__(self):
+        if threading.get_ident() not in known:
+            foreign.append(threading.current_thread().name)
+def churn():
+    known.add(threading.get_ident())
+    for i in range(100_000):
+        node = Node()
+        node.me = node
+        node.text = bytes(4000)
+thread = threading.Thread(target=churn)
+thread.start()
+thread.join()
+gc.collect()
+print(peak_mib(), len(foreign))
+'''
+
+
+def case_cpython_main_thread_blocked(bench):
+    """By default nothing happens, and no finaliser runs where the program does not expect it; who names
+    cpython-threads has both."""
+    _, ended = bench.number([PYTHON, '-c', BLOCKED])
+    assert ended.output.split()[1] == '0', ended.output
+    peak, ended = bench.number([PYTHON, '-c', BLOCKED], MEMLIMIT_ADAPTERS='cpython-threads')
+    assert ended.adapter('cpython')[0] > 0 and peak < 350, ended.output
+    assert int(ended.output.split()[1]) > 0, 'it was not a foreign thread that collected'
+
+
+def case_cpython_is_found_when_it_is_loaded(bench):
+    """A program that loads the interpreter later on: here by way of ctypes, from another interpreter's point
+    of view just a library. Ruby's stands for it, since a process has one CPython."""
+    library = next(pathlib.Path('/usr/lib').glob('*/libruby-3.*.so.*'), None)
+    if library is None:
+        raise LeftOut('no libruby')
+    program = f'''
+import ctypes, time, pathlib, os
+ctypes.CDLL("{library}")
+log = pathlib.Path("log")
+rows = []
+while "adapter=ruby" not in log.read_text():
+    rows = [bytes(100_000) for _ in range(100)]
+    time.sleep(0.001)
+print(1)
+'''
+    _, ended = bench.number([PYTHON, '-c', program])
+    assert ended.attached('ruby') and ended.attached('cpython')
+
+
+def case_v8_collects_waves(bench):
+    ended = bench.run(['node', CONTAINERS / 'waves.js', '6', '200000'], limit='120MiB')
+    assert (ended.status, ended.output) == (0, 'done\n'), ended
+    calls, freed = ended.adapter('v8')
+    assert ended.attached('v8') and calls > 0 and freed > 10 << 20, (calls, freed)
+
+
+def case_ruby_collects_though_disabled(bench):
+    ended = bench.run(['ruby', CONTAINERS / 'old_objects.rb', 'disabled', '300000'])
+    assert (ended.status, ended.output) == (0, 'done\n'), ended
+    calls, freed = ended.adapter('ruby')
+    assert ended.attached('ruby') and calls > 0 and freed > 50 << 20, (calls, freed)
+
+
+SQLITE = PEAK + '''
+import sqlite3
+connection = sqlite3.connect("file.db")
+connection.execute("pragma cache_size = -300000")
+connection.execute("create table t(a, b)")
+connection.executemany("insert into t values(?, ?)", ((i, "x" * 1000) for i in range(120_000)))
+connection.commit()
+print(peak_mib(), connection.execute("select count(*), sum(length(b)) from t").fetchone())
+'''
+
+
+def case_sqlite_cache_is_bounded(bench):
+    peak, ended = bench.number([PYTHON, '-c', SQLITE])
+    assert '(120000, 120000000)' in ended.output, ended.output
+    os.unlink(bench.directory / 'file.db')
+    without, _ = bench.number([PYTHON, '-c', SQLITE], MEMLIMIT_ADAPTERS='none')
+    os.unlink(bench.directory / 'file.db')
+    assert peak < 90 and without > 130, f'{peak} MiB at a limit of 64, {without} without the adapter'
+    # A limit that the program has set itself stands.
+    own = SQLITE.replace('connection.execute("pragma cache', '''
+import ctypes
+library = ctypes.CDLL("libsqlite3.so.0")
+library.sqlite3_soft_heap_limit64.restype = ctypes.c_int64
+library.sqlite3_soft_heap_limit64.argtypes = [ctypes.c_int64]
+library.sqlite3_soft_heap_limit64(12_345_678)
+connection.execute("pragma cache''', 1) + '''
+assert library.sqlite3_soft_heap_limit64(-1) == 12_345_678
+'''
+    bench.number([PYTHON, '-c', own])
+
+
+SIGNALLED = '''
+use strict; use warnings;
+my (%cache, $drops);
+$drops = 0;
+HANDLER
+$cache{$_} = "v" x 1000 for 1 .. 150_000;
+print "$drops drops\\n";
+'''
+
+
+def case_signal_only_while_it_is_handled(bench):
+    handled = SIGNALLED.replace('HANDLER', '$SIG{USR2} = sub { %cache = (); ++$drops };')
+    drops, _ = bench.number(['perl', '-e', handled], MEMLIMIT_SIGNAL='SIGUSR2')
+    assert drops > 0
+    for handler in '', '$SIG{USR2} = "IGNORE";', '$SIG{USR2} = sub {}; $SIG{USR2} = "DEFAULT";':
+        drops, _ = bench.number(['perl', '-e', SIGNALLED.replace('HANDLER', handler)], MEMLIMIT_SIGNAL='USR2')
+        assert drops == 0
+
+
+WATCHER = '''
+import os, select, threading
+path = os.environ["MEMORY_PRESSURE_WATCH"]
+assert "MEMORY_PRESSURE_WRITE" not in os.environ
+rows, notices = [], 0
+going = True
+def watch():
+    global notices
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    while going:
+        if select.select([fd], [], [], 0.05)[0] and os.read(fd, 4096):
+            notices += 1
+            rows.clear()
+    os.close(fd)
+thread = threading.Thread(target=watch)
+thread.start()
+for i in range(4000):
+    rows.append(b"x" * 100_000)
+while notices == 0:
+    rows.append(b"x" * 100_000)
+going = False
+thread.join()
+print(notices)
+'''
+
+
+def case_pressure_is_told(bench):
+    """As systemd's protocol has it: a FIFO in MEMORY_PRESSURE_WATCH, unless somebody else has set that."""
+    notices, _ = bench.number([PYTHON, '-c', WATCHER], MEMLIMIT_PRESSURE='on')
+    assert notices > 0
+    show = 'import os; print(0, os.environ.get("MEMORY_PRESSURE_WATCH"))'
+    _, ended = bench.number([PYTHON, '-c', show], MEMLIMIT_PRESSURE='on', MEMORY_PRESSURE_WATCH='/dev/null')
+    assert ended.output == '0 /dev/null\n'
+    _, ended = bench.number([PYTHON, '-c', show])
+    assert ended.output == '0 None\n'
+
+
+def case_example_plugin_shrinks_a_cache(bench):
+    subprocess.run(['make', '-s', '-C', HERE.parent / 'plugin', f'OUT={bench.directory}'], check=True,
+                   env={'PATH': PATH})
+    program = bench.directory / 'program'
+    cached, _ = bench.number([program])
+    assert cached == 256, cached
+    plugin = str(bench.directory / 'cache_plugin.so')
+    cached, ended = bench.number([program], MEMLIMIT_PLUGINS=plugin)
+    assert 20 < cached < 66, f'{cached} MiB of 256 are cached at a limit of 64: {ended.errors}'
+    # One that cannot be loaded is told, and the others are; strict programs do not start.
+    cached, ended = bench.number([program], MEMLIMIT_PLUGINS=f'/nonexistent.so:{plugin}')
+    assert cached < 66 and 'MEMLIMIT_PLUGINS: not loaded: /nonexistent.so' in ended.errors, ended
+    ended = bench.run([program], MEMLIMIT_PLUGINS='/nonexistent.so', MEMLIMIT_STRICT='1')
+    assert ended.status == 78, ended
+
+
+class Redis:
+    """A redis-server under the library, and its answers as redis-cli prints them."""
+
+    def __init__(self, bench):
+        self.socket = bench.directory / 'redis.sock'
+        environment = {'PATH': PATH, 'LD_PRELOAD': bench.build / 'preload' / 'libmemlimit.so',
+                       'MEMLIMIT_SOCKET': 'off'}
+        self.server = subprocess.Popen(
+            ['redis-server', '--port', '0', '--unixsocket', self.socket, '--save', '', '--dir',
+             bench.directory, '--logfile', bench.directory / 'redis.log'], env=environment)
+
+    def ask(self, *words):
+        ended = subprocess.run(['redis-cli', '-s', self.socket, *words], env={'PATH': PATH}, check=False,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return ended.stdout
+
+    def memory(self):
+        lines = (line.strip().partition(':') for line in self.ask('info', 'memory').splitlines())
+        return {key: float(value) for key, _, value in lines if re.fullmatch(r'[0-9.]+', value)}
+
+
+def case_redis_is_told_the_truth(bench):
+    if shutil.which('redis-server', path=PATH) is None or shutil.which('redis-cli', path=PATH) is None:
+        raise LeftOut('no redis-server')
+    redis = Redis(bench)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while 'PONG' not in redis.ask('ping'):
+            assert redis.server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        fill = "for i = 1, 60000 do redis.call('set', i, string.rep('x', 1000)) end"
+        redis.ask('eval', fill, '0')
+        full = redis.memory()
+        # What redis counts itself, and what libraries allocated besides.
+        assert 0 <= full['allocator_allocated'] - full['used_memory'] < 4 << 20, full
+        assert full['allocator_active'] >= full['allocator_allocated'], full
+        assert full['allocator_active'] <= full['allocator_resident'] <= full['used_memory_rss'], full
+        redis.ask('eval', "for i = 1, 60000 do if i % 100 ~= 0 then redis.call('del', i) end end", '0')
+        assert redis.ask('memory', 'purge') == 'OK\n'
+        purged = redis.memory()
+        assert 0 <= purged['allocator_allocated'] - purged['used_memory'] < 4 << 20, purged
+        # The keys that are left hold a slice of 64 KiB each, of 64 blocks: so most of the rest is given back.
+        fell = full['allocator_resident'] - purged['allocator_resident']
+        redis.ask('flushall')
+        redis.ask('memory', 'purge')
+        empty = redis.memory()
+        assert full['allocator_resident'] - empty['allocator_resident'] > 50e6, (full, empty)
+        assert full['used_memory_rss'] - empty['used_memory_rss'] > 50e6, (full, empty)
+        print(f'  purge with 1 key of 100 left: {fell / 1e6:.0f} MB, with none: '
+              f'{(full["allocator_resident"] - empty["allocator_resident"]) / 1e6:.0f} MB')
+        report = redis.ask('memory', 'malloc-stats')
+        allocated = int(re.search(r'^allocated: (\d+), active', report, re.M)[1])
+        assert abs(allocated - empty['allocator_allocated']) < 1 << 20, (report, empty)
+        redis.ask('shutdown', 'nosave')
+        assert redis.server.wait(PATIENCE_S) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            redis.server.kill()
+        redis.server.wait()
+
+
+CASES = {name[len('case_'):]: case for name, case in globals().items() if name.startswith('case_')}
+
+
+def main():
+    build = pathlib.Path(sys.argv[1]).resolve()
+    failed = []
+    for name in sys.argv[2:] or CASES:
+        directory = pathlib.Path(tempfile.mkdtemp(prefix='memlimit-adapters-'))
+        began = time.monotonic()
+        try:
+            CASES[name](Bench(build, directory))
+            print(f'ok {name} ({time.monotonic() - began:.1f} s)', flush=True)
+        except LeftOut as reason:
+            print(f'left out {name}: {reason}', flush=True)
+        except Exception as error:  # one case that fails must not hide the others
+            print(f'FAILED {name}: {type(error).__name__}: {error}'[:4000], flush=True)
+            failed.append(name)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == '__main__':
+    main()
