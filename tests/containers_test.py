@@ -1,4 +1,5 @@
-"""Real processes in real memory groups: MEMLIMIT=NN%, resizing, and processes that share a container.
+"""Real processes in real memory groups: MEMLIMIT=NN%, resizing, processes that share a container, and programs
+of language runtimes that the kernel kills without the library.
 
 usage: containers_test.py BUILD_DIR [CASE...]
 
@@ -10,6 +11,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,9 @@ import time
 
 MIB = 1 << 20
 HIERARCHY = pathlib.Path('/sys/fs/cgroup/memory')
+PROGRAMS = pathlib.Path(__file__).resolve().parent / 'containers'
+PROGRAM_PATH = '/usr/local/bin:/usr/bin:/bin'
+PROGRAM_PATIENCE_S = 600  # a program of a runtime takes seconds where nothing else runs
 PATIENCE_S = 120  # only a test that fails waits this long
 
 
@@ -250,6 +255,82 @@ def case_malformed_limit_file_is_told(build, directory):
             said = errors + text
             assert str(group.path / 'memory.limit_in_bytes') in said, said
             assert "the container's memory is" in said, said
+
+
+def run_in_group(group, command, directory, copies=1, **settings):
+    """Starts that many of it in the group at once. [(status, output, errors)]; none may still run."""
+    script = f'echo $$ >{group.path}/cgroup.procs || exit 99; exec env -i "$@"'
+    variables = [f'{key}={value}' for key, value in {'PATH': PROGRAM_PATH, **settings}.items()]
+    # Files, not pipes: who is killed in the middle of a line has written the beginning.
+    outputs = [tempfile.TemporaryFile(dir=directory) for _ in range(copies)]
+    errors = [tempfile.TemporaryFile(dir=directory) for _ in range(copies)]
+    processes = [
+        subprocess.Popen(['/bin/sh', '-c', script, 'sh', *variables, *map(str, command)], env={},
+                         cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=error)
+        for output, error in zip(outputs, errors)]
+    results = []
+    for process, output, error in zip(processes, outputs, errors):
+        try:
+            process.wait(PROGRAM_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            process.returncode = f'none, still running after {PROGRAM_PATIENCE_S} s'
+        texts = []
+        for file in (output, error):
+            file.seek(0)
+            texts.append(file.read().decode(errors='replace'))
+            file.close()
+        results.append((process.returncode, *texts))
+    return results
+
+
+def survives(build, directory, limit_mb, command, copies=1, **settings):
+    """Killed by the kernel without the library, finished with it at 85 % of the group."""
+    if shutil.which(command[0], path=PROGRAM_PATH) is None:
+        print(f'  (left out: no {command[0]})')
+        return
+    command = [command[0], *[PROGRAMS / word if (PROGRAMS / word).is_file() else word for word in command[1:]]]
+    with Group('plain', limit_mb * 1_000_000) as group:
+        plain = run_in_group(group, command, directory, copies)
+    with Group('under', limit_mb * 1_000_000) as group:
+        settings = {'LD_PRELOAD': build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': '85%',
+                    'MEMLIMIT_SOCKET': 'off', **settings}
+        under = run_in_group(group, command, directory, copies, **settings)
+        peak = group.peak()
+    print(f'  peak {peak / 1e6:.0f} of {limit_mb} MB')
+    killed = [status for status, _, _ in plain if status == -signal.SIGKILL]
+    assert killed, f'not killed without the library, so this shows nothing: {plain}'
+    for status, output, errors in under:
+        assert (status, output) == (0, 'done\n'), f'status {status}: {output}{errors}'
+
+
+def case_python_cycles_collector_on(build, directory):
+    survives(build, directory, 200, ['/usr/bin/python3', 'cycles_collected.py'])
+
+
+def case_python_large_cycles_collector_off(build, directory):
+    survives(build, directory, 200, ['/usr/bin/python3', 'cycles_uncollected.py', 'large', '100000'])
+
+
+def case_python_small_cycles_collector_off(build, directory):
+    survives(build, directory, 200, ['/usr/bin/python3', 'cycles_uncollected.py', 'small', '2000000'])
+
+
+def case_ruby_waves_of_old_objects(build, directory):
+    survives(build, directory, 180, ['ruby', 'old_objects.rb', 'waves', '200000'])
+
+
+def case_ruby_collector_disabled(build, directory):
+    survives(build, directory, 180, ['ruby', 'old_objects.rb', 'disabled', '500000'])
+
+
+def case_three_nodes_in_one_group(build, directory):
+    survives(build, directory, 320, ['node', 'waves.js', '12', '200000'], copies=3)
+
+
+def case_perl_drops_its_cache_on_a_signal(build, directory):
+    survives(build, directory, 150, ['perl', 'signal_cache.pl'], MEMLIMIT_SIGNAL='USR2')
 
 
 CASES = {name[len('case_'):]: case for name, case in globals().items() if name.startswith('case_')}

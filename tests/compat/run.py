@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """run.py - holds real programs to the same behaviour with libmemlimit.so as without it.
 
-Reads programs.list, runs each row's script three times in an empty directory of the same name - plain,
+Reads programs.list (or another list), runs each row's script three times in an empty directory of the same name - plain,
 with the library, with the library under a tight limit - and compares exit status and standard output.
 With the library, nothing of it may appear on standard error either. Prints TAP, a line a comparison;
 `# SKIP` where a program is missing. It ends only processes that it started: each script is its own
@@ -223,13 +223,14 @@ def main():
     parser = argparse.ArgumentParser(description="Programs must behave the same under libmemlimit.so.")
     parser.add_argument("library", help="libmemlimit.so")
     parser.add_argument("only", nargs="*", help="names of rows (default: all)")
+    parser.add_argument("--list", default="programs.list", help="beside this file (default: programs.list)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds before a script counts as hung")
     arguments = parser.parse_args()
     library = os.path.realpath(arguments.library)
     if not os.path.isfile(library):
         sys.exit(f"no such library: {library}")
-    rows = read_rows(HERE / "programs.list")
+    rows = read_rows(HERE / arguments.list)
     if unknown := set(arguments.only) - {row.name for row in rows}:
         sys.exit(f"no such row: {', '.join(sorted(unknown))}")
     rows = [row for row in rows if not arguments.only or row.name in arguments.only]
