@@ -63,13 +63,13 @@ Request fail(bool http, int status) noexcept {
 
 Request fail(bool http, int status, std::string_view what) noexcept {
   Request request = fail(http, status);
-  TextBuffer(request.error, sizeof request.error).put("memlimit: ").put(what);
+  TextWriter(request.error, sizeof request.error).put("memlimit: ").put(what);
   return request;
 }
 
 Request no_such_file(bool http, std::string_view name) noexcept {
   Request request = fail(http, 404);
-  TextBuffer out(request.error, sizeof request.error);
+  TextWriter out(request.error, sizeof request.error);
   out.put("memlimit: no file \"").put_escaped(name, 40).put("\"; try:");
   for (const StatsFileRow& row : kStatsFiles) out.put(' ').put(row.name);
   return request;
@@ -187,7 +187,7 @@ Request parse_line(std::string_view line) noexcept {
       return request;
     }
     request = fail(false, 400);
-    TextBuffer(request.error, sizeof request.error)
+    TextWriter(request.error, sizeof request.error)
         .put("memlimit: \"")
         .put_escaped(name, 40)
         .put("\" cannot be set; only limit=SIZE can, as in limit=300MiB");
@@ -263,7 +263,7 @@ Request parse_request(std::string_view input, bool ended) noexcept {
   return request;
 }
 
-void put_http_head(TextBuffer& out, int status, StatsFile file, int64_t content_length) noexcept {
+void put_http_head(TextWriter& out, int status, StatsFile file, int64_t content_length) noexcept {
   std::string_view type = "text/plain; charset=utf-8";
   if (status == 200 && file == StatsFile::kMetrics) {
     type = "text/plain; version=0.0.4; charset=utf-8";

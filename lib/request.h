@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "text_buffer.h"
+#include "text.h"
 
 namespace memlimit {
 
@@ -68,7 +68,7 @@ bool looks_like_http(std::string_view input) noexcept;
  * Appends the head of an HTTP/1.1 answer, blank line included: at most kMaxHttpHeadBytes.
  * content_length < 0: the body ends when the connection does.
  */
-void put_http_head(TextBuffer& out, int status, StatsFile file, int64_t content_length) noexcept;
+void put_http_head(TextWriter& out, int status, StatsFile file, int64_t content_length) noexcept;
 inline constexpr size_t kMaxHttpHeadBytes = 256;
 
 }  // namespace memlimit

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "os.h"
-#include "text_buffer.h"
+#include "text.h"
 
 namespace memlimit {
 namespace {
@@ -70,14 +70,14 @@ class PathWriter {
   }
   PathWriter& put_number(int64_t number) noexcept {
     char digits[24];
-    TextBuffer text(digits, sizeof digits);
+    TextWriter text(digits, sizeof digits);
     text.put_int(number);
     return put(text.view());
   }
 
  private:
   Path* path_;
-  TextBuffer out_;
+  TextWriter out_;
 };
 
 /** Replaces %p, %h and %%. Returns the sequence that has no meaning, or nothing. */
@@ -108,7 +108,7 @@ std::string_view expand(std::string_view setting, PathWriter* out) noexcept {
 }
 
 /** Expands the setting and makes it absolute, so that a later chdir does not matter. */
-bool resolve(std::string_view setting, Path* path, TextBuffer* error) noexcept {
+bool resolve(std::string_view setting, Path* path, TextWriter* error) noexcept {
   PathWriter out(path);
   if (setting.find('\0') != std::string_view::npos) {
     error->put("the name has a NUL byte in it");
@@ -182,7 +182,7 @@ void restore_mode(const char* path, ino_t inode, mode_t mode) noexcept {
   if (fd.get() < 0 || fstat(fd.get(), &now) != 0 || now.st_ino != inode) return;
   // fchmod() refuses O_PATH descriptors; their name under /proc is the way around.
   char link[40];
-  TextBuffer(link, sizeof link).put("/proc/self/fd/").put_int(fd.get());
+  TextWriter(link, sizeof link).put("/proc/self/fd/").put_int(fd.get());
   chmod(link, mode);
 }
 
@@ -211,7 +211,7 @@ int bind_path(const char* path, unsigned mode, BoundSocket* out) noexcept {
     return -failed;
   }
   out->fd = fd.release();
-  TextBuffer(out->path, sizeof out->path).put(path);
+  TextWriter(out->path, sizeof out->path).put(path);
   out->abstract = false;
   out->device = made.st_dev;
   out->inode = made.st_ino;
@@ -408,7 +408,7 @@ int bind_abstract(BoundSocket* out) noexcept {
     FileDescriptor fd(
         os::move_fd_high(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
     if (fd.get() < 0) return -errno;
-    TextBuffer name(out->path, sizeof out->path);
+    TextWriter name(out->path, sizeof out->path);
     name.put("@memlimit/").put_int(os::process_id());
     if (twin > 1) name.put('-').put_int(twin);
     sockaddr_un address = address_of(out->path);
@@ -427,7 +427,7 @@ int bind_abstract(BoundSocket* out) noexcept {
   return result;
 }
 
-int bind_default(const SocketPlace& place, BoundSocket* out, TextBuffer* error) noexcept {
+int bind_default(const SocketPlace& place, BoundSocket* out, TextWriter* error) noexcept {
   if (bind_in_run_dir(place, out) == 0) return 0;
   if (bind_in_xdg_dir(place, out) == 0) return 0;
   if (bind_in_tmp_dir(place, out) == 0) return 0;
@@ -441,7 +441,7 @@ int bind_default(const SocketPlace& place, BoundSocket* out, TextBuffer* error) 
 }
 
 void explain(const Path& path, int result, Occupant occupant, int peer_pid,
-             TextBuffer* error) noexcept {
+             TextWriter* error) noexcept {
   error->put("MEMLIMIT_SOCKET: ").put_escaped(path.text, kMaxPath);
   switch (-result) {
     case EADDRINUSE:
@@ -477,7 +477,7 @@ void explain(const Path& path, int result, Occupant occupant, int peer_pid,
   }
 }
 
-int bind_named(const SocketPlace& place, BoundSocket* out, TextBuffer* error) noexcept {
+int bind_named(const SocketPlace& place, BoundSocket* out, TextWriter* error) noexcept {
   Path path;
   if (!resolve(place.setting, &path, error)) return -EINVAL;
   Occupant occupant = Occupant::kOther;
@@ -495,7 +495,7 @@ int bind_named(const SocketPlace& place, BoundSocket* out, TextBuffer* error) no
   } else {
     // The lock of the parent, so that no other process looks at the path between bind and listen.
     char parent[kMaxPath + 1];
-    TextBuffer text(parent, sizeof parent);
+    TextWriter text(parent, sizeof parent);
     const size_t slash = std::string_view(path.text).rfind('/');
     text.put(std::string_view(path.text, slash == 0 ? 1 : slash));
     const FileDescriptor directory(open_directory(parent, 0));
@@ -510,7 +510,7 @@ int bind_named(const SocketPlace& place, BoundSocket* out, TextBuffer* error) no
 
 bool check_socket_setting(std::string_view setting, char* error, size_t cap) noexcept {
   os::ErrnoGuard guard;
-  TextBuffer text(error, cap);
+  TextWriter text(error, cap);
   if (setting.empty()) return true;
   Path path;
   return resolve(setting, &path, &text);
@@ -519,7 +519,7 @@ bool check_socket_setting(std::string_view setting, char* error, size_t cap) noe
 int bind_stats_socket(const SocketPlace& place, BoundSocket* out, char* error,
                       size_t cap) noexcept {
   os::ErrnoGuard guard;
-  TextBuffer text(error, cap);
+  TextWriter text(error, cap);
   *out = BoundSocket{};
   const int result =
       place.setting.empty() ? bind_default(place, out, &text) : bind_named(place, out, &text);

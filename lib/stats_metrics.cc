@@ -27,18 +27,18 @@ std::string_view unit_name(StatUnit unit) noexcept {
   return {};
 }
 
-void put_name(TextBuffer& out, const Family& family) noexcept {
+void put_name(TextWriter& out, const Family& family) noexcept {
   out.put("memlimit_").put(family.base);
   const std::string_view unit = unit_name(family.unit);
   if (!unit.empty()) out.put('_').put(unit);
 }
 
-void put_sample_name(TextBuffer& out, const Family& family) noexcept {
+void put_sample_name(TextWriter& out, const Family& family) noexcept {
   put_name(out, family);
   if (family.type == MetricType::kCounter) out.put("_total");
 }
 
-void put_head(TextBuffer& out, const Family& family, MetricsForm form) noexcept {
+void put_head(TextWriter& out, const Family& family, MetricsForm form) noexcept {
   static constexpr std::string_view kTypes[] = {"counter", "gauge", "histogram"};
   const auto put_family_name = [&] {
     if (form == MetricsForm::kOpenMetrics) {
@@ -60,7 +60,7 @@ void put_head(TextBuffer& out, const Family& family, MetricsForm form) noexcept 
   }
 }
 
-void put_value(TextBuffer& out, StatUnit unit, int64_t value) noexcept {
+void put_value(TextWriter& out, StatUnit unit, int64_t value) noexcept {
   if (unit == StatUnit::kNs) {
     out.put_seconds(value);
   } else {
@@ -70,7 +70,7 @@ void put_value(TextBuffer& out, StatUnit unit, int64_t value) noexcept {
 
 /** A label's value: backslash, quote and newline escaped; what is not printable ASCII becomes '?',
  * since the text must be UTF-8 and a hook's name may be any bytes. */
-void put_label(TextBuffer& out, std::string_view name, std::string_view value) noexcept {
+void put_label(TextWriter& out, std::string_view name, std::string_view value) noexcept {
   out.put(name).put("=\"");
   for (const char c : value) {
     const auto byte = static_cast<unsigned char>(c);
@@ -93,7 +93,7 @@ constexpr bool nanosecond_keys_end_in_ns() {
 }
 static_assert(nanosecond_keys_end_in_ns(), "stats.inc: a key in Ns, and no other, ends in _ns");
 
-void put_figures(const Snapshot& snapshot, MetricsForm form, TextBuffer& out) noexcept {
+void put_figures(const Snapshot& snapshot, MetricsForm form, TextWriter& out) noexcept {
   for (const StatRow& row : kStatRows) {
     const MetricType type =
         row.kind == StatKind::kCounter ? MetricType::kCounter : MetricType::kGauge;
@@ -107,7 +107,7 @@ void put_figures(const Snapshot& snapshot, MetricsForm form, TextBuffer& out) no
 }
 
 void put_histogram(const HistogramCopy& histogram, const Family& family, MetricsForm form,
-                   TextBuffer& out) noexcept {
+                   TextWriter& out) noexcept {
   put_head(out, family, form);
   int64_t below = 0;
   for (size_t i = 0; i <= HistogramShape::kBounds; ++i) {
@@ -145,7 +145,7 @@ constexpr HookFamily kHookFamilies[] = {
      &HookRow::backoff},
 };
 
-void put_hooks(const Snapshot& snapshot, MetricsForm form, TextBuffer& out) noexcept {
+void put_hooks(const Snapshot& snapshot, MetricsForm form, TextWriter& out) noexcept {
   if (snapshot.hook_count == 0) return;
   for (const HookFamily& row : kHookFamilies) {
     put_head(out, row.family, form);
@@ -168,7 +168,7 @@ void put_hooks(const Snapshot& snapshot, MetricsForm form, TextBuffer& out) noex
 
 }  // namespace
 
-void render_metrics(const Snapshot& snapshot, MetricsForm form, TextBuffer& out) noexcept {
+void render_metrics(const Snapshot& snapshot, MetricsForm form, TextWriter& out) noexcept {
   const Family info{"process_info", MetricType::kGauge, StatUnit::kCount,
                     "Always 1; its labels tell the process and the number that is paced."};
   put_head(out, info, form);

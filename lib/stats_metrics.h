@@ -11,13 +11,13 @@
 #include <cstdint>
 
 #include "stats.h"
-#include "text_buffer.h"
+#include "text.h"
 
 namespace memlimit {
 
 enum class MetricsForm : uint8_t { kPrometheus, kOpenMetrics };
 
 /** Appends all metrics, names prefixed memlimit_, in base units (bytes, seconds). */
-void render_metrics(const Snapshot& snapshot, MetricsForm form, TextBuffer& out) noexcept;
+void render_metrics(const Snapshot& snapshot, MetricsForm form, TextWriter& out) noexcept;
 
 }  // namespace memlimit

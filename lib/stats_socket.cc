@@ -28,7 +28,7 @@
 
 #include "os.h"
 #include "stats_text.h"
-#include "text_buffer.h"
+#include "text.h"
 
 namespace memlimit {
 namespace {
@@ -163,7 +163,7 @@ int StatsSocket::open(const SocketPlace& place, const SocketContent& content, ch
   epoll_event interest{EPOLLIN, {.u64 = kListenerKey}};
   if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, bound_.fd, &interest) != 0) {
     const int failed = errno;
-    TextBuffer(error, cap)
+    TextWriter(error, cap)
         .put("the statistics socket cannot be watched (error ")
         .put_int(failed)
         .put(')');
@@ -346,7 +346,7 @@ void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
   if (!known || !may_read(peer)) {
     ++refused_;
     char line[160];
-    TextBuffer text(line, sizeof line);
+    TextWriter text(line, sizeof line);
     text.put("memlimit: not permitted: you are uid ").put_uint(peer.uid);
     text.put(", and this process talks to uid ").put_uint(geteuid()).put(" and root only\n");
     turn_away(fd, text.view());
@@ -472,7 +472,7 @@ void StatsSocket::answer(Client& client, const Request& request, int64_t now_ns)
     return;
   }
   char line[512];
-  TextBuffer text(line, sizeof line);
+  TextWriter text(line, sizeof line);
   if (!client.may_set) {
     ++refused_;
     text.put("memlimit: not permitted: only uid ").put_uint(geteuid());
@@ -506,7 +506,7 @@ void StatsSocket::answer_file(Client& client, const Request& request, int64_t no
   size_t head_length = 0;
   if (request.http) {
     char buffer[kMaxHttpHeadBytes + 1];
-    TextBuffer head(buffer, sizeof buffer);
+    TextWriter head(buffer, sizeof buffer);
     const int64_t stated = request.file == StatsFile::kEvents ? -1 : static_cast<int64_t>(length);
     put_http_head(head, 200, request.file, stated);
     head_length = head.length();
@@ -519,7 +519,7 @@ void StatsSocket::answer_file(Client& client, const Request& request, int64_t no
 void StatsSocket::answer_error(Client& client, const Request& request, std::string_view line,
                                int64_t now_ns) noexcept {
   char buffer[kMaxHttpHeadBytes + 512];
-  TextBuffer out(buffer, sizeof buffer);
+  TextWriter out(buffer, sizeof buffer);
   if (request.http) {
     const auto length = static_cast<int64_t>(line.size() + 1);
     put_http_head(out, request.http_status, StatsFile::kStatus, length);
@@ -564,7 +564,7 @@ void StatsSocket::subscribe(Client& client, const Request& request, int64_t now_
   Pool* pool = pool_.load(std::memory_order_relaxed);
   char* queue = pool->answers[client.slot];
   if (request.http) {
-    TextBuffer head(queue, kEventQueueBytes);
+    TextWriter head(queue, kEventQueueBytes);
     put_http_head(head, 200, StatsFile::kEvents, -1);
     client.pending_end = head.length();
   }
@@ -584,7 +584,7 @@ void StatsSocket::queue_event(Client& client, std::string_view line) noexcept {
   }
   if (client.pending_at > 0) std::memmove(queue, queue + client.pending_at, pending);
   client.pending_at = 0;
-  TextBuffer out(queue + pending, kEventQueueBytes - pending);
+  TextWriter out(queue + pending, kEventQueueBytes - pending);
   if (client.dropped > 0) {
     out.put("dropped=").put_uint(client.dropped).put('\n');
     client.dropped = 0;
@@ -623,7 +623,7 @@ void StatsSocket::flush(Client& client, int64_t now_ns) noexcept {
     client.pending_at += static_cast<size_t>(sent);
     client.progress_ns = now_ns;
     if (client.pending_at == client.pending_end && client.dropped > 0) {
-      TextBuffer out(answer, kEventQueueBytes);
+      TextWriter out(answer, kEventQueueBytes);
       out.put("dropped=").put_uint(client.dropped).put('\n');
       client.dropped = 0;
       client.pending_at = 0;
@@ -692,7 +692,7 @@ void StatsSocket::expire(Client& client) noexcept {
         "memlimit: no whole request in time; send one line naming a file, as in: status\n";
     const char* request = pool_.load(std::memory_order_relaxed)->requests[client.slot];
     char buffer[kMaxHttpHeadBytes + kLine.size() + 1];
-    TextBuffer out(buffer, sizeof buffer);
+    TextWriter out(buffer, sizeof buffer);
     if (looks_like_http({request, client.request_length})) {
       put_http_head(out, 408, StatsFile::kStatus, kLine.size());
     }

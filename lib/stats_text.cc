@@ -2,25 +2,25 @@
 #include "stats_text.h"
 
 #include "stats_metrics.h"
-#include "text_buffer.h"
+#include "text.h"
 
 namespace memlimit {
 namespace {
 
 /** The shape of /proc/self/status: a key, a tab, the number right-aligned in 8 columns, " kB". */
-void put_kb(TextBuffer& out, std::string_view key, int64_t bytes) noexcept {
-  out.put(key).put(":\t").put_int(bytes / 1024, 8).put(" kB\n");
+void put_kb(TextWriter& out, std::string_view key, int64_t bytes) noexcept {
+  out.put(key).put(":\t").put_right(bytes / 1024, 8).put(" kB\n");
 }
 
-void put_text(TextBuffer& out, std::string_view key, std::string_view text) noexcept {
+void put_text(TextWriter& out, std::string_view key, std::string_view text) noexcept {
   out.put(key).put(":\t").put(text).put('\n');
 }
 
-void put_count(TextBuffer& out, std::string_view key, int64_t count) noexcept {
+void put_count(TextWriter& out, std::string_view key, int64_t count) noexcept {
   out.put(key).put(":\t").put_int(count).put('\n');
 }
 
-void put_limiter(TextBuffer& out, const Snapshot& snapshot) noexcept {
+void put_limiter(TextWriter& out, const Snapshot& snapshot) noexcept {
   const memlimit_stats& f = snapshot.figures;
   out.put("Limiter:\t");
   if (snapshot.limiter[0] != '\0') {
@@ -34,7 +34,7 @@ void put_limiter(TextBuffer& out, const Snapshot& snapshot) noexcept {
   out.put('\n');
 }
 
-void render_status(const Snapshot& snapshot, TextBuffer& out) noexcept {
+void render_status(const Snapshot& snapshot, TextWriter& out) noexcept {
   const memlimit_stats& f = snapshot.figures;
   out.put("Name:\t").put_escaped(snapshot.name).put('\n');
   put_count(out, "Pid", snapshot.pid);
@@ -78,21 +78,20 @@ void render_status(const Snapshot& snapshot, TextBuffer& out) noexcept {
   out.put("Uptime:\t").put_int(f.uptime_ns / 1'000'000'000).put(" s\n");
 }
 
-void render_stat(const memlimit_stats& figures, TextBuffer& out) noexcept {
+void render_stat(const memlimit_stats& figures, TextWriter& out) noexcept {
   for (const StatRow& row : kStatRows) {
     out.put(row.key).put(' ').put_int(figures.*row.figure).put('\n');
   }
 }
 
 /** A name as one word of a table: blanks would break its columns for awk and cut. */
-void put_word(TextBuffer& out, std::string_view name, size_t width) noexcept {
+void put_word(TextWriter& out, std::string_view name, size_t width) noexcept {
   const size_t before = out.length();
   for (const char c : name) {
     const auto byte = static_cast<unsigned char>(c);
     out.put(byte <= 0x20 || byte == 0x7f ? '_' : c);
   }
-  const size_t written = out.length() - before;
-  if (written < width) out.put_spaces(width - written);
+  out.pad_to(before, width);
 }
 
 std::string_view hook_name(const HookRow& row) noexcept {
@@ -100,7 +99,7 @@ std::string_view hook_name(const HookRow& row) noexcept {
   return name.substr(0, name.find('\0'));
 }
 
-void render_hooks(const Snapshot& snapshot, TextBuffer& out) noexcept {
+void render_hooks(const Snapshot& snapshot, TextWriter& out) noexcept {
   // One column width for every row, from the widest name, so that a terminal shows a table.
   size_t width = 4;
   for (size_t i = 0; i < snapshot.hook_count; ++i) {
@@ -116,20 +115,20 @@ void render_hooks(const Snapshot& snapshot, TextBuffer& out) noexcept {
     put_word(out, hook_name(row), width);
     out.put(' ');
     put_word(out, context_name(row.context), 9);
-    out.put_int(row.calls, 11).put_int(row.skips, 11).put_int(row.freed_bytes, 15);
-    out.put_int(row.ns / 1000, 14).put_int(row.bytes_per_us, 11).put_int(row.backoff, 8);
+    out.put_right(row.calls, 11).put_right(row.skips, 11).put_right(row.freed_bytes, 15);
+    out.put_right(row.ns / 1000, 14).put_right(row.bytes_per_us, 11).put_right(row.backoff, 8);
     if (row.calls == 0) {
       out.put("              -");
     } else if (row.last_result == MEMLIMIT_CANNOT_NOW) {
       out.put("     cannot-now");
     } else {
-      out.put_int(row.last_result, 15);
+      out.put_right(row.last_result, 15);
     }
     out.put('\n');
   }
 }
 
-void render_limit(const memlimit_stats& figures, TextBuffer& out) noexcept {
+void render_limit(const memlimit_stats& figures, TextWriter& out) noexcept {
   if (figures.limit > 0) {
     out.put_int(figures.limit).put('\n');
   } else {
@@ -137,14 +136,14 @@ void render_limit(const memlimit_stats& figures, TextBuffer& out) noexcept {
   }
 }
 
-void render_events_head(const memlimit_stats& figures, TextBuffer& out) noexcept {
+void render_events_head(const memlimit_stats& figures, TextWriter& out) noexcept {
   out.put("state level=").put(level_name(figures.level)).put(" limit=").put_int(figures.limit);
   out.put(" heap_alloc=").put_int(figures.heap_alloc).put(" paced=").put_int(figures.paced);
   out.put(" rounds=").put_int(figures.rounds);
   out.put(" limiter_on=").put_int(figures.limiter_on).put('\n');
 }
 
-void render_list(TextBuffer& out) noexcept {
+void render_list(TextWriter& out) noexcept {
   for (const StatsFileRow& row : kStatsFiles) {
     put_word(out, row.name, 12);
     out.put(row.sentence).put('\n');
@@ -155,7 +154,7 @@ void render_list(TextBuffer& out) noexcept {
 
 size_t render_figures(StatsFile file, const memlimit_stats& figures, char* buffer,
                       size_t cap) noexcept {
-  TextBuffer out(buffer, cap);
+  TextWriter out(buffer, cap);
   if (file == StatsFile::kStat) render_stat(figures, out);
   if (file == StatsFile::kLimit) render_limit(figures, out);
   if (file == StatsFile::kEvents) render_events_head(figures, out);
@@ -166,7 +165,7 @@ size_t render_figures(StatsFile file, const memlimit_stats& figures, char* buffe
 
 size_t render_file(StatsFile file, const Snapshot& snapshot, char* buffer, size_t cap) noexcept {
   if (shows_figures_only(file)) return render_figures(file, snapshot.figures, buffer, cap);
-  TextBuffer out(buffer, cap);
+  TextWriter out(buffer, cap);
   if (file == StatsFile::kStatus) render_status(snapshot, out);
   if (file == StatsFile::kHooks) render_hooks(snapshot, out);
   if (file == StatsFile::kMetrics) render_metrics(snapshot, MetricsForm::kPrometheus, out);

@@ -39,6 +39,28 @@ TextWriter& TextWriter::put_uint(uint64_t value, unsigned base, int width) noexc
   return put({digits + first, sizeof digits - first});
 }
 
+TextWriter& TextWriter::put_right(int64_t value, size_t width) noexcept {
+  char digits[24];
+  TextWriter number(digits, sizeof digits);
+  number.put_int(value);
+  for (size_t length = number.length(); length < width; ++length) put(' ');
+  return put(number.view());
+}
+
+TextWriter& TextWriter::put_seconds(int64_t ns) noexcept {
+  constexpr uint64_t kNsPerSecond = 1'000'000'000;
+  uint64_t magnitude = static_cast<uint64_t>(ns);
+  if (ns < 0) {
+    put('-');
+    magnitude = 0 - magnitude;
+  }
+  put_uint(magnitude / kNsPerSecond).put('.');
+  uint64_t fraction = magnitude % kNsPerSecond;
+  int digits = 9;
+  for (; digits > 1 && fraction % 10 == 0; --digits) fraction /= 10;
+  return put_uint(fraction, 10, digits);
+}
+
 TextWriter& TextWriter::pad_to(size_t start, size_t width) noexcept {
   while (length_ < start + width && !truncated_) put(' ');
   return *this;
@@ -52,6 +74,27 @@ TextWriter& TextWriter::put_column(std::string_view text) noexcept {
       put('\\').put_uint(static_cast<unsigned char>(c), 8, 3);
     }
   }
+  return *this;
+}
+
+TextWriter& TextWriter::put_escaped(std::string_view text, size_t max_shown) noexcept {
+  for (const char c : text.substr(0, max_shown)) {
+    if (c == '\n') {
+      put("\\n");
+    } else if (c == '\\') {
+      put("\\\\");
+    } else if (c < ' ' || c > '~') {
+      put("\\x").put_uint(static_cast<unsigned char>(c), 16, 2);
+    } else {
+      put(c);
+    }
+  }
+  return text.size() > max_shown ? put("...") : *this;
+}
+
+TextWriter& TextWriter::drop_partial_line() noexcept {
+  while (length_ > 0 && out_[length_ - 1] != '\n') --length_;
+  if (cap_ > 0) out_[length_] = '\0';
   return *this;
 }
 

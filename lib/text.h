@@ -24,11 +24,24 @@ class TextWriter {
   TextWriter& put_int(int64_t value, int width = 1) noexcept;
   TextWriter& put_uint(uint64_t value, unsigned base = 10, int width = 1) noexcept;
 
+  /** Decimal, with spaces before it up to `width` bytes. */
+  TextWriter& put_right(int64_t value, size_t width) noexcept;
+
+  /** Nanoseconds as decimal seconds, without trailing zeros but with at least one decimal. */
+  TextWriter& put_seconds(int64_t ns) noexcept;
+
   /** Spaces until the text since `start` is `width` bytes long; none when it already is. */
   TextWriter& pad_to(size_t start, size_t width) noexcept;
 
   /** As a field of /proc/mounts: blanks, backslashes and bytes outside printable ASCII become \ooo. */
   TextWriter& put_column(std::string_view text) noexcept;
+
+  /** Foreign text for people, on one line and in ASCII: \n, \\ and \xNN escapes; of more than `max_shown`
+   *  bytes the rest is "...". */
+  TextWriter& put_escaped(std::string_view text, size_t max_shown = 64) noexcept;
+
+  /** Takes back everything after the last whole line. */
+  TextWriter& drop_partial_line() noexcept;
 
   size_t length() const noexcept { return length_; }
   bool truncated() const noexcept { return truncated_; }

@@ -12,7 +12,7 @@ using memlimit::parse_request;
 using memlimit::put_http_head;
 using memlimit::Request;
 using memlimit::StatsFile;
-using memlimit::TextBuffer;
+using memlimit::TextWriter;
 using Outcome = memlimit::Request::Outcome;
 
 namespace {
@@ -214,19 +214,19 @@ TEST_CASE("request: heads of answers fit their bound and carry what is due", "[r
   char buffer[kMaxHttpHeadBytes + 1];
   for (const int status : {200, 400, 403, 404, 405, 408, 414, 431, 503, 505}) {
     for (const auto& row : memlimit::kStatsFiles) {
-      TextBuffer out(buffer, sizeof buffer);
+      TextWriter out(buffer, sizeof buffer);
       put_http_head(out, status, row.file, INT64_MAX);
       CHECK_FALSE(out.truncated());
       CHECK(out.view().ends_with("Connection: close\r\n\r\n"));
     }
   }
-  TextBuffer metrics(buffer, sizeof buffer);
+  TextWriter metrics(buffer, sizeof buffer);
   put_http_head(metrics, 200, StatsFile::kOpenMetrics, 12);
   CHECK(std::string(buffer) ==
         "HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0; "
         "charset=utf-8\r\n"
         "Content-Length: 12\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
-  TextBuffer refused(buffer, sizeof buffer);
+  TextWriter refused(buffer, sizeof buffer);
   put_http_head(refused, 405, StatsFile::kStatus, -1);
   CHECK(std::string(buffer).find("Allow: GET, HEAD\r\n") != std::string::npos);
   CHECK(std::string(buffer).find("Content-Length") == std::string::npos);

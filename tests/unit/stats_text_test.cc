@@ -18,7 +18,7 @@
 #include <catch2/catch.hpp>
 
 #include "stats_metrics.h"
-#include "text_buffer.h"
+#include "text.h"
 
 using memlimit::Histogram;
 using memlimit::HookRow;
@@ -26,7 +26,7 @@ using memlimit::kMaxTextBytes;
 using memlimit::render_file;
 using memlimit::Snapshot;
 using memlimit::StatsFile;
-using memlimit::TextBuffer;
+using memlimit::TextWriter;
 
 namespace {
 
@@ -362,38 +362,5 @@ TEST_CASE("stats: labels of buckets are their bounds in base units", "[stats]") 
       CHECK(memlimit::kBytesShape.bound[i] > memlimit::kBytesShape.bound[i - 1]);
       CHECK(memlimit::kDurationShape.bound[i] > memlimit::kDurationShape.bound[i - 1]);
     }
-  }
-}
-
-TEST_CASE("text_buffer: never writes past its end and says when something is missing",
-          "[text_buffer]") {
-  char buffer[8];
-  std::memset(buffer, 'z', sizeof buffer);
-  TextBuffer out(buffer, 5);
-  out.put("ab").put_int(-12345);
-  CHECK(std::string(buffer) == "ab-1");
-  CHECK(out.truncated());
-  CHECK(buffer[5] == 'z');
-  TextBuffer nothing(buffer, 0);
-  nothing.put("x");
-  CHECK(nothing.length() == 0);
-  CHECK(nothing.truncated());
-  CHECK(buffer[0] == 'a');
-}
-
-TEST_CASE("text_buffer: numbers of every size", "[text_buffer]") {
-  char buffer[64];
-  TextBuffer(buffer, sizeof buffer).put_int(INT64_MIN).put(' ').put_uint(UINT64_MAX);
-  CHECK(std::string(buffer) == "-9223372036854775808 18446744073709551615");
-  TextBuffer(buffer, sizeof buffer).put_int(-5, 4).put_uint(123456, 3).put_uint(0, 2);
-  CHECK(std::string(buffer) == "  -5123456 0");
-  const std::map<int64_t, std::string> seconds = {{0, "0.0"},
-                                                  {1, "0.000000001"},
-                                                  {1'500'000'000, "1.5"},
-                                                  {-1'000'000'000, "-1.0"},
-                                                  {INT64_MIN, "-9223372036.854775808"}};
-  for (const auto& [ns, text] : seconds) {
-    TextBuffer(buffer, sizeof buffer).put_seconds(ns);
-    CHECK(std::string(buffer) == text);
   }
 }
