@@ -5,12 +5,22 @@ Usage: tool_test.py BUILD_ROOT.
 """
 
 import contextlib
+import fcntl
 import os
 import pathlib
+import pty
+import select
+import shutil
+import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 import unittest
+import unittest.mock
 
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 TOOL = str(BUILD / "scripts" / "memlimit")
@@ -18,10 +28,16 @@ RUN = str(BUILD / "scripts" / "memlimit-run")
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(BUILD / "scripts"))
-from memlimit_cli import elf, processes, text  # noqa: E402
+from memlimit_cli import client, elf, processes, text, top  # noqa: E402
+
+NOBODY = 65534
+PATIENCE_S = 120  # for a machine that has much else to do; nothing is expected to take it
 
 HOLDER = """
 import sys
+if len(sys.argv) > 1:
+    with open("/proc/self/comm", "wb") as comm:
+        comm.write(bytes.fromhex(sys.argv[1]))
 held = [bytes(100_000) for _ in range(200)]
 print("ready", flush=True)
 for line in sys.stdin:
@@ -43,14 +59,15 @@ def tool(*arguments, **settings):
 
 
 @contextlib.contextmanager
-def holder(limit="64MiB", socket=None):
+def holder(limit="64MiB", socket=None, name=b"", **settings):
     """A python3 that holds 20 MB under memlimit, until its standard input ends."""
     options = ["--socket", socket] if socket else []
     with subprocess.Popen(
-        [RUN, "-l", limit, *options, "/usr/bin/python3", "-I", "-c", HOLDER],
+        [RUN, "-l", limit, *options, "/usr/bin/python3", "-I", "-c", HOLDER, *([name.hex()] if name else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, **settings},
     ) as process:
         try:
             if process.stdout.readline() != "ready\n":
@@ -68,6 +85,66 @@ def hold_more(process, blocks):
     process.stdin.write(f"{blocks}\n")
     process.stdin.flush()
     process.stdout.readline()
+
+
+def on_a_terminal(command, keys, enough):
+    """Runs a command on a terminal of 80 x 24, types `keys` once enough(output) holds; its status and output."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment) as process:
+        os.close(follower)
+        output = b""
+        try:
+            while select.select([leader], [], [], PATIENCE_S)[0]:
+                output += os.read(leader, 65536)
+                if keys and enough(output):
+                    os.write(leader, keys)
+                    keys = b""
+        except OSError:
+            pass  # EIO: the command has ended
+        process.kill()
+    os.close(leader)
+    return process.returncode, output.decode()
+
+
+@contextlib.contextmanager
+def server(behave):
+    """A socket in a directory of its own whose one client, after its request, is served by behave(connection)."""
+    with tempfile.TemporaryDirectory() as name:
+        path = f"{name}/s"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+
+            def serve():
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(100)
+                    behave(connection)
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            try:
+                yield path
+            finally:
+                thread.join()
+
+
+def as_nobody(copy, *arguments):
+    """The tool as another user; `copy` is a directory that this user may read."""
+    return subprocess.run(
+        ["/usr/bin/python3", f"{copy}/memlimit", *arguments],
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        env={"PATH": "/usr/bin:/bin"},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 class Looks(unittest.TestCase):
@@ -102,6 +179,76 @@ class Looks(unittest.TestCase):
             self.assertTrue(all(len(line) <= 80 for line in result.stdout.splitlines()))
             self.assertIn(str(process.pid), result.stdout)
 
+    def test_top_on_a_terminal_has_colours_and_leaves_it_as_it_was(self):
+        with holder() as process:
+            pid = str(process.pid).encode()
+            # Two pictures: the second is drawn over the first.
+            status, output = on_a_terminal(
+                ["/usr/bin/python3", TOOL, "top", "-d", "0.05"], b"q", lambda seen: seen.count(pid) >= 2
+            )
+        self.assertEqual(status, 0, output)
+        self.assertTrue(output.startswith("\x1b[?1049h\x1b[?25l\x1b[H\x1b[J"))
+        self.assertTrue(output.endswith("\x1b[?25h\x1b[?1049l"))
+        self.assertIn("█", output)
+        self.assertIn("\x1b[3", output)
+        self.assertIn("RSS", output)
+
+    def test_top_where_no_blocks_can_be_shown(self):
+        with holder() as process:
+            hold_more(process, 300)
+            lines = tool("top", PYTHONIOENCODING="ascii").stdout.splitlines()
+            (line,) = [line for line in lines if line.split()[:1] == [str(process.pid)]]
+            self.assertIn("###", line)
+
+    def test_top_fits_the_terminal_whatever_the_figures(self):
+        figures = dict.fromkeys(("heap_alloc", "rss_anon", "paced"), 2**63 - 1) | {"limit": 1, "level": 3}
+        found = [top.Row(processes.Process(4194304 - n, "n" * 15, "s"), figures) for n in range(100)]
+        found.append(top.Row(processes.Process(1, "small", None), {}))
+        with unittest.mock.patch.object(top, "rows", lambda: found):
+            lines = top.frame(False, top.Rates(), 23)
+        self.assertEqual(len(lines), 23)
+        self.assertEqual(lines[-1], "... and 82 more")
+        # TiB are the largest unit: a process would need 10,000 of them to spoil its own line.
+        figures = dict.fromkeys(("heap_alloc", "rss_anon", "paced", "limit"), 9999 << 40) | {"level": 1}
+        found = [top.Row(processes.Process(4194304, "n" * 15, "s"), figures)]
+        with unittest.mock.patch.object(top, "rows", lambda: found):
+            self.assertTrue(all(len(line) <= 80 for line in top.frame(False, top.Rates())))
+
+    def test_a_name_cannot_steer_the_terminal(self):
+        name = b"\x1b[2J\n\xff\xc3\xa9."
+        shown = "?[2J??\u00e9."
+        with holder(name=name) as process:
+            for command in ("ps", "top"):
+                result = tool(command, LANG="C.UTF-8")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertNotIn("\x1b", result.stdout)
+                (line,) = [line for line in result.stdout.splitlines() if line.split()[:1] == [str(process.pid)]]
+                self.assertIn(shown, line)
+            self.assertIn(f"({shown})", tool("set", shown, "70MiB", LANG="C.UTF-8").stdout)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, to become another user")
+    def test_another_user_sees_what_the_mode_opens_and_no_more(self):
+        with tempfile.TemporaryDirectory() as copy, contextlib.ExitStack() as stack:
+            os.chmod(copy, 0o755)
+            shutil.copytree(BUILD / "scripts", copy, dirs_exist_ok=True)
+            closed = stack.enter_context(holder()).pid
+            # In its default place: elsewhere nobody but its own user could know of it.
+            opened = stack.enter_context(holder(MEMLIMIT_SOCKET_MODE="0666")).pid
+            if not os.path.exists(f"/run/memlimit/{opened}.sock"):
+                self.skipTest("no sockets in /run/memlimit here")
+            pids = {line.split()[0] for line in as_nobody(copy, "ps").stdout.splitlines()[1:]}
+            self.assertIn(str(opened), pids)
+            self.assertNotIn(str(closed), pids)
+            self.assertIn(f"Pid:\t{opened}\n", as_nobody(copy, "stat", str(opened)).stdout)
+            for arguments in (("stat", str(closed)), ("events", str(closed)), ("set", str(closed), "1MiB")):
+                refused = as_nobody(copy, *arguments)
+                self.assertEqual((refused.returncode, refused.stdout), (1, ""))
+                self.assertIn("belongs to root", refused.stderr)
+            refused = as_nobody(copy, "set", str(opened), "1MiB")
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("not permitted", refused.stderr)
+            self.assertIn("limit 67108864\n", tool("stat", str(opened), "stat").stdout)
+
     def test_events_are_a_stream(self):
         with holder() as process:
             with subprocess.Popen(
@@ -133,6 +280,54 @@ class Changes(unittest.TestCase):
             self.assertIn("limit 67108864\n", tool("stat", str(process.pid), "stat").stdout)
 
 
+class Distrusts(unittest.TestCase):
+    """What listens on a socket may be any program, and root looks at everybody's."""
+
+    def refusal(self, behave, request=client.ask):
+        with server(behave) as path:
+            with self.assertRaises(text.UserError) as caught:
+                result = request(path, "stat")
+                if not isinstance(result, str):
+                    list(result)
+            return str(caught.exception)
+
+    def test_an_answer_without_end(self):
+        def flood(connection):
+            while True:
+                connection.sendall(b"x" * 65536)
+
+        self.assertIn("no end", self.refusal(flood))
+        self.assertIn("no end", self.refusal(flood, lambda path, _: client.events(path)))
+
+    def test_an_answer_that_dribbles(self):
+        def dribble(connection):
+            while not connection.sendall(b"x"):
+                connection.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    connection.recv(100)
+
+        with unittest.mock.patch.object(client, "TIMEOUT_S", 0.3):
+            self.assertIn("no answer within", self.refusal(dribble))
+
+    def test_an_answer_that_steers_the_terminal(self):
+        with server(lambda connection: connection.sendall(b"a\x1b[2Jb\r\xff\n\tc\n")) as path:
+            self.assertEqual(client.ask(path, "stat"), "a?[2Jb?\ufffd\n\tc\n")
+
+    def test_a_stream_that_is_refused(self):
+        busy = "memlimit: 32 clients read events already; try again later\n".encode()
+        answer = self.refusal(lambda connection: connection.sendall(busy), lambda path, _: client.events(path))
+        self.assertEqual(answer, "32 clients read events already; try again later")
+
+    def test_a_process_that_ends_under_our_eyes(self):
+        with tempfile.TemporaryDirectory() as name:
+            path = f"{name}/s"
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(path)
+            for request in (lambda process: process.stat(), lambda process: list(process.events())):
+                with self.assertRaisesRegex(text.UserError, r"^7 \(gone\) has ended$"):
+                    request(processes.Process(7, "gone", path))
+
+
 class Records(unittest.TestCase):
     def test_record_of_a_command_and_its_plot(self):
         with tempfile.TemporaryDirectory() as name:
@@ -151,6 +346,57 @@ class Records(unittest.TestCase):
                 self.assertEqual(pathlib.Path(picture).read_bytes()[:4], b"\x89PNG")
             else:
                 self.assertIn("apt install python3-matplotlib", plotted.stderr)
+
+    def test_record_of_a_small_program(self):
+        with tempfile.TemporaryDirectory() as name:
+            # The shell never has a heap that would bring its socket up; it ends when it is told so.
+            with subprocess.Popen(
+                ["/usr/bin/python3", TOOL, "record", "-o", f"{name}/r", "-d", "0.01", "--", "sh", "-c", "read line"],
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as recorder:
+                while len(pathlib.Path(f"{name}/r").read_bytes().splitlines() if os.path.exists(f"{name}/r") else ()) < 4:
+                    os.sched_yield()
+                said = recorder.communicate("go\n")[1]
+            self.assertEqual(recorder.returncode, 0, said)
+
+    def test_record_of_a_process_ends_with_ctrl_c(self):
+        with tempfile.TemporaryDirectory() as name, holder() as process:
+            with subprocess.Popen(
+                ["/usr/bin/python3", TOOL, "record", "-p", str(process.pid), "-o", f"{name}/r", "-d", "0.01"],
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as recorder:
+                while not os.path.exists(f"{name}/r") or os.path.getsize(f"{name}/r") == 0:
+                    os.sched_yield()
+                recorder.send_signal(signal.SIGINT)
+                said = recorder.communicate()[1]
+            self.assertEqual(recorder.returncode, 0, said)
+            self.assertRegex(said, r"^memlimit: \d+ samples in .* in .*/r\n$")
+
+    def test_record_of_what_is_not_under_memlimit_says_so(self):
+        with tempfile.TemporaryDirectory() as name:
+            result = tool("record", "-o", f"{name}/r", "--", "true")
+            self.assertEqual(result.returncode, 0)
+            if "memlimit: 0 samples" in result.stderr:
+                self.assertIn("memlimit doctor -- true", result.stderr)
+            refused = tool("record", "-p", str(os.getpid()), "-o", f"{name}/r")
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("does not run under memlimit", refused.stderr)
+            refused = tool("record", "-p", "1", "-o", f"{name}/no/such/r")
+            self.assertEqual(refused.stderr, f"memlimit: {name}/no/such/r: No such file or directory\n")
+
+    def test_a_recording_that_was_cut_short_can_be_plotted(self):
+        recording = "time\theap_alloc\n0.0\t1\n0.1\t2\n0.2"
+        with tempfile.TemporaryDirectory() as name:
+            path = pathlib.Path(name, "r")
+            path.write_text(recording, encoding="utf-8")
+            result = tool("plot", str(path), "-o", f"{name}/r.png", "--against", str(path))
+            if "matplotlib" not in result.stderr:
+                self.assertIn("2 samples", result.stdout, result.stderr)
+            path.write_text(recording + "\t3\n0.3\tmuch\n", encoding="utf-8")
+            self.assertIn("r:5: much is not a number", tool("plot", str(path), "-o", f"{name}/r.png").stderr)
 
     def test_record_passes_on_the_commands_status(self):
         with tempfile.TemporaryDirectory() as name:
@@ -210,6 +456,35 @@ class Explains(unittest.TestCase):
         result = tool("doctor", LD_PRELOAD=f"/nonexistent/libjemalloc.so.2:{library}")
         self.assertEqual(result.returncode, 1)
         self.assertIn("libjemalloc.so.2 comes before", result.stdout)
+
+    def test_doctor_knows_a_program_with_a_malloc_of_its_own(self):
+        result = tool("doctor", "--", str(BUILD / "tests" / "preload" / "preload_program_malloc_wins"))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("has a malloc of its own", result.stdout)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, to make a program of another user")
+    def test_doctor_knows_a_set_user_id_program(self):
+        with tempfile.TemporaryDirectory() as name:
+            program = shutil.copy("/bin/true", f"{name}/true")
+            os.chown(program, NOBODY, NOBODY)
+            os.chmod(program, 0o4755)
+            result = tool("doctor", "--", program)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("set-user-ID: for such programs the loader ignores LD_PRELOAD", result.stdout)
+
+    def test_doctor_misses_libmimalloc(self):
+        with tempfile.TemporaryDirectory() as name:
+            shutil.copytree(BUILD / "scripts", f"{name}/scripts")
+            os.mkdir(f"{name}/preload")
+            # The same library, asking for a libmimalloc that is nowhere.
+            library = (BUILD / "preload" / "libmemlimit.so").read_bytes()
+            self.assertIn(b"libmimalloc.so", library)
+            pathlib.Path(name, "preload", "libmemlimit.so").write_bytes(library.replace(b"libmimalloc.so", b"libmimalloc.no"))
+            result = subprocess.run(
+                ["/usr/bin/python3", f"{name}/scripts/memlimit", "doctor"], capture_output=True, text=True, check=False
+            )
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("libmimalloc is missing: apt install", result.stdout)
 
     def test_doctor_on_a_running_process(self):
         with holder() as process:

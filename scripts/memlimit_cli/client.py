@@ -1,13 +1,21 @@
-"""The client's side of the statistics socket: one request a connection, answers as text."""
+"""The client's side of the statistics socket: one request a connection, answers as text.
+
+The other end may be any program, of any user when root looks: how long it may take and how much it may say
+is bounded, and control characters in it do not reach the terminal.
+"""
 
 import contextlib
 import os
 import socket
 import struct
+import time
 
-from .text import UserError
+from .text import UserError, printable
 
 TIMEOUT_S = 5.0
+MAX_ANSWER_BYTES = 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024
+ERROR_PREFIX = "memlimit: "
 
 
 @contextlib.contextmanager
@@ -33,23 +41,38 @@ def peer_pid(sock):
     return struct.unpack("3i", credentials)[0]
 
 
-def read_all(sock):
-    parts = []
-    while part := sock.recv(65536):
-        parts.append(part)
-    return b"".join(parts).decode(errors="replace")
+def read_all(sock, deadline):
+    answer = bytearray()
+    while True:
+        # Of the whole answer, not of each part: a byte now and then is no answer.
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        part = sock.recv(65536)
+        if not part:
+            return bytes(answer)
+        answer += part
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise UserError("the answer has no end: this is no statistics socket")
+
+
+def check(answer):
+    """UserError when the server refuses."""
+    if answer.startswith(ERROR_PREFIX):
+        raise UserError(answer.removeprefix(ERROR_PREFIX).strip())
 
 
 def ask(address, request):
     """The answer to one line. OSError when there is nobody; UserError when the server refuses."""
-    with connect(address) as sock:
-        sock.sendall(request.encode() + b"\n")
-        try:
-            answer = read_all(sock)
-        except TimeoutError as error:
-            raise UserError(f"no answer within {TIMEOUT_S:.0f} s") from error
-    if answer.startswith("memlimit: "):
-        raise UserError(answer.removeprefix("memlimit: ").strip())
+    deadline = time.monotonic() + TIMEOUT_S
+    try:
+        with connect(address) as sock:
+            # A server that refuses may have hung up before it was asked; what it said can still be read.
+            with contextlib.suppress(BrokenPipeError):
+                sock.sendall(request.encode() + b"\n")
+            answer = read_all(sock, deadline)
+    except TimeoutError as error:
+        raise UserError(f"no answer within {TIMEOUT_S:.0f} s") from error
+    answer = printable(answer.decode(errors="replace"), keep="\n\t")
+    check(answer)
     return answer
 
 
@@ -63,10 +86,18 @@ def parse_stat(text):
     return figures
 
 
-def lines_of(sock):
-    """Lines of a stream, as they come, until the server closes."""
-    pending = b""
-    while part := sock.recv(65536):
-        *whole, pending = (pending + part).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace")
+def events(address):
+    """Lines of the stream `events`, as they come, until the server closes. UserError when it refuses."""
+    with connect(address) as sock:
+        with contextlib.suppress(BrokenPipeError):
+            sock.sendall(b"events\n")
+        sock.settimeout(None)
+        pending = b""
+        while part := sock.recv(65536):
+            *whole, pending = (pending + part).split(b"\n")
+            if len(pending) > MAX_LINE_BYTES:
+                raise UserError("a line of the stream has no end: this is no statistics socket")
+            for line in whole:
+                line = printable(line.decode(errors="replace"))
+                check(line)
+                yield line

@@ -161,6 +161,12 @@ def check_program(findings, name, depth=0):
         findings.add(BAD, f"{path}: a {program.machine} program; libmemlimit.so is built for {machine}")
         return
     findings.add(FINE, f"{path}: dynamically linked")
+    if "malloc" in program.exports:
+        findings.add(
+            BAD,
+            f"{path}: has a malloc of its own built in, which the loader takes before any library's, "
+            "so memlimit sees nothing of its heap: build it without",
+        )
     for library in program.needed:
         if found := ALLOCATORS.search(library):
             if found[1] in ("asan", "tsan", "lsan"):

@@ -1,4 +1,4 @@
-"""Just enough of ELF to tell how a program will be loaded: interpreter, needed libraries, machine."""
+"""Just enough of ELF to tell how a program will be loaded: interpreter, needed libraries, machine, exports."""
 
 import dataclasses
 import mmap
@@ -7,6 +7,7 @@ import struct
 MACHINES = {3: "i386", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv"}
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NULL, DT_NEEDED, DT_STRTAB = 0, 1, 5
+SHT_DYNSYM, SHN_UNDEF = 11, 0
 
 
 @dataclasses.dataclass
@@ -14,6 +15,7 @@ class Program:
     machine: str
     interpreter: str | None  # None: static
     needed: list
+    exports: set  # names that other objects can be bound to
 
 
 class NotElf(Exception):
@@ -59,7 +61,32 @@ def parse(data):
         elif kind == PT_DYNAMIC:
             dynamic = (offset, size)
     needed = read_needed(data, order, wide, loads, dynamic) if dynamic else []
-    return Program(MACHINES.get(machine, f"machine {machine}"), interpreter, needed)
+    return Program(
+        MACHINES.get(machine, f"machine {machine}"), interpreter, needed, read_exports(data, order, wide)
+    )
+
+
+def read_exports(data, order, wide):
+    """By the sections, which the linker always writes; a program whose sections were stripped has none."""
+    if wide:
+        (table_at,) = struct.unpack_from(order + "Q", data, 40)
+        entry_size, entries = struct.unpack_from(order + "HH", data, 58)
+    else:
+        (table_at,) = struct.unpack_from(order + "I", data, 32)
+        entry_size, entries = struct.unpack_from(order + "HH", data, 46)
+    layout = order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII")
+    sections = [struct.unpack_from(layout, data, table_at + i * entry_size) for i in range(entries)]
+    exports = set()
+    for _, kind, _, _, offset, size, link, *_ in sections:
+        if kind != SHT_DYNSYM:
+            continue
+        strings = sections[link][4]
+        symbols = struct.iter_unpack(order + ("IBBHQQ" if wide else "IIIBBH"), data[offset : offset + size])
+        for symbol in symbols:
+            section = symbol[3] if wide else symbol[5]
+            if section != SHN_UNDEF:
+                exports.add(text_at(data, strings + symbol[0]))
+    return exports
 
 
 def read_needed(data, order, wide, loads, dynamic):

@@ -5,13 +5,14 @@ listens on among the places where the library puts sockets; the kernel's tables 
 /proc/PID/net/unix) say which that is, so custom places and containers are found too.
 """
 
+import contextlib
 import dataclasses
 import os
 import pwd
 import re
 
 from . import client
-from .text import UserError
+from .text import UserError, printable
 
 LIBRARY = "libmemlimit.so"
 LISTENING = 0x10000  # __SO_ACCEPTCON, the `Flags` column of /proc/net/unix
@@ -24,15 +25,30 @@ class Process:
     address: str | None  # None: it has no socket (small, or switched off)
 
     def ask(self, request):
+        with self.errors():
+            return client.ask(self.address, request)
+
+    def events(self):
+        """Lines of the stream, until the process ends."""
+        with self.errors():
+            yield from client.events(self.address)
+
+    @contextlib.contextmanager
+    def errors(self):
+        """What goes wrong on the socket, as a UserError that says with whom."""
         if self.address is None:
             raise UserError(
                 f"{self.pid} ({self.name}) has no statistics socket: it is small (one appears when its heap "
                 "passes 4 MiB or 1/16 of the limit), or MEMLIMIT_SOCKET=off"
             )
         try:
-            return client.ask(self.address, request)
+            yield
         except PermissionError as error:
             raise UserError(f"{self.pid} ({self.name}): not permitted; same user or root only") from error
+        except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError) as error:
+            raise UserError(f"{self.pid} ({self.name}) has ended") from error
+        except BlockingIOError as error:
+            raise UserError(f"{self.pid} ({self.name}): too many clients wait at its socket") from error
         except OSError as error:
             raise UserError(f"{self.pid} ({self.name}): {error.strerror or error}") from error
 
@@ -46,7 +62,8 @@ def read(path):
 
 
 def name_of(pid):
-    return read(f"/proc/{pid}/comm").rstrip("\n")
+    """A program may call itself anything; what is shown stays on its line."""
+    return printable(read(f"/proc/{pid}/comm").removesuffix("\n"))
 
 
 def all_pids():
@@ -126,7 +143,11 @@ def find_all():
         try:
             if is_under(pid):
                 yield Process(pid, name_of(pid), address_of(pid))
-        except (PermissionError, ProcessLookupError, FileNotFoundError):
+        except PermissionError:
+            if address := open_to_us(pid):
+                with contextlib.suppress(OSError):
+                    yield Process(pid, name_of(pid), address)
+        except (ProcessLookupError, FileNotFoundError):
             continue
 
 
@@ -135,9 +156,11 @@ def open_to_us(pid):
     for path in (f"/run/memlimit/{pid}.sock", "\0" + f"memlimit/{pid}"):
         try:
             with client.connect(path) as sock:
-                if client.peer_pid(sock) == pid:
-                    return path
-        except OSError:
+                if client.peer_pid(sock) != pid:
+                    continue
+            client.ask(path, "limit")  # an abstract name has no mode: whether we may read, the server says
+            return path
+        except (OSError, UserError):
             continue
     return None
 

@@ -4,48 +4,53 @@ The file is tab-separated with one head line, so that anything can read it: `tim
 recording began, then every key of `stat` as the first answer had them.
 """
 
+import contextlib
+import os
 import subprocess
 import sys
+import tempfile
 import time
 
 from . import processes
-from .text import UserError, format_seconds, format_size
+from .text import UserError, format_seconds, format_size, printable
 
 MIB = 1024 * 1024
 
 
-def header(figures):
-    return "\t".join(["time", *figures])
+class Recording:
+    """Lines of a process's figures in an open file."""
+
+    def __init__(self, out, interval_s):
+        self.out = out
+        self.interval_s = interval_s
+        self.samples = 0
+
+    def follow(self, process, seconds, is_over=lambda: False):
+        """Samples until the process ends, `seconds` have passed, or `is_over()`."""
+        began = time.monotonic()
+        keys = None
+        while not is_over():
+            at = time.monotonic() - began
+            if seconds is not None and at >= seconds:
+                break
+            try:
+                figures = process.stat()
+            except UserError:
+                if self.samples:
+                    break  # it ended: what was recorded is the recording
+                raise
+            if keys is None:
+                keys = list(figures)
+                print("\t".join(["time", *keys]), file=self.out)
+            row = [f"{at:.3f}", *(str(figures.get(key, "")) for key in keys)]
+            print("\t".join(row), file=self.out, flush=True)
+            self.samples += 1
+            # To the next whole interval: a slow answer does not shift those after it.
+            time.sleep(self.interval_s - (time.monotonic() - began) % self.interval_s)
 
 
-def follow(process, out, interval_s, seconds, is_over=lambda: False):
-    """Samples until the process ends, `seconds` have passed, or `is_over()`; returns the samples taken."""
-    began = time.monotonic()
-    samples = 0
-    keys = None
-    while not is_over():
-        at = time.monotonic() - began
-        if seconds is not None and at >= seconds:
-            break
-        try:
-            figures = process.stat()
-        except UserError:
-            if samples:
-                break  # it ended: what was recorded is the recording
-            raise
-        if keys is None:
-            keys = list(figures)
-            print(header(figures), file=out)
-        print("\t".join([f"{at:.3f}", *(str(figures.get(key, "")) for key in keys)]), file=out, flush=True)
-        samples += 1
-        # To the next whole interval: a slow answer does not shift those after it.
-        time.sleep(interval_s - (time.monotonic() - began) % interval_s)
-    return samples
-
-
-def wait_for_socket(child, patience_s):
+def wait_for_socket(child):
     """The process of a child that was just started, once it has a socket; None when it ended before."""
-    deadline = time.monotonic() + patience_s
     while child.poll() is None:
         try:
             process = processes.find_pid(child.pid)
@@ -53,40 +58,58 @@ def wait_for_socket(child, patience_s):
                 return process
         except UserError:
             pass  # not yet: the launcher is still a shell
-        if time.monotonic() > deadline:
-            raise UserError(f"{child.pid} has had no statistics socket for {patience_s:.0f} s: is it small?")
         time.sleep(0.01)
     return None
 
 
+def record_command(recording, seconds, command):
+    """Runs it (memlimit-run, options, --, words) and records it from its first moment; returns its status."""
+    environment = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="memlimit-record-") as directory:
+        if environment.get("MEMLIMIT_SOCKET", "") in ("", "auto", "off"):
+            # A program that stays small has a socket only where a place is named for it.
+            environment["MEMLIMIT_SOCKET"] = f"{directory}/memlimit-%p.sock"
+        with subprocess.Popen(command, env=environment) as child:
+            # Ctrl-C is for the command, too: what it does about it is up to it.
+            with contextlib.suppress(KeyboardInterrupt):
+                if (process := wait_for_socket(child)) is not None:
+                    with contextlib.suppress(UserError):  # it ended before the first answer
+                        recording.follow(process, seconds, lambda: child.poll() is not None)
+    status = child.returncode
+    if recording.samples == 0:
+        print(
+            "memlimit: no samples: the command was over at once, or does not run under memlimit; "
+            f"`memlimit doctor -- {command[command.index('--') + 1]}` says why",
+            file=sys.stderr,
+        )
+    return status if status >= 0 else 128 - status
+
+
 def record(which, output, interval_s, seconds, command):
+    began = time.monotonic()
     try:
         with open(output, "w", encoding="utf-8") as out:
+            recording = Recording(out, interval_s)
+            status = 0
             if command:
-                with subprocess.Popen(command) as child:
-                    process = wait_for_socket(child, 60.0)
-                    if process is not None:
-                        samples = follow(process, out, interval_s, seconds, lambda: child.poll() is not None)
-                    else:
-                        samples = 0
-                status = child.returncode
-                print(f"memlimit: {samples} samples in {output}; the command ended with {status}", file=sys.stderr)
-                return status if status >= 0 else 128 - status
-            process = processes.find(which)
-            began = time.monotonic()
-            samples = follow(process, out, interval_s, seconds)
-            took = format_seconds(time.monotonic() - began)
-            print(f"memlimit: {samples} samples in {took} in {output}", file=sys.stderr)
-            return 0
+                status = record_command(recording, seconds, command)
+            else:
+                with contextlib.suppress(KeyboardInterrupt):  # the usual end
+                    recording.follow(processes.find(which), seconds)
     except OSError as error:
-        raise UserError(f"{output}: {error.strerror}") from error
+        raise UserError(f"{error.filename or output}: {error.strerror}") from error
+    took = format_seconds(time.monotonic() - began)
+    ended = f"; the command ended with {status}" if command else ""
+    print(f"memlimit: {recording.samples} samples in {took} in {output}{ended}", file=sys.stderr)
+    return status
 
 
 def read_recording(path):
     """{key: [numbers]}; a key that a sample lacked counts as 0."""
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        with open(path, encoding="utf-8", errors="replace") as file:
+            # What follows the last newline is a line that was never finished.
+            lines = file.read().split("\n")[:-1]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     if len(lines) < 3 or not lines[0].startswith("time\t"):
@@ -97,13 +120,17 @@ def read_recording(path):
         cells = line.split("\t")
         if len(cells) != len(keys):
             raise UserError(f"{path}:{number}: {len(cells)} columns instead of {len(keys)}")
-        for key, cell in zip(keys, cells):
-            columns[key].append(float(cell or 0))
+        try:
+            for key, cell in zip(keys, cells):
+                columns[key].append(float(cell or 0))
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: {printable(cell)} is not a number") from error
     return columns
 
 
-def plot(path, output, title):
+def plot(path, output, title, against):
     columns = read_recording(path)
+    other = read_recording(against) if against else {}
     try:
         import matplotlib  # the only thing here outside of the standard library
 
@@ -114,8 +141,8 @@ def plot(path, output, title):
             "plot needs matplotlib: apt install python3-matplotlib (and run this with /usr/bin/python3)"
         ) from error
 
-    def mib(key):
-        return [value / MIB for value in columns.get(key, [])]
+    def mib(key, of=columns):
+        return [value / MIB for value in of.get(key, [])]
 
     times = columns["time"]
     figure, (above, below) = pyplot.subplots(
@@ -123,9 +150,15 @@ def plot(path, output, title):
     )
     if columns.get("rss_anon"):
         above.fill_between(times, mib("rss_anon"), color="#c9d7e8", label="RSS (anonymous)", linewidth=0)
-    above.plot(times, mib("heap_alloc"), color="#1f5fa8", linewidth=1.6, label="heap (usage)")
+    if columns.get("heap_alloc"):
+        above.plot(times, mib("heap_alloc"), color="#1f5fa8", linewidth=1.6, label="heap (usage)")
+    if other.get("rss_anon"):
+        above.plot(other["time"], mib("rss_anon", other), color="#7a7a7a", linewidth=1.0, label="RSS of the other recording")
     if any(columns.get("limit", [])):
         above.step(times, mib("limit"), color="#b3261e", linestyle="--", where="post", label="limit")
+    if any(let_go := [value > 0 for value in columns.get("limiter_on", [])]):
+        band = above.get_xaxis_transform()
+        above.fill_between(times, 0, 1, where=let_go, transform=band, color="#b3261e", alpha=0.12, label="limit let go", linewidth=0)
     above.set_ylabel("MiB")
     above.set_ylim(bottom=0)
     above.grid(alpha=0.25)
@@ -146,7 +179,7 @@ def plot(path, output, title):
     try:
         figure.savefig(output, dpi=110)
     except (OSError, ValueError) as error:
-        raise UserError(f"{output}: {error}") from error
-    peak = max(columns["heap_alloc"])
+        raise UserError(f"{output}: {getattr(error, 'strerror', None) or error}") from error
+    peak = max(columns.get("heap_alloc", [0]))
     print(f"{output}: {len(times)} samples over {format_seconds(times[-1])}, heap at most {format_size(int(peak))}")
     return 0

@@ -7,6 +7,11 @@ class UserError(Exception):
     """Something the user can act on: printed as one line, without a traceback; status 1."""
 
 
+def printable(text, keep=""):
+    """Text from another process, which may be anybody's: without bytes that steer a terminal."""
+    return "".join(c if c.isprintable() or c in keep else "?" for c in text)
+
+
 def format_size(size_bytes):
     """At most four significant digits: 301 MiB, 1.46 GiB; the library's own format_size() in Python."""
     sign, amount = ("-", -size_bytes) if size_bytes < 0 else ("", size_bytes)

@@ -15,7 +15,7 @@ from .text import UserError, format_size, table
 LEVELS = ("low", "moderate", "critical", "over")
 COLOURS = {"low": "\x1b[32m", "moderate": "\x1b[33m", "critical": "\x1b[31m", "over": "\x1b[1;31m"}
 RESET = "\x1b[0m"
-BAR_WIDTH = 16
+BAR_WIDTH = 12
 
 
 class Row:
@@ -80,42 +80,72 @@ def ps():
     return 0
 
 
-def bar(share):
-    """Eighths of a cell, so that a slow climb is seen."""
-    filled = round(min(max(share, 0.0), 1.0) * BAR_WIDTH * 8)
-    whole, part = divmod(filled, 8)
+def shows_blocks():
+    try:
+        "█▏·".encode(sys.stdout.encoding or "ascii")
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
+def bar(share, blocks):
+    """With `blocks` in eighths of a cell, so that a slow climb is seen."""
+    filled = min(max(share, 0.0), 1.0) * BAR_WIDTH
+    if not blocks:
+        return ("#" * round(filled)).ljust(BAR_WIDTH, ".")
+    whole, part = divmod(round(filled * 8), 8)
     text = "█" * whole + ("▏▎▍▌▋▊▉"[part - 1] if part else "")
     return text.ljust(BAR_WIDTH, "·")
 
 
-def frame(width, colour, before):
-    """The lines of one picture. `before` maps a pid to (time, rounds) of the last one, and is renewed."""
+class Rates:
+    """Rounds a second of each process since the last picture."""
+
+    def __init__(self):
+        self.before = {}  # pid: (time, rounds)
+        self.now = {}
+
+    def of(self, row, now):
+        pid, rounds = row.process.pid, row.figures.get("rounds", 0)
+        self.now[pid] = (now, rounds)
+        then, rounds_then = self.before.get(pid, (now, rounds))
+        # A process that took over the pid has fewer.
+        return max(rounds - rounds_then, 0) / (now - then) if now > then else 0.0
+
+    def next_picture(self):
+        self.before, self.now = self.now, {}
+
+
+def frame(colour, rates, height=None):
+    """The lines of one picture, in 80 columns; what does not fit the height is counted in the last."""
     found = rows()
     now = time.monotonic()
+    blocks = shows_blocks()
     lines = [
         f"memlimit top  {time.strftime('%H:%M:%S')}  {len(found)} process{'es' if len(found) != 1 else ''}",
         "",
-        f"{'PID':>7} {'NAME':<12} {'':{BAR_WIDTH}} {'USE':>4} {'HEAP':>8} {'LIMIT':>8} {'LEVEL':<8} {'RND/s':>6}",
+        f"{'PID':>7} {'NAME':<11} {'':{BAR_WIDTH}} {'USE':>4} {'HEAP':>8} {'RSS':>8} {'LIMIT':>8} {'LEVEL':<8} {'RND/s':>5}",
     ]
-    for row in found:
-        pid, name = row.process.pid, row.process.name[:12]
+    room = len(found) if height is None else height - len(lines)
+    shown = found if len(found) <= room else found[: max(room - 1, 0)]
+    for row in shown:
+        head = f"{row.process.pid:>7} {row.process.name[:11]:<11}"
         if not row.figures:
-            lines.append(f"{pid:>7} {name:<12} {'small: no socket yet':{BAR_WIDTH}}"[:width])
+            lines.append(f"{head} no socket: small, or MEMLIMIT_SOCKET=off")
             continue
-        rounds = row.figures.get("rounds", 0)
-        rate = 0.0
-        if pid in before and now > before[pid][0]:
-            rate = (rounds - before[pid][1]) / (now - before[pid][0])
-        before[pid] = (now, rounds)
-        share = f"{row.share:.0%}" if row.share is not None else "-"
+        share = f"{min(row.share, 9.99):.0%}" if row.share is not None else "-"
         limit = format_size(row.limit) if row.limit > 0 else "off"
-        meter = bar(row.share or 0.0)
+        meter = bar(row.share or 0.0, blocks)
         level = f"{row.level:<8}"
         if colour:
             meter = COLOURS.get(row.level, "") + meter + RESET
             level = COLOURS.get(row.level, "") + level + RESET
-        heap = format_size(row.figures.get("heap_alloc", 0))
-        lines.append(f"{pid:>7} {name:<12} {meter} {share:>4} {heap:>8} {limit:>8} {level} {rate:>6.1f}")
+        heap, rss = size(row.figures, "heap_alloc"), size(row.figures, "rss_anon")
+        rate = min(rates.of(row, now), 999.9)
+        lines.append(f"{head} {meter} {share:>4} {heap:>8} {rss:>8} {limit:>8} {level} {rate:>5.1f}")
+    rates.next_picture()
+    if len(shown) < len(found):
+        lines.append(f"... and {len(found) - len(shown)} more")
     return lines
 
 
@@ -134,7 +164,7 @@ def screen():
 
 
 def top(interval_s, count):
-    before = {}
+    rates = Rates()
     live = sys.stdout.isatty() and sys.stdin.isatty()
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     if not live:
@@ -143,13 +173,13 @@ def top(interval_s, count):
             if number:
                 time.sleep(interval_s)
                 print()
-            print("\n".join(frame(80, colour, before)), flush=True)
+            print("\n".join(frame(colour, rates)), flush=True)
         return 0
     with screen():
         shown = 0
         while not count or shown < count:
-            width, height = shutil.get_terminal_size()
-            lines = frame(width, colour, before)[: height - 1]
+            height = shutil.get_terminal_size().lines
+            lines = frame(colour, rates, height - 1)[: height - 1]
             sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n\x1b[2mq quits\x1b[0m")
             sys.stdout.flush()
             shown += 1
