@@ -253,6 +253,7 @@ bool StatsSocket::dispatch_events(int64_t now_ns) noexcept {
 void StatsSocket::handle(int64_t now_ns) noexcept {
   if (!is_open()) return;
   os::ErrnoGuard guard;
+  handled_ns_ = now_ns;
   const bool knock = dispatch_events(now_ns);
   if (clients_ > 0) {
     for (Client& client : pool_.load(std::memory_order_relaxed)->clients) {
@@ -552,7 +553,7 @@ void StatsSocket::send_answer(Client& client, const char* text, size_t length,
 }
 
 void StatsSocket::subscribe(Client& client, const Request& request, int64_t now_ns) noexcept {
-  if (event_streams_ == kMaxEventStreams) {
+  if (event_streams_ == kMaxEventStreams && !drop_stalled_stream(now_ns)) {
     ++refused_;
     Request busy = request;
     busy.http_status = 503;
@@ -574,12 +575,26 @@ void StatsSocket::subscribe(Client& client, const Request& request, int64_t now_
   flush(client, now_ns);
 }
 
+/** Takes the place of the subscriber who has lost events, and read nothing, for longest: or 32 clients that
+ * never read would keep everybody else from ever reading. */
+bool StatsSocket::drop_stalled_stream(int64_t now_ns) noexcept {
+  Client* stillest = nullptr;
+  for (Client& client : pool_.load(std::memory_order_relaxed)->clients) {
+    if (client.state != State::kStreaming || client.dropped == 0) continue;
+    if (stillest == nullptr || client.progress_ns < stillest->progress_ns) stillest = &client;
+  }
+  if (stillest == nullptr || stillest->progress_ns + kProgressNs > now_ns) return false;
+  expire(*stillest);
+  return true;
+}
+
 /** Appends a line to the queue of a subscriber, or counts it as dropped. */
 void StatsSocket::queue_event(Client& client, std::string_view line) noexcept {
   char* queue = pool_.load(std::memory_order_relaxed)->answers[client.slot];
   const size_t pending = client.pending_end - client.pending_at;
   if (pending + kDroppedLineBytes + line.size() + 1 > kEventQueueBytes) {
-    ++client.dropped;
+    // From here on it is stalled; while it kept up, nobody took the time.
+    if (client.dropped++ == 0) client.progress_ns = handled_ns_;
     return;
   }
   if (client.pending_at > 0) std::memmove(queue, queue + client.pending_at, pending);

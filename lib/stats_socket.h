@@ -78,7 +78,8 @@ class StatsSocket {
   int64_t next_deadline_ns() const noexcept;
 
   /** Sends a line (with or without its newline) to the subscribers of `events`. One that does not
-   * keep up loses whole lines, and is told how many by a line dropped=N. */
+   * keep up loses whole lines, and is told how many by a line dropped=N; when it has read nothing for
+   * kProgressNs, a new subscriber who finds no place may have its. */
   void publish_event(std::string_view line) noexcept;
 
   /** Whether anybody reads `events`; without, publish_event() costs nothing. */
@@ -124,6 +125,7 @@ class StatsSocket {
                     int64_t now_ns) noexcept;
   void send_answer(Client& client, const char* text, size_t length, int64_t now_ns) noexcept;
   void subscribe(Client& client, const Request& request, int64_t now_ns) noexcept;
+  bool drop_stalled_stream(int64_t now_ns) noexcept;
   void queue_event(Client& client, std::string_view line) noexcept;
   void flush(Client& client, int64_t now_ns) noexcept;
   void finish(Client& client, int64_t now_ns) noexcept;
@@ -144,6 +146,7 @@ class StatsSocket {
   unsigned mode_ = 0600;
   int send_buffer_bytes_ = 0;
   bool listening_ = false;      /* the listener is in the epoll set with EPOLLIN */
+  int64_t handled_ns_ = 0;      /* when handle() was last called */
   int64_t accepted_ns_ = 0;     /* when a client was last let in */
   int64_t accept_again_ns_ = 0; /* not before, after EMFILE and its kin */
   std::atomic<Pool*> pool_{nullptr};

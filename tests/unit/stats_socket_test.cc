@@ -530,6 +530,45 @@ TEST_CASE("stats_socket: subscribers never take all slots", "[stats_socket][even
   CHECK(again.received() == "state\n");
 }
 
+TEST_CASE("stats_socket: subscribers who never read make room for one who does",
+          "[stats_socket][events]") {
+  Server server(4096);
+  std::vector<UnixClient> streams;
+  for (size_t i = 0; i < StatsSocket::kMaxEventStreams; ++i) {
+    streams.push_back(server.client("events\n"));
+  }
+  server.run();
+  for (UnixClient& stream : streams) stream.received();
+  const auto publish = [&] {
+    for (int i = 0; i < 2000; ++i) {
+      server.socket.publish_event("event number=" + std::to_string(i));
+      // The last one keeps up.
+      streams.back().received();
+      if (i % 100 == 0) server.run();
+    }
+  };
+  server.pass(3600 * 1000 * kMs);
+  server.socket.handle(server.now);  // as the service does before it publishes
+  publish();
+  const std::string busy = "memlimit: 32 clients read events already; try again later\n";
+  server.pass(StatsSocket::kProgressNs - 1);
+  CHECK(server.ask("events\n") == busy);
+  // One of the stalled reads again, and is left alone for it.
+  for (int turn = 0; turn < 100; ++turn) {
+    streams[7].received();
+    server.run();
+  }
+  server.pass(1);
+  for (size_t i = 0; i + 2 < StatsSocket::kMaxEventStreams; ++i) {
+    streams.push_back(server.client("events\n"));
+    server.run();
+    CHECK(streams.back().received() == "state\n");
+  }
+  CHECK(server.ask("events\n") == busy);
+  CHECK_FALSE(streams[7].ended());
+  CHECK_FALSE(streams[StatsSocket::kMaxEventStreams - 1].ended());
+}
+
 TEST_CASE("stats_socket: without descriptors clients wait, and the server does not spin",
           "[stats_socket][fork]") {
   Server server;
