@@ -286,19 +286,19 @@ void StatsSocket::listen_for(bool wanted) noexcept {
   listening_ = wanted;
 }
 
-/** A slot is free, or was taken from the client that has been still for longest while others wait.
- */
+/** A slot is free, or was taken from the client that has had its for longest while others wait. That it
+ * still makes progress is no excuse: a byte now and then is what keeps slots on purpose. */
 bool StatsSocket::make_room(int64_t now_ns) noexcept {
   if (clients_ < kMaxClients) return true;
-  Client* stillest = nullptr;
+  Client* oldest = nullptr;
   for (Client& client : pool_.load(std::memory_order_relaxed)->clients) {
     if (client.state == State::kStreaming) continue;
-    if (stillest == nullptr || client.progress_ns < stillest->progress_ns) stillest = &client;
+    if (oldest == nullptr || client.started_ns < oldest->started_ns) oldest = &client;
   }
   // Never null: at most half of the slots stream.
-  accept_again_ns_ = stillest->progress_ns + kCrowdedNs;
+  accept_again_ns_ = oldest->started_ns + kCrowdedNs;
   if (accept_again_ns_ > now_ns) return false;
-  expire(*stillest);
+  expire(*oldest);
   return true;
 }
 
