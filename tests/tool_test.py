@@ -35,9 +35,6 @@ PATIENCE_S = 120  # for a machine that has much else to do; nothing is expected 
 
 HOLDER = """
 import sys
-if len(sys.argv) > 1:
-    with open("/proc/self/comm", "wb") as comm:
-        comm.write(bytes.fromhex(sys.argv[1]))
 held = [bytes(100_000) for _ in range(200)]
 print("ready", flush=True)
 for line in sys.stdin:
@@ -59,11 +56,11 @@ def tool(*arguments, **settings):
 
 
 @contextlib.contextmanager
-def holder(limit="64MiB", socket=None, name=b"", **settings):
-    """A python3 that holds 20 MB under memlimit, until its standard input ends."""
+def holder(limit="64MiB", socket=None, first="", **settings):
+    """A python3 that runs the code `first`, then holds 20 MB under memlimit until its standard input ends."""
     options = ["--socket", socket] if socket else []
     with subprocess.Popen(
-        [RUN, "-l", limit, *options, "/usr/bin/python3", "-I", "-c", HOLDER, *([name.hex()] if name else [])],
+        [RUN, "-l", limit, *options, "/usr/bin/python3", "-I", "-c", first + HOLDER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -171,6 +168,18 @@ class Looks(unittest.TestCase):
                 self.assertIn("python3", tool("stat", str(process.pid)).stdout)
                 self.assertIn("python3", tool("stat", f"{name}/{process.pid}.app").stdout)
 
+    def test_a_socket_is_found_though_the_program_overwrote_its_environment(self):
+        forget = """
+import ctypes
+fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+begin, end = map(int, fields[47:49])
+ctypes.memset(begin, 0, end - begin)
+"""
+        with tempfile.TemporaryDirectory(dir="/tmp", prefix="elsewhere-") as name:
+            with holder(socket=f"{name}/somewhere", first=forget) as process:
+                self.assertEqual(processes.environment_of(process.pid), {})
+                self.assertIn(f"Pid:\t{process.pid}\n", tool("stat", str(process.pid)).stdout)
+
     def test_top_prints_a_plain_picture_when_nobody_watches(self):
         with holder() as process:
             result = tool("top")
@@ -215,9 +224,9 @@ class Looks(unittest.TestCase):
             self.assertTrue(all(len(line) <= 80 for line in top.frame(False, top.Rates())))
 
     def test_a_name_cannot_steer_the_terminal(self):
-        name = b"\x1b[2J\n\xff\xc3\xa9."
+        rename = r'open("/proc/self/comm", "wb").write(b"\x1b[2J\n\xff\xc3\xa9.")'
         shown = "?[2J??\u00e9."
-        with holder(name=name) as process:
+        with holder(first=rename) as process:
             for command in ("ps", "top"):
                 result = tool(command, LANG="C.UTF-8")
                 self.assertEqual(result.returncode, 0, result.stderr)

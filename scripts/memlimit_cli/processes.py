@@ -16,6 +16,8 @@ from .text import UserError, printable
 
 LIBRARY = "libmemlimit.so"
 LISTENING = 0x10000  # __SO_ACCEPTCON, the `Flags` column of /proc/net/unix
+# Where the library moves its descriptors: so far below 1024, or the limit at that time if that was lower.
+CUSTOMARY_DESCRIPTORS, HIGH_DESCRIPTORS = 1024, 64
 
 
 @dataclasses.dataclass
@@ -88,19 +90,19 @@ def environment_of(pid):
 
 
 def listening_sockets(pid):
-    """Names of the Unix sockets that the process listens on; '@' begins an abstract one."""
-    inodes = set()
+    """Descriptors and names of the Unix sockets that the process listens on; '@' begins an abstract one."""
+    inodes = {}
     for entry in os.scandir(f"/proc/{pid}/fd"):
         try:
             target = os.readlink(entry.path)
         except OSError:
             continue
         if target.startswith("socket:["):
-            inodes.add(target[8:-1])
+            inodes[target[8:-1]] = int(entry.name)
     for line in read(f"/proc/{pid}/net/unix").splitlines()[1:]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and int(fields[3], 16) & LISTENING and fields[6] in inodes:
-            yield fields[7]
+            yield inodes[fields[6]], fields[7]
 
 
 def expand(setting, pid):
@@ -114,7 +116,6 @@ def expand(setting, pid):
 
 def is_ours(name, inner_pid, environment):
     default = rf"(@memlimit/{inner_pid}(-\d+)?|/(.*/)?memlimit(-\d+)?/{inner_pid}(-\d+)?\.sock)"
-    # A program may have overwritten its environment (redis does, for its title): trust the word.
     if re.fullmatch(default, name) or "memlimit" in os.path.basename(name):
         return True
     setting = environment.get("MEMLIMIT_SOCKET", "")
@@ -122,19 +123,30 @@ def is_ours(name, inner_pid, environment):
     return "/" in setting and re.fullmatch(f"(/.*/)?{expand(setting.removeprefix('./'), inner_pid)}", name) is not None
 
 
+def is_high(pid, descriptor):
+    """Whether the library, and hardly anybody else, has a descriptor of that number."""
+    found = re.search(r"^Max open files +(\d+)", read(f"/proc/{pid}/limits"), re.M)
+    room = min(int(found[1]) if found else CUSTOMARY_DESCRIPTORS, CUSTOMARY_DESCRIPTORS)
+    return room - HIGH_DESCRIPTORS <= descriptor < room
+
+
 def address_of(pid):
     """What to connect to, or None."""
     inner_pid = pid_inside(pid)
     environment = environment_of(pid)
-    for name in listening_sockets(pid):
-        if not is_ours(name, inner_pid, environment):
-            continue
-        if name.startswith("@"):
-            return "\0" + name[1:]
-        # In a container the path is in its root.
-        inside = f"/proc/{pid}/root{name}"
-        return name if os.path.exists(name) and os.path.samefile(name, inside) else inside
-    return None
+    sockets = list(listening_sockets(pid))
+    names = [name for _, name in sockets if is_ours(name, inner_pid, environment)]
+    if not names:
+        # The environment may be overwritten (redis writes its title there), and the place its secret.
+        names = [name for descriptor, name in sockets if is_high(pid, descriptor)]
+        if len(names) != 1:
+            return None
+    name = names[0]
+    if name.startswith("@"):
+        return "\0" + name[1:]
+    # In a container the path is in its root.
+    inside = f"/proc/{pid}/root{name}"
+    return name if os.path.exists(name) and os.path.samefile(name, inside) else inside
 
 
 def find_all():
