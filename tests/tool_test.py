@@ -152,6 +152,11 @@ class Looks(unittest.TestCase):
             (line,) = [line for line in lines if line.split()[0] == str(process.pid)]
             self.assertIn("64 MiB", line)
             self.assertIn("python3", line)
+            self.assertEqual(len(tool("ps", str(process.pid)).stdout.splitlines()), 2)
+            self.assertIn(line.split()[0], tool("top", "python3").stdout)
+            nobody = tool("ps", "no-such-name")
+            self.assertEqual((nobody.returncode, nobody.stdout), (1, ""))
+            self.assertIn("is called no-such-name", nobody.stderr)
 
     def test_stat_prints_any_file_of_the_socket(self):
         with holder() as process:
@@ -213,14 +218,14 @@ ctypes.memset(begin, 0, end - begin)
         figures = dict.fromkeys(("heap_alloc", "rss_anon", "paced"), 2**63 - 1) | {"limit": 1, "level": 3}
         found = [top.Row(processes.Process(4194304 - n, "n" * 15, "s"), figures) for n in range(100)]
         found.append(top.Row(processes.Process(1, "small", None), {}))
-        with unittest.mock.patch.object(top, "rows", lambda: found):
+        with unittest.mock.patch.object(top, "rows", lambda which: found):
             lines = top.frame(False, top.Rates(), 23)
         self.assertEqual(len(lines), 23)
         self.assertEqual(lines[-1], "... and 82 more")
         # TiB are the largest unit: a process would need 10,000 of them to spoil its own line.
         figures = dict.fromkeys(("heap_alloc", "rss_anon", "paced", "limit"), 9999 << 40) | {"level": 1}
         found = [top.Row(processes.Process(4194304, "n" * 15, "s"), figures)]
-        with unittest.mock.patch.object(top, "rows", lambda: found):
+        with unittest.mock.patch.object(top, "rows", lambda which: found):
             self.assertTrue(all(len(line) <= 80 for line in top.frame(False, top.Rates())))
 
     def test_a_name_cannot_steer_the_terminal(self):

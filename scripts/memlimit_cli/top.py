@@ -15,7 +15,7 @@ from .text import UserError, format_size, table
 LEVELS = ("low", "moderate", "critical", "over")
 COLOURS = {"low": "\x1b[32m", "moderate": "\x1b[33m", "critical": "\x1b[31m", "over": "\x1b[1;31m"}
 RESET = "\x1b[0m"
-BAR_WIDTH = 12
+BAR_WIDTH = 11
 
 
 class Row:
@@ -34,9 +34,12 @@ class Row:
         return (self.share is None, -(self.share or 0), -self.used, self.process.pid)
 
 
-def rows():
+def rows(which=()):
+    """Of the processes of these pids and names; of all, if none are given."""
     found = []
     for process in processes.find_all():
+        if which and str(process.pid) not in which and process.name not in which:
+            continue
         figures = {}
         if process.address is not None:
             try:
@@ -51,9 +54,9 @@ def size(figures, key):
     return format_size(figures[key]) if key in figures else "-"
 
 
-def ps_lines():
+def ps_lines(which):
     lines = [("PID", "NAME", "HEAP", "LIMIT", "USE", "LEVEL", "RSS", "ROUNDS")]
-    for row in rows():
+    for row in rows(which):
         known = bool(row.figures)
         lines.append(
             (
@@ -70,10 +73,11 @@ def ps_lines():
     return lines
 
 
-def ps():
-    lines = ps_lines()
+def ps(which):
+    lines = ps_lines(which)
     if len(lines) == 1:
-        print("no process under memlimit that this user may see", file=sys.stderr)
+        called = f" and is called {' or '.join(which)}" if which else ""
+        print(f"memlimit: no process runs under memlimit that this user may see{called}", file=sys.stderr)
         return 1
     for line in table(lines, right=(0, 2, 3, 4, 6, 7)):
         print(line)
@@ -116,20 +120,20 @@ class Rates:
         self.before, self.now = self.now, {}
 
 
-def frame(colour, rates, height=None):
+def frame(colour, rates, height=None, which=()):
     """The lines of one picture, in 80 columns; what does not fit the height is counted in the last."""
-    found = rows()
+    found = rows(which)
     now = time.monotonic()
     blocks = shows_blocks()
     lines = [
         f"memlimit top  {time.strftime('%H:%M:%S')}  {len(found)} process{'es' if len(found) != 1 else ''}",
         "",
-        f"{'PID':>7} {'NAME':<11} {'':{BAR_WIDTH}} {'USE':>4} {'HEAP':>8} {'RSS':>8} {'LIMIT':>8} {'LEVEL':<8} {'RND/s':>5}",
+        f"{'PID':>7} {'NAME':<12} {'':{BAR_WIDTH}} {'USE':>4} {'HEAP':>8} {'RSS':>8} {'LIMIT':>8} {'LEVEL':<8} {'RND/s':>5}",
     ]
     room = len(found) if height is None else height - len(lines)
     shown = found if len(found) <= room else found[: max(room - 1, 0)]
     for row in shown:
-        head = f"{row.process.pid:>7} {row.process.name[:11]:<11}"
+        head = f"{row.process.pid:>7} {row.process.name[:12]:<12}"
         if not row.figures:
             lines.append(f"{head} no socket: small, or MEMLIMIT_SOCKET=off")
             continue
@@ -163,7 +167,7 @@ def screen():
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
 
 
-def top(interval_s, count):
+def top(interval_s, count, which):
     rates = Rates()
     live = sys.stdout.isatty() and sys.stdin.isatty()
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -173,13 +177,13 @@ def top(interval_s, count):
             if number:
                 time.sleep(interval_s)
                 print()
-            print("\n".join(frame(colour, rates)), flush=True)
+            print("\n".join(frame(colour, rates, None, which)), flush=True)
         return 0
     with screen():
         shown = 0
         while not count or shown < count:
             height = shutil.get_terminal_size().lines
-            lines = frame(colour, rates, height - 1)[: height - 1]
+            lines = frame(colour, rates, height - 1, which)[: height - 1]
             sys.stdout.write("\x1b[H\x1b[J" + "\n".join(lines) + "\n\x1b[2mq quits\x1b[0m")
             sys.stdout.flush()
             shown += 1
