@@ -22,7 +22,7 @@
 #include "figures.h"
 #include "os.h"
 #include "reclaim.h"
-#include "text_buffer.h"
+#include "text.h"
 
 using namespace memlimit;
 
@@ -154,7 +154,7 @@ MEMLIMIT_EXPORT void malloc_stats_print(void (*write)(void*, const char*), void*
       {"limit", static_cast<size_t>(reclaim::limit_bytes())},
   };
   char text[512];
-  TextBuffer out(text, sizeof text);
+  TextWriter out(text, sizeof text);
   out.put(json ? "{\"jemalloc\":{\"version\":\"memlimit\",\"stats\":{"
                : "___ Begin memlimit statistics ___\n");
   const char* separator = "";
