@@ -227,6 +227,13 @@ void publish_allocated(uint64_t bytes) noexcept { publish_bytes(bytes, 0, true);
 void publish_freed(uint64_t bytes) noexcept { publish_bytes(0, bytes, true); }
 void publish() noexcept { publish_bytes(0, 0, true); }
 
+void uncount_allocated(uint64_t bytes) noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) return;
+  std::atomic<int64_t>& allocatable = this_thread.node->allocatable;
+  allocatable.store(allocatable.load(std::memory_order_relaxed) + static_cast<int64_t>(bytes),
+                    std::memory_order_relaxed);
+}
+
 bool recount_freed(uint64_t bytes) noexcept {
   if (this_thread.phase != ThreadPhase::kLive) return true;
   // Only the owner writes here.

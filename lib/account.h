@@ -1,8 +1,9 @@
 /* Counting: exact per-thread counters, and the published totals that decisions are made on.
  *
  * Answers for: how many bytes are live. The fast path (count_allocated, count_freed) takes from the
- * thread's own allowance: no shared write. The slow path publishes what the thread has not told yet, so the published usage is never further from the truth than the sum of all
- * quanta (pacer.h's quantum_for keeps that within max(1 % of the limit, 1 MiB, 4 KiB a thread)).
+ * thread's own allowance: no shared write. The slow path publishes what the thread has not told yet, so
+ * the published usage is never further from the truth than the sum of all quanta (pacer.h's quantum_for
+ * keeps that within max(1 % of the limit, 1 MiB, 4 KiB a thread)).
  * Refuses: to decide anything. Threads: all of them.
  */
 #pragma once
@@ -72,6 +73,14 @@ inline constexpr uint64_t kMostBytes = kUnknownBytes / 2;
 /** Puts right a count_freed() of kUnknownBytes: it should have been `bytes`.
  *  True when the thread must still look up: the caller goes on with publish_freed(bytes). */
 [[nodiscard]] bool recount_freed(uint64_t bytes) noexcept;
+
+/** Whether the thread need not look up: what the last count_allocated() returned, negated. */
+MEMLIMIT_ALWAYS_INLINE bool allowance_left() noexcept {
+  return this_thread.node->allocatable.load(std::memory_order_relaxed) >= 0;
+}
+
+/** Takes back a count_allocated(), whatever it returned: the block could not be had. */
+void uncount_allocated(uint64_t bytes) noexcept;
 
 /** Publishes without having counted anything; registers a fresh thread. */
 void publish() noexcept;

@@ -6,6 +6,7 @@
 #pragma once
 
 #define MEMLIMIT_EXPORT __attribute__((visibility("default")))
+#define MEMLIMIT_HIDDEN __attribute__((visibility("hidden")))
 #define MEMLIMIT_COLD __attribute__((cold, noinline))
 #define MEMLIMIT_ALWAYS_INLINE __attribute__((always_inline)) inline
 

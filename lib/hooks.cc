@@ -11,6 +11,7 @@
 #include <cxxabi.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <unwind.h>
 
 #include "account.h"
 #include "lock.h"
@@ -103,6 +104,13 @@ class NoCancellation {
  private:
   int before_ = PTHREAD_CANCEL_ENABLE;
 };
+
+/* A program's exception that ends here is carried by the program's copy of the unwinder, which calls back into
+ * the copy linked in here; and this one aborts unless it has been used once. Not at the start of the process:
+ * it touches 30 pages that a program without hooks never needs. */
+void prepare_unwinder() noexcept {
+  _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_END_OF_STACK; }, nullptr);
+}
 
 int64_t call_guarded(int64_t (*reclaim)(const memlimit_request*, void*),
                      const memlimit_request& request, void* arg) {
@@ -202,6 +210,7 @@ int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept {
   if (id == nullptr || hook.size < kLeastSize || hook.reclaim == nullptr) return -EINVAL;
   if (hook.name == nullptr || hook.name[0] == '\0') return -EINVAL;
   if (hook.context < 0 || hook.context >= kContexts) return -EINVAL;
+  prepare_unwinder();
   LockGuard guard(table_lock);
   for (uint64_t i = 0; i < kMaxHooks; ++i) {
     Slot& slot = slots[i];

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 
 #include <mimalloc.h>
 
@@ -106,5 +107,11 @@ inline void keep_purge_delay_fixed() noexcept {
 }
 
 inline int version() noexcept { return mi_version(); }
+
+/**
+ * Where in its 64 KiB slice a page of small blocks begins, and with it the first block that it hands out;
+ * or a number above it. SIZE_MAX: not known.
+ */
+inline size_t first_block_offset() noexcept { return version() == 209 ? 384 : SIZE_MAX; }
 
 }  // namespace memlimit::backing

@@ -2,6 +2,8 @@
 #include "block_size.h"
 
 #include <algorithm>
+#include <bit>
+#include <type_traits>
 
 #include "backing.h"
 #include "os.h"
@@ -59,44 +61,81 @@ Slot* writable_slot(const void* block) noexcept {
   return &leaf[address >> kSliceShift];
 }
 
+/* How many new pages of small blocks are still to be seen before looked_at_offset is lowered. */
+constexpr int32_t kPagesOfProof = 16;
+constexpr int32_t kDisproved = -1;
+constinit std::atomic<int32_t> pages_to_see{kPagesOfProof};
+
+/* A page of small blocks that was not seen before: `block` is the first of it that came here. */
+void note_new_page(const void* block) noexcept {
+  int32_t left = pages_to_see.load();
+  if (left == kDisproved) return;
+  const size_t first_offset = backing::first_block_offset();
+  if (reinterpret_cast<uintptr_t>(block) % (size_t{1} << kSliceShift) > first_offset) {
+    look_at_every_block();
+  } else if (left > 0 && pages_to_see.compare_exchange_strong(left, left - 1) && left == 1) {
+    looked_at_offset.store(static_cast<uint16_t>(std::min<size_t>(first_offset, UINT16_MAX)));
+    // Another thread may have found the opposite before this store.
+    if (pages_to_see.load() == kDisproved) looked_at_offset.store(UINT16_MAX);
+  }
+}
+
+/* mimalloc's bins: multiples of 16 up to 64 bytes, then four sizes for each power of two. */
+constexpr size_t expected_block_bytes(size_t bytes) noexcept {
+  if (bytes <= 64) return std::max<size_t>((bytes + 15) / 16 * 16, 16);
+  const size_t step = std::bit_floor(bytes - 1) / 4;
+  return (bytes + step - 1) / step * step;
+}
+
 }  // namespace
 
-#define MEMLIMIT_E1(i) ((i)*kTableStep + kTableStep - 1)
-#define MEMLIMIT_E4(i) \
-  MEMLIMIT_E1(i), MEMLIMIT_E1((i) + 1), MEMLIMIT_E1((i) + 2), MEMLIMIT_E1((i) + 3)
-#define MEMLIMIT_E16(i) \
-  MEMLIMIT_E4(i), MEMLIMIT_E4((i) + 4), MEMLIMIT_E4((i) + 8), MEMLIMIT_E4((i) + 12)
-#define MEMLIMIT_E64(i) \
-  MEMLIMIT_E16(i), MEMLIMIT_E16((i) + 16), MEMLIMIT_E16((i) + 32), MEMLIMIT_E16((i) + 48)
-#define MEMLIMIT_E256(i) \
-  MEMLIMIT_E64(i), MEMLIMIT_E64((i) + 64), MEMLIMIT_E64((i) + 128), MEMLIMIT_E64((i) + 192)
-/* A constant, since the first malloc comes before any constructor; atomics cannot be filled in a loop. */
-constinit std::atomic<uint32_t> table[kTableEntries] = {MEMLIMIT_E256(0), MEMLIMIT_E256(256),
-                                                        MEMLIMIT_E256(512), MEMLIMIT_E256(768)};
-static_assert(kTableEntries == 1024, "as listed above");
-
-void look_up(size_t entry) noexcept {
-  if (entry % kTableStep == 0) return;
-  const size_t index = entry / kTableStep;
-  auto block_bytes = static_cast<uint32_t>(backing::good_size(entry));
-  // entry.h relies on it: small requests have small blocks. In an allocator for which that were not so, the
-  // slots would differ from the table, and the largest small requests be slower.
-  if (entry <= backing::kSmallBytes) {
-    block_bytes = std::min(block_bytes, static_cast<uint32_t>(backing::kSmallBytes));
+// Constants, since the first malloc comes before any constructor.
+constinit SmallTable small_table = [] {
+  SmallTable sizes{};
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    sizes[i] = static_cast<uint16_t>(expected_block_bytes(i));
   }
-  // Every request up to the block's size gets the same block.
-  const size_t end = std::clamp<size_t>(block_bytes / kTableStep, index + 1, kTableEntries);
-  for (size_t i = index; i < end; ++i) table[i].store(block_bytes, std::memory_order_relaxed);
+  return sizes;
+}();
+constinit Table table = [] {
+  Table sizes{};
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    sizes[i] = static_cast<uint32_t>(expected_block_bytes((i + 1) * kTableStep));
+  }
+  return sizes;
+}();
+
+constinit std::atomic<uint16_t> looked_at_offset{UINT16_MAX};
+
+void look_at_every_block() noexcept {
+  pages_to_see.store(kDisproved);
+  looked_at_offset.store(UINT16_MAX);
+}
+
+void correct(size_t table_bytes, size_t actual_bytes) noexcept {
+  const auto replace = [&](auto& sizes) {
+    for (auto& size : sizes) {
+      std::atomic_ref entry(size);
+      using Size = std::remove_reference_t<decltype(size)>;
+      if (entry.load(std::memory_order_relaxed) == table_bytes) {
+        entry.store(static_cast<Size>(actual_bytes), std::memory_order_relaxed);
+      }
+    }
+  };
+  if (actual_bytes <= kSmallBytes) replace(small_table);
+  if (actual_bytes <= kTableMaxBytes) replace(table);
 }
 
 size_t remember(const void* block) noexcept {
   const size_t usable_bytes = backing::usable_bytes(block);
   Slot* const slot = writable_slot(block);
   if (slot == nullptr) return 0;
-  if ((slot->load(std::memory_order_relaxed) & kAskAllocator) == 0) {
+  const uint32_t seen = slot->load(std::memory_order_relaxed);
+  if ((seen & kAskAllocator) == 0 && seen != usable_bytes) {
     const bool fits = usable_bytes < account::kMostBytes;
     slot->store(fits ? static_cast<uint32_t>(usable_bytes) : kAskAllocator,
                 std::memory_order_relaxed);
+    if (usable_bytes <= kSmallBytes) note_new_page(block);
   }
   return usable_bytes;
 }

@@ -5,6 +5,7 @@
 
 #include <cassert>
 #include <cstddef>
+#include <type_traits>
 
 #include "account.h"
 #include "backing.h"
@@ -15,40 +16,69 @@ namespace memlimit::entry {
 
 using slow::Fill;
 
-/** Counts a new block of an entry of the table, or leaves the fast path. */
+static_assert(block_size::kSmallBytes == backing::kSmallBytes);
+
+/** Counts a new block of the size the table says, or leaves the fast path. */
 MEMLIMIT_ALWAYS_INLINE void* counted(void* block, size_t block_bytes) noexcept {
   // nullptr's slot holds 0, which no entry of the table is: no test of its own.
   const size_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
-  if (MEMLIMIT_UNLIKELY(seen != block_bytes)) return slow::allocated_unseen(block, block_bytes);
-  if (MEMLIMIT_UNLIKELY(account::count_allocated(block_bytes))) {
-    return slow::allocated(block, block_bytes);
-  }
+  const bool exhausted = account::count_allocated(block_bytes);
+  if (MEMLIMIT_UNLIKELY(seen != block_bytes)) return slow::unseen(block, block_bytes);
+  if (MEMLIMIT_UNLIKELY(exhausted)) return slow::allocated(block, block_bytes);
   return block;
 }
 
-/** Requests beyond the allocator's own fast path, and what the table does not cover. */
+/** Requests beyond the allocator's own fast path. */
 template <Fill kFill>
 __attribute__((noinline)) inline void* allocate_larger(size_t bytes) noexcept {
   const size_t index = block_size::table_index(bytes);
   if (MEMLIMIT_UNLIKELY(index >= block_size::kTableEntries)) {
     return slow::allocate_untabled(bytes, kFill);
   }
-  const size_t block_bytes = block_size::table[index].load(std::memory_order_relaxed);
+  const size_t block_bytes = block_size::of_table_entry(index);
   return counted(kFill == Fill::kZero ? backing::allocate_rounded_zeroed(block_bytes)
                                       : backing::allocate_rounded(block_bytes),
                  block_bytes);
 }
 
-/** nullptr when there is no memory, with errno set. */
-template <Fill kFill = Fill::kNone>
-MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
-  constexpr size_t kSmallEntries = backing::kSmallBytes / block_size::kTableStep;
-  const size_t index = block_size::table_index(bytes);
-  if (MEMLIMIT_UNLIKELY(index >= kSmallEntries)) return allocate_larger<kFill>(bytes);
-  const size_t block_bytes = block_size::table[index].load(std::memory_order_relaxed);
-  return counted(kFill == Fill::kZero ? backing::allocate_small_zeroed(block_bytes)
-                                      : backing::allocate_small(block_bytes),
-                 block_bytes);
+/** A block that was counted and may be the first of its page. */
+__attribute__((noinline)) inline void* look_at(void* block, size_t block_bytes) noexcept {
+  const size_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
+  if (MEMLIMIT_LIKELY(seen == block_bytes)) return block;
+  return slow::unseen(block, block_bytes);
+}
+
+/** Where allocate() leaves its fast path. Each returns the block, or nullptr with errno set. */
+template <Fill kFill>
+struct Leave {
+  static void* larger(size_t bytes) noexcept { return allocate_larger<kFill>(bytes); }
+  static void* exhausted(size_t block_bytes) noexcept {
+    return slow::allocate_counted(block_bytes, kFill);
+  }
+  static void* may_begin_page(void* block, size_t block_bytes) noexcept {
+    return look_at(block, block_bytes);
+  }
+};
+
+/**
+ * Returns a block, or what LeaveTo returns. A block is counted before it is made: then nothing but its
+ * size must be kept over the call, and what is rare has not begun when it is left to somebody else.
+ */
+template <Fill kFill = Fill::kNone, typename LeaveTo = Leave<kFill>>
+MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept(
+    std::is_same_v<LeaveTo, Leave<kFill>>) {
+  if (MEMLIMIT_UNLIKELY(bytes > block_size::kSmallBytes)) return LeaveTo::larger(bytes);
+  const size_t block_bytes = block_size::of_small_request(bytes);
+  if (MEMLIMIT_UNLIKELY(account::count_allocated(block_bytes))) {
+    return LeaveTo::exhausted(block_bytes);
+  }
+  void* const block = kFill == Fill::kZero ? backing::allocate_small_zeroed(block_bytes)
+                                           : backing::allocate_small(block_bytes);
+  // nullptr too: its offset is 0.
+  if (MEMLIMIT_UNLIKELY(block_size::may_begin_page(block))) {
+    return LeaveTo::may_begin_page(block, block_bytes);
+  }
+  return block;
 }
 
 /** alignment: a power of two. */
@@ -57,13 +87,13 @@ MEMLIMIT_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) no
   const size_t mask = alignment - 1;
   const size_t index = block_size::table_index((bytes + mask) & ~mask);
   if (MEMLIMIT_LIKELY(index < block_size::kTableEntries && bytes <= block_size::kTableMaxBytes)) {
-    const size_t block_bytes = block_size::table[index].load(std::memory_order_relaxed);
+    const size_t block_bytes = block_size::of_table_entry(index);
     if (block_size::naturally_aligned(block_bytes, alignment)) {
       void* const block = backing::allocate_rounded(block_bytes);
       if (MEMLIMIT_LIKELY((reinterpret_cast<uintptr_t>(block) & mask) == 0)) {
         return counted(block, block_bytes);
       }
-      backing::release(block);
+      slow::release_uncounted(block);
     }
   }
   return slow::allocate_aligned(alignment, bytes);

@@ -11,13 +11,14 @@
 #include <pthread.h>
 #include <sys/auxv.h>
 #include <unistd.h>
-#include <unwind.h>
 
 #include "account.h"
 #include "adapters/notices.h"
 #include "adapters/registry.h"
 #include "adapters/sqlite.h"
+#include "attributes.h"
 #include "backing.h"
+#include "block_size.h"
 #include "config.h"
 #include "dlopen.h"
 #include "fork.h"
@@ -32,6 +33,9 @@
 
 using namespace memlimit;
 
+/* Where this library begins; the linker's. */
+extern "C" MEMLIMIT_HIDDEN const ElfW(Ehdr) __ehdr_start;
+
 namespace {
 
 constexpr int kBadSettingStatus = 78; /* EX_CONFIG of sysexits.h */
@@ -44,17 +48,45 @@ bool arm_thread_exit() noexcept { return pthread_setspecific(exit_key, &exit_key
 
 void thread_exits(void*) { account::thread_exit(); }
 
-/* Finds the segment that holds mi_malloc: the allocator's code. */
-int find_allocator(dl_phdr_info* info, size_t, void*) {
+/* The segment that holds mi_malloc: the allocator's code. */
+void find_allocator(const dl_phdr_info& info) {
   const auto target = reinterpret_cast<uintptr_t>(&mi_malloc);
-  for (int i = 0; i < info->dlpi_phnum; ++i) {
-    const ElfW(Phdr)& segment = info->dlpi_phdr[i];
-    const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+  for (int i = 0; i < info.dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = info.dlpi_phdr[i];
+    const uintptr_t begin = info.dlpi_addr + segment.p_vaddr;
     if (segment.p_type != PT_LOAD || target < begin || target >= begin + segment.p_memsz) continue;
     mappings::set_allocator_code(reinterpret_cast<void*>(begin),
                                  reinterpret_cast<void*>(begin + segment.p_memsz));
-    return 1;
   }
+}
+
+/* Whether an object is linked with libmimalloc. */
+bool needs_allocator(const dl_phdr_info& info) {
+  constexpr char kLibrary[] = "libmimalloc";
+  const ElfW(Dyn)* dynamic = nullptr;
+  for (int i = 0; i < info.dlpi_phnum; ++i) {
+    if (info.dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
+    dynamic = reinterpret_cast<const ElfW(Dyn)*>(info.dlpi_addr + info.dlpi_phdr[i].p_vaddr);
+  }
+  if (dynamic == nullptr) return false;
+  const char* names = nullptr;
+  for (const ElfW(Dyn)* entry = dynamic; entry->d_tag != DT_NULL; ++entry) {
+    if (entry->d_tag == DT_STRTAB) names = reinterpret_cast<const char*>(entry->d_un.d_ptr);
+  }
+  for (const ElfW(Dyn)* entry = dynamic; entry->d_tag != DT_NULL; ++entry) {
+    if (entry->d_tag == DT_NEEDED &&
+        strncmp(names + entry->d_un.d_val, kLibrary, sizeof kLibrary - 1) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* A program linked with the allocator may take blocks from it by the allocator's own names. */
+int look_at_object(dl_phdr_info* info, size_t, void*) {
+  find_allocator(*info);
+  const bool ours = info->dlpi_addr == reinterpret_cast<uintptr_t>(&__ehdr_start);
+  if (!ours && needs_allocator(*info)) block_size::look_at_every_block();
   return 0;
 }
 
@@ -96,18 +128,10 @@ bool wants_service_at_start() noexcept {
          config.report_seconds > 0 || (config.log.asked && config.log.level >= LogLevel::kInfo);
 }
 
-_Unwind_Reason_Code stop_unwinding(_Unwind_Context*, void*) { return _URC_END_OF_STACK; }
-
-/* An exception of the program's that ends at one of our catches (of a hook) is carried by the program's copy
- * of the unwinder, which calls back into the copy linked in here; and this one aborts unless it has been
- * used once. */
-void prepare_unwinder() noexcept { _Unwind_Backtrace(stop_unwinding, nullptr); }
-
 /* glibc passes the program's arguments to constructors; the environment is taken from there, since
  * another library's constructor may already have changed `environ`. */
 __attribute__((constructor)) void start(int, char**, char** envp) {
-  dl_iterate_phdr(find_allocator, nullptr);
-  prepare_unwinder();
+  dl_iterate_phdr(look_at_object, nullptr);
   backing::keep_purge_delay_fixed();
   process_log().note_stderr();
   const bool secure = getauxval(AT_SECURE) != 0;

@@ -137,10 +137,45 @@ MEMLIMIT_COLD void* new_nothrow_slow(const void* caller, const char* name, size_
 
 }  // namespace
 
-void* memlimit_own_new(size_t bytes) {
-  void* const block = entry::allocate(bytes);
+namespace {
+
+MEMLIMIT_ALWAYS_INLINE void* or_throw(void* block, const void* caller, size_t bytes) {
   if (MEMLIMIT_LIKELY(block != nullptr)) return block;
-  return new_out_of_memory(__builtin_return_address(0), "_Znwm", bytes);
+  return new_out_of_memory(caller, "_Znwm", bytes);
+}
+
+using Leave = entry::Leave<entry::Fill::kNone>;
+
+__attribute__((noinline)) void* new_larger(size_t bytes, const void* caller) {
+  return or_throw(Leave::larger(bytes), caller, bytes);
+}
+MEMLIMIT_COLD void* new_exhausted(size_t block_bytes, const void* caller) {
+  return or_throw(Leave::exhausted(block_bytes), caller, block_bytes);
+}
+__attribute__((noinline)) void* new_may_begin_page(void* block, size_t block_bytes,
+                                                   const void* caller) {
+  return or_throw(Leave::may_begin_page(block, block_bytes), caller, block_bytes);
+}
+
+/* As entry::Leave, but throws when there is no memory, so that only these paths test for it. The handler
+ * then sees the size of the block instead of the one asked for: the same block. Inline, so that the
+ * address that is returned to is the one of operator new's caller, and read only here. */
+struct LeaveOrThrow {
+  static MEMLIMIT_ALWAYS_INLINE void* larger(size_t bytes) {
+    return new_larger(bytes, __builtin_return_address(0));
+  }
+  static MEMLIMIT_ALWAYS_INLINE void* exhausted(size_t block_bytes) {
+    return new_exhausted(block_bytes, __builtin_return_address(0));
+  }
+  static MEMLIMIT_ALWAYS_INLINE void* may_begin_page(void* block, size_t block_bytes) {
+    return new_may_begin_page(block, block_bytes, __builtin_return_address(0));
+  }
+};
+
+}  // namespace
+
+void* memlimit_own_new(size_t bytes) {
+  return entry::allocate<entry::Fill::kNone, LeaveOrThrow>(bytes);
 }
 
 void* memlimit_own_new_aligned(size_t bytes, std::align_val_t alignment) {

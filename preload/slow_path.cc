@@ -50,10 +50,29 @@ void* allocated(void* block, size_t block_bytes) noexcept {
   return block;
 }
 
-void* allocated_unseen(void* block, size_t entry) noexcept {
+void* allocate_counted(size_t block_bytes, Fill fill) noexcept {
+  void* const block = fresh(block_bytes, fill);
+  const size_t usable_bytes = block == nullptr ? 0 : block_size::remember(block);
+  if (MEMLIMIT_LIKELY(usable_bytes == block_bytes)) return allocated(block, block_bytes);
+  account::uncount_allocated(block_bytes);
   if (block == nullptr) return no_memory();
-  block_size::look_up(entry);
-  return counted(block, block_size::remember(block));
+  return counted(block, usable_bytes);
+}
+
+void* unseen(void* block, size_t counted_bytes) noexcept {
+  const size_t usable_bytes = block == nullptr ? 0 : block_size::remember(block);
+  if (MEMLIMIT_LIKELY(usable_bytes == counted_bytes)) {
+    return account::allowance_left() ? block : allocated(block, counted_bytes);
+  }
+  account::uncount_allocated(counted_bytes);
+  if (block == nullptr) return no_memory();
+  if (usable_bytes != 0) block_size::correct(counted_bytes, usable_bytes);
+  return counted(block, usable_bytes);
+}
+
+void release_uncounted(void* block) noexcept {
+  block_size::remember(block);
+  backing::release(block);
 }
 
 void* allocate_untabled(size_t bytes, Fill fill) noexcept {
@@ -64,16 +83,12 @@ void* allocate_untabled(size_t bytes, Fill fill) noexcept {
 
 void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
   if (const size_t natural_bytes = naturally_aligned_bytes(alignment, bytes)) {
-    if (natural_bytes <= block_size::kTableMaxBytes) {
-      block_size::look_up(block_size::table[block_size::table_index(natural_bytes)].load(
-          std::memory_order_relaxed));
-    }
     void* const block = backing::allocate(natural_bytes);
     if (block == nullptr) return no_memory();
     if (reinterpret_cast<uintptr_t>(block) % alignment == 0) {
       return counted(block, block_size::remember(block));
     }
-    backing::release(block);
+    release_uncounted(block);
   }
   void* const block = backing::allocate_aligned(alignment, bytes);
   if (block == nullptr) return no_memory();

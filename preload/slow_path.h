@@ -17,12 +17,18 @@ enum class Fill : bool { kNone, kZero };
 /** The block was counted and the thread must look up: publishes, and may begin a round. Returns `block`. */
 MEMLIMIT_COLD void* allocated(void* block, size_t block_bytes) noexcept;
 
-/** The slot of a new block does not say what the table says for its request: a page not seen before, an
- *  entry not looked up yet, or no memory. Counts the block.
- *  `entry` is what the table holds. */
-MEMLIMIT_COLD void* allocated_unseen(void* block, size_t entry) noexcept;
+/** A small block of that size was counted, but not made yet, and the thread must look up: makes it,
+ *  publishes, and may begin a round. */
+MEMLIMIT_COLD void* allocate_counted(size_t block_bytes, Fill fill) noexcept;
 
-/** Allocates what the table does not cover: 0 bytes, or many. */
+/** The slot of a new block that was counted does not say what the table said: a page not seen before, an
+ *  allocator that rounds otherwise, or no memory. Puts the count right. */
+MEMLIMIT_COLD void* unseen(void* block, size_t counted_bytes) noexcept;
+
+/** Gives back a new block that was not counted. It may have begun a page, whose slot is then written. */
+MEMLIMIT_COLD void release_uncounted(void* block) noexcept;
+
+/** Allocates what the table does not cover. */
 MEMLIMIT_COLD void* allocate_untabled(size_t bytes, Fill fill) noexcept;
 
 /** alignment: a power of two above the natural one. */

@@ -196,6 +196,8 @@ TEST_CASE("preload: usage is exact", "[counting]") {
       {
           "every_call_counts_its_usable_size",
           "jemalloc_questions_are_answered",
+          "pages_change_their_block_size",
+          "program_uses_mimalloc_directly",
           "purge_reaches_into_segments",
           "thread_churn_keeps_the_count",
           "usage_is_exact_at_quiescence",

@@ -61,6 +61,28 @@ TEST_CASE("account: a free of unknown size is seen when its size is known", "[ac
   CHECK(heap() == before);
 }
 
+TEST_CASE("account: an allocation that is taken back was none", "[account]") {
+  account::publish();
+  const account::Totals before = account::totals();
+  const auto most = static_cast<uint64_t>(account::quantum_bytes());
+  REQUIRE_FALSE(account::count_allocated(100));
+  CHECK(account::allowance_left());
+  CHECK(heap() == before.heap_bytes() + 100);
+  account::uncount_allocated(100);
+  CHECK(heap() == before.heap_bytes());
+  REQUIRE(account::count_allocated(most + 1));
+  CHECK_FALSE(account::allowance_left());
+  account::uncount_allocated(most + 1);
+  CHECK(account::allowance_left());
+  CHECK(account::totals().allocated_bytes == before.allocated_bytes);
+  // A thread without counters has counted nothing, so there is nothing to take back.
+  std::thread([] {
+    REQUIRE(account::count_allocated(100));
+    account::uncount_allocated(100);
+  }).join();
+  CHECK(account::totals().allocated_bytes == before.allocated_bytes);
+}
+
 TEST_CASE("account: a free of unknown size may be of any size", "[account]") {
   for (const uint64_t bytes :
        {account::kMostBytes - 1, account::kMostBytes, account::kUnknownBytes, uint64_t{1} << 40}) {
