@@ -107,7 +107,7 @@ class NoCancellation {
 
 /* A program's exception that ends here is carried by the program's copy of the unwinder, which calls back into
  * the copy linked in here; and this one aborts unless it has been used once. Not at the start of the process:
- * it touches 30 pages that a program without hooks never needs. */
+ * a program without hooks never needs that text and its tables. */
 void prepare_unwinder() noexcept {
   _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_END_OF_STACK; }, nullptr);
 }
