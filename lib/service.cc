@@ -202,17 +202,22 @@ int make_wake_fd() noexcept {
   if (wake_fd.load(std::memory_order_relaxed) >= 0) return 0;
   const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd < 0) return errno;
-  wake_fd.store(os::move_fd_high(fd), std::memory_order_release);
+  wake_fd.store(os::move_fd_high(fd), std::memory_order_seq_cst);
   return 0;
 }
 
-/* The program closed all descriptors, ours among them: waiting on them would return at once for ever. */
-void replace_closed(const pollfd (&fds)[2]) noexcept {
-  if ((fds[0].revents & POLLNVAL) != 0) wake_fd.store(-1, std::memory_order_relaxed);
-  if ((fds[1].revents & POLLNVAL) != 0) {
-    stats_socket.abandon();
-    open_socket();
-  }
+/* The program closed all descriptors, ours among them, and may have opened files under the same numbers:
+ * waiting on those would return at once for ever. */
+bool wake_fd_is_lost(const pollfd& waited) noexcept {
+  if ((waited.revents & POLLNVAL) != 0) return true;
+  if ((waited.revents & POLLIN) == 0) return false;
+  uint64_t ignored;
+  const ssize_t got = read(waited.fd, &ignored, sizeof ignored);
+  return got != sizeof ignored && (got >= 0 || errno != EAGAIN);
+}
+
+bool socket_is_lost(const pollfd& waited) noexcept {
+  return waited.revents != 0 && !stats_socket.is_intact();
 }
 
 /* True when the socket has something to do: a client that is ready, a deadline. */
@@ -222,13 +227,15 @@ bool sleep_until_woken() noexcept {
                    {stats_socket.wait_fd(), POLLIN, 0}};
   // A negative descriptor is passed over, so a closed socket needs no case of its own.
   // Without an eventfd (the table was full when it was replaced) nobody can wake us: look again soon.
-  const int timeout_ms = fds[0].fd >= 0 ? sleep_ms() : kDeafMs;
+  // A wake() that came before there was one wrote nowhere; seq_cst, so that it saw the new one or is seen.
+  const bool asleep = !woken.load(std::memory_order_seq_cst);
+  const int timeout_ms = !asleep ? 0 : fds[0].fd >= 0 ? sleep_ms() : kDeafMs;
   const int ready = ::poll(fds, 2, timeout_ms);
-  if (ready > 0 && (fds[0].revents & POLLIN) != 0) {
-    uint64_t ignored;
-    if (read(fds[0].fd, &ignored, sizeof ignored) < 0) ignored = 0;
+  if (ready > 0 && wake_fd_is_lost(fds[0])) wake_fd.store(-1, std::memory_order_seq_cst);
+  if (ready > 0 && socket_is_lost(fds[1])) {
+    stats_socket.abandon();
+    open_socket();
   }
-  if (ready > 0 && ((fds[0].revents | fds[1].revents) & POLLNVAL) != 0) replace_closed(fds);
   // Cleared before the work is looked for: a wake() that comes from here on writes again.
   woken.store(false, std::memory_order_seq_cst);
   return fds[1].revents != 0 || ready == 0;
@@ -322,7 +329,7 @@ bool running() noexcept {
 void wake() noexcept {
   if (!running() || woken.exchange(true, std::memory_order_seq_cst)) return;
   const uint64_t one = 1;
-  os::write_all(wake_fd.load(std::memory_order_acquire), reinterpret_cast<const char*>(&one),
+  os::write_all(wake_fd.load(std::memory_order_seq_cst), reinterpret_cast<const char*>(&one),
                 sizeof one);
 }
 

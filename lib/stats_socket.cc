@@ -156,6 +156,7 @@ int StatsSocket::open(const SocketPlace& place, const SocketContent& content, ch
   const int result = bind_stats_socket(place, &bound_, error, cap);
   if (result != 0) return result;
   listen_fd_.store(bound_.fd);
+  if (!os::file_id(bound_.fd, &listener_id_)) listener_id_ = {};
   content_ = content;
   mode_ = place.mode;
   send_buffer_bytes_ = place.send_buffer_bytes;
@@ -193,6 +194,15 @@ void StatsSocket::close() noexcept {
   if (epoll_fd >= 0) ::close(epoll_fd);
   listening_ = false;
   unmap_pool();
+}
+
+bool StatsSocket::is_intact() const noexcept {
+  os::ErrnoGuard guard;
+  os::FileId now;
+  if (!os::file_id(listen_fd_.load(), &now) || now != listener_id_) return false;
+  // Epoll sets share one inode with eventfds and others; but only of a set can this be asked.
+  epoll_event ready;
+  return epoll_wait(epoll_fd_.load(), &ready, 1, 0) >= 0 || errno == EINTR;
 }
 
 void StatsSocket::abandon() noexcept {

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "os.h"
 #include "request.h"
 #include "socket_path.h"
 
@@ -69,6 +70,10 @@ class StatsSocket {
     const bool only_listening = watched_ == 0 && listening_;
     return (only_listening ? listen_fd_ : epoll_fd_).load(std::memory_order_relaxed);
   }
+
+  /** Whether its descriptors are still its own: the program may have closed them all, and opened others
+   *  under the same numbers. Two system calls. */
+  bool is_intact() const noexcept;
 
   /** Does all that can be done without waiting. now_ns: CLOCK_MONOTONIC. Does nothing when closed.
    */
@@ -142,6 +147,7 @@ class StatsSocket {
   std::atomic<int> epoll_fd_{-1};
   std::atomic<int> listen_fd_{-1};
   BoundSocket bound_{};
+  os::FileId listener_id_{};
   SocketContent content_{};
   unsigned mode_ = 0600;
   int send_buffer_bytes_ = 0;
