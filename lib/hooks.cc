@@ -14,6 +14,7 @@
 #include <unwind.h>
 
 #include "account.h"
+#include "event_ring.h"
 #include "lock.h"
 #include "os.h"
 #include "ranking.h"
@@ -67,6 +68,7 @@ void release_slot(Slot& slot) noexcept MEMLIMIT_REQUIRES(table_lock) {
   past_sums.ns += slot.ns;
   counts[slot.context].fetch_sub(1, std::memory_order_relaxed);
   slot = Slot{};
+  emit(EventKind::kHookRemoved, &slot - slots);
 }
 
 /* The hook's own thread is the reliable witness. A hook that has others free for it is believed up to
@@ -222,6 +224,7 @@ int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept {
     slot.id = next_number++ << kIndexBits | i;
     counts[hook.context].fetch_add(1, std::memory_order_relaxed);
     *id = slot.id;
+    emit(EventKind::kHookAdded, static_cast<int64_t>(i));
     return 0;
   }
   return -ENOSPC;

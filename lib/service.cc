@@ -103,10 +103,16 @@ bool set_limit(void*, std::string_view text, const Peer&, char* error, size_t ca
   return true;
 }
 
+/* Who is refused may come again at once: what it can fill the log with is a line a second. */
+void note_refusal(void*, const Peer& peer) noexcept {
+  static constinit RateLimiter once_a_second{kNsPerSecond};
+  if (once_a_second.allow(os::monotonic_ns())) emit(EventKind::kSocketRefused, peer.uid);
+}
+
 void open_socket() noexcept {
   if (config->socket.kind == SocketKind::kOff) return;
   const SocketPlace place{config->socket.text, xdg_runtime_dir, config->socket_mode};
-  const SocketContent content{nullptr, render, set_limit};
+  const SocketContent content{nullptr, render, set_limit, note_refusal};
   char error[256];
   const int result = stats_socket.open(place, content, error, sizeof error);
   emit(result == 0 ? EventKind::kSocketOpened : EventKind::kSocketFailed, -result);
@@ -315,7 +321,9 @@ void start() noexcept {
       error = create_thread();
       if (error != 0) become(State::kStopped);
     }
-    start_error.store(error, std::memory_order_relaxed);
+    // The same once more is no news: it is tried again each second.
+    const int before = start_error.exchange(error, std::memory_order_relaxed);
+    if (error != 0 && error != before) emit(EventKind::kServiceFailed, error);
     if (error != 0) retry_at_ns = os::monotonic_ns() + kRetryNs;
   }
   start_lock.unlock();
@@ -365,6 +373,7 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   stats_socket.forget_after_fork();
   process_events().reset_after_fork();
   process_log().reset_after_fork();
+  emit(EventKind::kForked, getppid(), os::process_id());
   report_timer = {};
   container_timer = {};
   group_timer = {};

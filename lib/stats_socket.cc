@@ -356,6 +356,7 @@ void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
   peer.gid = credentials.gid;
   if (!known || !may_read(peer)) {
     ++refused_;
+    if (content_.refused != nullptr) content_.refused(content_.context, peer);
     char line[160];
     TextWriter text(line, sizeof line);
     text.put("memlimit: not permitted: you are uid ").put_uint(peer.uid);

@@ -37,6 +37,8 @@ struct SocketContent {
    * in error (one line, no newline, no "memlimit:"), and the old limit stays. */
   bool (*set_limit)(void* context, std::string_view text, const Peer& peer, char* error,
                     size_t cap);
+  /** Somebody who may not even read was turned away. May be null. */
+  void (*refused)(void* context, const Peer& peer) = nullptr;
 };
 
 class StatsSocket {

@@ -93,6 +93,15 @@ class Tables(unittest.TestCase):
         self.assertEqual(table_after(expected[0]), expected)
 
 
+class Events(unittest.TestCase):
+    def test_every_kind_of_event_is_told_by_somebody(self):
+        kinds = {row[0] for row in rows("lib/events.inc", "MEMLIMIT_EVENT")}
+        self.assertGreater(len(kinds), 15)
+        sources = [path for folder in ("lib", "preload") for path in (SOURCE / folder).rglob("*.cc")]
+        text = "".join(path.read_text(encoding="utf-8") for path in sources if path.name != "log.cc")
+        self.assertEqual(kinds, set(re.findall(r"EventKind::(k\w+)", text)))
+
+
 class Manual(unittest.TestCase):
     def test_every_setting_is_explained_and_no_other(self):
         told = re.findall(r"^\.TP\n\.B (MEMLIMIT\w*)$", MANUAL, re.M)

@@ -53,7 +53,7 @@ struct Server {
 
   void open(const SocketPlace& place) {
     char error[512];
-    const SocketContent content{this, render, set_limit};
+    const SocketContent content{this, render, set_limit, note_refusal};
     const int result = socket.open(place, content, error, sizeof error);
     INFO(error);
     REQUIRE(result == 0);
@@ -117,6 +117,10 @@ struct Server {
     return false;
   }
 
+  static void note_refusal(void* context, const Peer& peer) {
+    static_cast<Server*>(context)->refused_uids.push_back(peer.uid);
+  }
+
   TempDir dir;
   std::string path;
   StatsSocket socket;
@@ -124,6 +128,7 @@ struct Server {
   std::string bulk;
   std::string limit = "off";
   Peer setter;
+  std::vector<uint32_t> refused_uids;
   int renders = 0;
 };
 
@@ -723,6 +728,7 @@ TEST_CASE("stats_socket: another user at an abstract name is refused by its cred
   server.run();
   CHECK(server.limit == "off");
   CHECK(server.socket.refused() == 1);
+  CHECK(server.refused_uids == std::vector<uint32_t>{kNobody});
   CHECK(server.renders == 0);
 }
 
