@@ -142,6 +142,7 @@ TEST_CASE("preload: malloc and its family behave as glibc's", "[glibc]") {
           "huge_alignments",
           "libc_aliases_reach_the_same_heap",
           "libc_allocates_for_the_caller",
+          "glibc_reports_agree_with_stat",
           "mallinfo_shows_real_figures",
           "malloc_failure_sets_enomem",
           "malloc_info_is_xml",
