@@ -267,7 +267,6 @@ void* run(void*) noexcept {
     const int64_t now_ns = os::monotonic_ns();
     run_timers(now_ns);
     if (clients || now_ns >= stats_socket.next_deadline_ns()) stats_socket.handle(now_ns);
-    clients = false;
     // After the requests: the event that one of them caused (a new limit) would wait for the next wake().
     tell_events();
     // Clients are looked after in between while work does not end.

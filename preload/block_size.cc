@@ -83,8 +83,8 @@ void note_new_page(const void* block) noexcept {
 /* mimalloc's bins: multiples of 16 up to 64 bytes, then four sizes for each power of two. */
 constexpr size_t expected_block_bytes(size_t bytes) noexcept {
   if (bytes <= 64) return std::max<size_t>((bytes + 15) / 16 * 16, 16);
-  const size_t step = std::bit_floor(bytes - 1) / 4;
-  return (bytes + step - 1) / step * step;
+  const size_t step = size_t{1} << (std::bit_width(bytes - 1) - 3);
+  return (bytes + step - 1) & ~(step - 1);
 }
 
 }  // namespace

@@ -73,6 +73,7 @@ bool needs_allocator(const dl_phdr_info& info) {
   for (const ElfW(Dyn)* entry = dynamic; entry->d_tag != DT_NULL; ++entry) {
     if (entry->d_tag == DT_STRTAB) names = reinterpret_cast<const char*>(entry->d_un.d_ptr);
   }
+  if (names == nullptr) return false;
   for (const ElfW(Dyn)* entry = dynamic; entry->d_tag != DT_NULL; ++entry) {
     if (entry->d_tag == DT_NEEDED &&
         strncmp(names + entry->d_un.d_val, kLibrary, sizeof kLibrary - 1) == 0) {
