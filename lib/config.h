@@ -105,6 +105,7 @@ struct Config {
   int64_t report_seconds = 0; /* 0: off */
   bool pressure = false;
   bool strict = false;
+  bool check = false; /* settings are only looked at: the program does not run */
   int64_t assist_ns =
       2'000'000; /* longest wait of an allocating thread over the limit; 0: never waits */
   OptionState states[kOptionCount];

@@ -595,30 +595,38 @@ void render_report(const Config& config, TextWriter& out) noexcept {
 
 // ---- MEMLIMIT_PRESSURE, MEMLIMIT_STRICT
 
-Verdict parse_flag(std::string_view text, bool& flag, TextWriter& why) noexcept {
-  if (one_of(text, {"on", "1", "yes", "true"})) {
-    flag = true;
-  } else if (one_of(text, {"off", "0", "no", "false"})) {
-    flag = false;
-  } else {
-    return bad(why, "neither on nor off", nearest(text, {"on", "off", "yes", "true", "false"}),
-               "write on or off");
-  }
-  return Verdict::kOk;
+std::optional<bool> read_flag(std::string_view text) noexcept {
+  if (one_of(text, {"on", "1", "yes", "true"})) return true;
+  if (one_of(text, {"off", "0", "no", "false"})) return false;
+  return std::nullopt;
 }
 
 Verdict parse_pressure(std::string_view text, bool, Config& config, TextWriter& why) noexcept {
-  return parse_flag(text, config.pressure, why);
+  const auto flag = read_flag(text);
+  if (!flag) {
+    return bad(why, "neither on nor off", nearest(text, {"on", "off", "yes", "true", "false"}),
+               "write on or off");
+  }
+  config.pressure = *flag;
+  return Verdict::kOk;
 }
 void render_pressure(const Config& config, TextWriter& out) noexcept {
   out.put(config.pressure ? "on" : "off");
 }
 
 Verdict parse_strict(std::string_view text, bool, Config& config, TextWriter& why) noexcept {
-  return parse_flag(text, config.strict, why);
+  const auto flag = text == "check" ? true : read_flag(text);
+  if (!flag) {
+    return bad(why, "none of on, off and check",
+               nearest(text, {"on", "off", "yes", "true", "false", "check"}),
+               "write on, off or check");
+  }
+  config.strict = *flag;
+  config.check = text == "check";
+  return Verdict::kOk;
 }
 void render_strict(const Config& config, TextWriter& out) noexcept {
-  out.put(config.strict ? "on" : "off");
+  out.put(config.check ? "check" : config.strict ? "on" : "off");
 }
 
 // ---- MEMLIMIT_ASSIST

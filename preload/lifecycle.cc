@@ -152,6 +152,7 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   adapters::configure_notices(config);
   limit::apply(config.limit, LimitSource::kEnvironment);
   if (load_plugins(config) > 0 && config.strict) _exit(kBadSettingStatus);
+  if (config.check) _exit(0);
   if (wants_service_at_start()) service::start();
 }
 

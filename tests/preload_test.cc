@@ -415,6 +415,22 @@ TEST_CASE("preload: MEMLIMIT_STRICT=1 ends a program with a bad setting with sta
   CHECK(good.err == "");
 }
 
+TEST_CASE("preload: MEMLIMIT_STRICT=check looks at the settings and runs nothing", "[settings]") {
+  const Outcome bad =
+      run_in({"check", {"MEMLIMIT=512MB", "MEMLIMIT_STRICT=check"}}, program_path("says_hello"));
+  CHECK(bad.status == 78);
+  CHECK(bad.out == "");
+  CHECK(bad.err.find("MEMLIMIT=\"512MB\"") != std::string::npos);
+  // The service thread that a report asks for would write to the log of the program that is yet to come.
+  const Outcome good = run_in(
+      {"check",
+       {"MEMLIMIT=512MiB", "MEMLIMIT_STRICT=check", "MEMLIMIT_LOG=debug", "MEMLIMIT_REPORT=1"}},
+      program_path("says_hello"));
+  CHECK(good.status == 0);
+  CHECK(good.out == "");
+  CHECK(good.err == "");
+}
+
 TEST_CASE("preload: MEMLIMIT=0 is off, and says so", "[settings]") {
   const Outcome outcome = run_in({"zero", {"MEMLIMIT=0"}}, program_path("says_hello"));
   CHECK(outcome.status == 5);

@@ -40,10 +40,10 @@ def find_library():
 
 
 def probe(library, environment):
-    """What a process that does nothing says under the library, and its status."""
+    """What a process that only looks at its settings says under the library, and its status."""
     result = subprocess.run(
         ["/bin/sh", "-c", ":"],
-        env={**environment, "LD_PRELOAD": str(library), "MEMLIMIT_STRICT": "1"},
+        env={**environment, "LD_PRELOAD": str(library), "MEMLIMIT_STRICT": "check"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

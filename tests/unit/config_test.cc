@@ -180,6 +180,7 @@ TEST_CASE("config: other spellings mean the same value", "[config]") {
       {"MEMLIMIT_PRESSURE=1", Option::kPressure, "on"},
       {"MEMLIMIT_STRICT=yes", Option::kStrict, "on"},
       {"MEMLIMIT_STRICT=0", Option::kStrict, "off"},
+      {"MEMLIMIT_STRICT=check", Option::kStrict, "check"},
       {"MEMLIMIT_ASSIST=0", Option::kAssist, "off"},
       {"MEMLIMIT_ASSIST=3", Option::kAssist, "3ms"},
       {"MEMLIMIT_ASSIST=2000us", Option::kAssist, "2ms"},
@@ -281,7 +282,8 @@ TEST_CASE("config: the words for other bad values", "[config]") {
   CHECK(contains(complaint("MEMLIMIT_LOG=info:"), "without a path after the colon"));
   CHECK(contains(complaint("MEMLIMIT_REPORT=1h"), "is not a number of seconds"));
   CHECK(contains(complaint("MEMLIMIT_REPORT=86401"), "is too long"));
-  CHECK(contains(complaint("MEMLIMIT_STRICT=maybe"), "is neither on nor off: write on or off."));
+  CHECK(contains(complaint("MEMLIMIT_STRICT=maybe"),
+                 "is none of on, off and check: write on, off or check."));
   CHECK(contains(complaint("MEMLIMIT_ASSIST=2s"), "is not a duration"));
   CHECK(contains(complaint("MEMLIMIT_ASSIST=1001"), "is too long"));
 }
