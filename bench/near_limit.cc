@@ -1,16 +1,19 @@
 /* An LRU cache of 256-2303-byte values behind a mutex, filled for ever by several threads: the
  * program that memlimit is for. Its async hook evicts the oldest entries; without a limit, --hold
- * caps the number of entries by hand instead, which is what a perfect operator would do.
+ * caps the number of entries by hand instead, which is what a perfect operator would do. With --evictor
+ * a thread of its own keeps to that number, as an async hook does: what eviction on another thread costs
+ * in itself.
  *
  * Prints name=value lines: how long usage stayed between 90 and 100 % of the limit, peaks,
  * throughput, the latency of malloc as the filling threads see it, and what the engine cost. With
  * --oversized a thread asks for twice the limit in the middle of it, three times.
  *
- * Usage: near_limit [--threads N] [--seconds S] [--hold BYTES] [--oversized] [--csv FILE]
+ * Usage: near_limit [--threads N] [--seconds S] [--hold BYTES [--evictor]] [--oversized] [--csv FILE]
  */
 #include <getopt.h>
 #include <malloc.h>
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -22,6 +25,8 @@ namespace {
 constexpr size_t kBuckets = size_t{1} << 18;
 constexpr size_t kLowestBytes = 256;
 constexpr size_t kHighestBytes = 2303;
+// What the evictor takes at once: about as much as a round asks for at 256 MiB.
+constexpr int64_t kEvictorBytes = int64_t{3} << 20;
 
 struct Entry {
   uint64_t key;
@@ -42,10 +47,34 @@ class Cache {
   /** Caps the number of entries; 0 = no cap. Before the first insertion. */
   void set_capacity(size_t entries) { capacity_ = entries; }
 
+  /** Leaves it to run_evictor() on another thread to keep to the capacity. Before the first insertion. */
+  void expect_evictor() { evictor_ = true; }
+
+  /** Evicts kEvictorBytes whenever there are too many entries, until stop_evictor(). */
+  void run_evictor() {
+    for (;;) {
+      {
+        std::unique_lock guard(mutex_);
+        crowded_.wait(guard, [this] { return stopping_ || count_ > capacity_; });
+        if (stopping_) return;
+      }
+      evict(kEvictorBytes);
+    }
+  }
+
+  void stop_evictor() {
+    {
+      const std::lock_guard guard(mutex_);
+      stopping_ = true;
+    }
+    crowded_.notify_one();
+  }
+
   /** Takes the entry over. Frees what it replaces, and the oldest entry when the cache is full. */
   void insert(Entry* entry) {
     Entry* replaced = nullptr;
     Entry* oldest = nullptr;
+    bool crowded = false;
     {
       const std::lock_guard guard(mutex_);
       Entry** link = &buckets_[entry->key % kBuckets];
@@ -62,11 +91,13 @@ class Cache {
       (newest_ != nullptr ? newest_->newer : oldest_) = entry;
       newest_ = entry;
       ++count_;
-      if (capacity_ != 0 && count_ > capacity_) {
+      crowded = capacity_ != 0 && count_ > capacity_;
+      if (crowded && !evictor_) {
         oldest = oldest_;
         unlink(oldest);
       }
     }
+    if (crowded && evictor_) crowded_.notify_one();
     release(replaced);
     release(oldest);
   }
@@ -120,27 +151,35 @@ class Cache {
   Entry* oldest_ = nullptr;
   size_t count_ = 0;
   size_t capacity_ = 0;
+  bool evictor_ = false;
+  bool stopping_ = false;
+  std::condition_variable crowded_;
 };
 
 struct Options {
   unsigned threads = 1;
   double seconds = 10;
   int64_t hold_bytes = 0;
+  bool evictor = false;
   bool oversized = false;
   const char* csv = nullptr;
 };
 
 Options parse(int argc, char** argv) {
-  static const option kLong[] = {
-      {"threads", required_argument, nullptr, 't'}, {"seconds", required_argument, nullptr, 's'},
-      {"hold", required_argument, nullptr, 'h'},    {"oversized", no_argument, nullptr, 'o'},
-      {"csv", required_argument, nullptr, 'c'},     {nullptr, 0, nullptr, 0}};
+  static const option kLong[] = {{"threads", required_argument, nullptr, 't'},
+                                 {"seconds", required_argument, nullptr, 's'},
+                                 {"hold", required_argument, nullptr, 'h'},
+                                 {"oversized", no_argument, nullptr, 'o'},
+                                 {"csv", required_argument, nullptr, 'c'},
+                                 {"evictor", no_argument, nullptr, 'e'},
+                                 {nullptr, 0, nullptr, 0}};
   Options options;
   int found = 0;
   while ((found = getopt_long(argc, argv, "", kLong, nullptr)) != -1) {
     if (found == 't') options.threads = static_cast<unsigned>(std::strtoul(optarg, nullptr, 10));
     if (found == 's') options.seconds = std::strtod(optarg, nullptr);
     if (found == 'h') options.hold_bytes = std::strtoll(optarg, nullptr, 10);
+    if (found == 'e') options.evictor = true;
     if (found == 'o') options.oversized = true;
     if (found == 'c') options.csv = optarg;
     if (found == '?') std::exit(2);
@@ -256,6 +295,11 @@ int main(int argc, char** argv) {
   const Options options = parse(argc, argv);
   Cache cache;
   if (options.hold_bytes > 0) cache.set_capacity(entries_for(options.hold_bytes));
+  std::thread evictor;
+  if (options.evictor) {
+    cache.expect_evictor();
+    evictor = std::thread([&cache] { cache.run_evictor(); });
+  }
   Hook hook{&cache};
   if (options.hold_bytes == 0) bench::add_async_hook("lru", evict_hook, &hook);
 
@@ -278,6 +322,10 @@ int main(int argc, char** argv) {
   bench::sleep_until_ns(begin_ns + static_cast<int64_t>(options.seconds * 1e9));
   stopping.store(true);
   for (std::thread& thread : threads) thread.join();
+  if (options.evictor) {
+    cache.stop_evictor();
+    evictor.join();
+  }
   const int64_t elapsed_ns = bench::now_ns() - begin_ns;
   const double ns_per_tick =
       static_cast<double>(elapsed_ns) / static_cast<double>(bench::ticks() - begin_ticks);

@@ -130,7 +130,7 @@ int64_t call_guarded(int64_t (*reclaim)(const memlimit_request*, void*),
 /* Ends a run however it ended, a thread's cancellation included. */
 class Running {
  public:
-  Running(uint64_t id) noexcept : id_(id), pid_(os::process_id()) {}
+  Running(uint64_t id, int pid) noexcept : id_(id), pid_(pid) {}
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
   ~Running() {
@@ -266,6 +266,7 @@ Outcome run(int context, const Pass& pass) noexcept {
   uint64_t ids[kMaxHooks];
   uint64_t turn;
   const size_t planned = plan(context, pass, ids, &turn);
+  const int pid = os::process_id();
   for (size_t i = 0; i < planned; ++i) {
     const int64_t wanted = pass.still_wanted != nullptr
                                ? pass.still_wanted(pass, outcome.freed_bytes)
@@ -278,7 +279,7 @@ Outcome run(int context, const Pass& pass) noexcept {
       outcome.busy += 1;
       continue;
     }
-    Running running(call.id);
+    Running running(call.id, pid);
 
     memlimit_request request{};
     request.size = sizeof request;
@@ -289,7 +290,6 @@ Outcome run(int context, const Pass& pass) noexcept {
     request.deadline_ns = static_cast<uint64_t>(deadline_ns);
     request.round = pass.round;
 
-    const int64_t cpu_before_ns = os::thread_cpu_ns();
     const int64_t usage_before = account::published_usage_bytes();
     const int64_t own_before = account::own_net_freed();
     const int64_t answer = call_guarded(call.reclaim, request, call.arg);
@@ -306,7 +306,6 @@ Outcome run(int context, const Pass& pass) noexcept {
     outcome.calls += 1;
     outcome.skips += answer < 0 ? 1 : 0;
     outcome.freed_bytes += freed;
-    outcome.cpu_ns += os::thread_cpu_ns() - cpu_before_ns;
   }
   return outcome;
 }

@@ -37,7 +37,6 @@ struct Outcome {
   int skips = 0; /* hooks that answered "cannot now" */
   int busy = 0;  /* hooks passed over, since they run elsewhere */
   int64_t freed_bytes = 0;
-  int64_t cpu_ns = 0;
   bool forked = false; /* a hook forked and this is the child: the caller must wind down */
 };
 

@@ -28,9 +28,9 @@ enum class Level : int { kLow, kModerate, kCritical, kOver };
 // --- Constants. The simulated figures are of an LRU cache filled for ever by two threads, limit
 // --- 256 MiB, unless something else is said. Other values: bench/sweep_pacer.py.
 
-/** The gap between two rounds is headroom / kGapDivisor bytes of allocation. Simulated: 4 gives 94
+/** The gap between two rounds is headroom / kGapDivisor bytes of allocation. Simulated: 3 gives 72
  *  rounds for each limit's worth of allocation, 8 gives 180 and holds usage no better. */
-inline constexpr int64_t kGapDivisor = 4;
+inline constexpr int64_t kGapDivisor = 3;
 
 /** Where asking equals growing, in percent of the limit; half way to the limit when start is later.
  *  Simulated: 96 peaks at 0.975 of the limit, 98 at 0.995, 94 leaves 2 % of the cache unused. */

@@ -17,9 +17,11 @@ bool idle_is_worth(const PurgeInput& in) noexcept {
 /* Bytes that must have been allocated since the last purge, 0 from the end of the slack on. */
 int64_t price_bytes(const PurgeInput& in, int64_t given_bytes) noexcept {
   const int64_t left = in.limit_bytes + in.slack_bytes - in.counted_bytes;
-  if (left <= 0 || in.slack_bytes <= 0 || given_bytes <= 0) return 0;
+  if (left <= 0 || in.slack_bytes <= 0) return 0;
   const double share = static_cast<double>(left) / static_cast<double>(in.slack_bytes);
-  return static_cast<int64_t>(share * static_cast<double>(given_bytes * kPurgePrice));
+  // One that gave nothing took its time, too.
+  const auto given = static_cast<double>(std::max(given_bytes, kPurgeMinBytes));
+  return static_cast<int64_t>(share * given * static_cast<double>(kPurgePrice));
 }
 
 }  // namespace
@@ -41,19 +43,27 @@ bool purge_worthwhile(const PurgeInput& in) noexcept {
 bool purge_due(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept {
   if (!purge_worthwhile(in)) return false;
   const bool past_limit = in.counted_bytes > in.limit_bytes;
+  const int64_t given = in.purged_bytes - state.last_purged_bytes;
+  const int64_t idle = in.held_bytes - in.usage_bytes;
+  if (idle - state.last_idle_bytes > least_worth(in.limit_bytes)) {
+    state.pressed_gap_ns = kPressedPurgeGapMinNs;
+  }
   if (state.started) {
     const int64_t since_ns = now_ns - state.last_ns;
-    const int64_t given = in.purged_bytes - state.last_purged_bytes;
     const int64_t allocated = in.allocated_bytes - state.last_allocated_bytes;
     const bool paid = allocated >= price_bytes(in, given);
-    const bool pressed = past_limit && since_ns >= kPressedPurgeGapNs && paid;
+    const bool pressed = past_limit && since_ns >= state.pressed_gap_ns && paid;
     if (!pressed && since_ns < state.gap_ns) return false;
   }
+  const bool in_vain = state.started && past_limit && given < kPurgeMinBytes;
+  state.pressed_gap_ns =
+      in_vain ? std::min(state.pressed_gap_ns * 2, kPressedPurgeGapMaxNs) : kPressedPurgeGapMinNs;
   state.gap_ns = state.started ? std::min(state.gap_ns * 2, kPurgeGapMaxNs) : kPurgeGapMinNs;
   state.started = true;
   state.last_ns = now_ns;
   state.last_allocated_bytes = in.allocated_bytes;
   state.last_purged_bytes = in.purged_bytes;
+  state.last_idle_bytes = idle;
   return true;
 }
 

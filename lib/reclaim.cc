@@ -57,6 +57,9 @@ constexpr int64_t kExplicitWaitNs = 10'000'000'000;
  * unannounced. */
 constexpr int kHopelessRounds = 6;
 
+/* The limiter's bucket holds a second of CPU time a core: it is asked at most this often. */
+constexpr int64_t kLimiterEveryNs = 5'000'000;
+
 /* How old the group's figure may be at the end of a round; read at most this often by rounds. */
 constexpr int64_t kRoundMaxAgeNs = 1'000'000;
 
@@ -193,6 +196,26 @@ void add_reclaim_cpu(int64_t cpu_ns) noexcept {
   counters.reclaim_cpu_ns.fetch_add(cpu_ns, std::memory_order_relaxed);
 }
 
+/* What this thread takes from here on is reclaim's, until stop(). One pair of readings (a system call
+ * each) for all hooks of a pass. */
+class ReclaimCpu {
+ public:
+  ReclaimCpu() noexcept : began_ns_(os::thread_cpu_ns()) {}
+  void stop() const noexcept { add_reclaim_cpu(os::thread_cpu_ns() - began_ns_); }
+
+ private:
+  int64_t began_ns_;
+};
+
+hooks::Outcome run_hooks(int context, const hooks::Pass& pass) noexcept {
+  if (hooks::count(context) == 0) return {};
+  const ReclaimCpu cpu;
+  const hooks::Outcome outcome = hooks::run(context, pass);
+  // In the child of a fork the figures began anew.
+  if (!outcome.forked) cpu.stop();
+  return outcome;
+}
+
 int64_t reclaim_cpu_ns() noexcept {
   return counters.reclaim_cpu_ns.load(std::memory_order_relaxed) + purge::cpu_ns();
 }
@@ -230,8 +253,10 @@ struct LimiterNews {
 
 LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   LimiterNews news;
-  news.change = limiter_update(limiter, now_ns, os::process_cpu_ns(), reclaim_cpu_ns(), cores,
-                               assist::waited_ns());
+  if (!limiter.started || now_ns - limiter.now_ns >= kLimiterEveryNs) {
+    news.change = limiter_update(limiter, now_ns, os::process_cpu_ns(), reclaim_cpu_ns(), cores,
+                                 assist::waited_ns());
+  }
   news.needed_bytes = limiter.needed_bytes;
   news.skipped = limiter.skipped;
   news.since_ns = limiter.on_since_ns;
@@ -363,8 +388,7 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
   const int64_t began_ns = os::monotonic_ns();
   tell_overrun(began_ns, begun.round);
   const hooks::Pass pass = make_pass(begun.round, begun.wanted_bytes, begun.level, input);
-  const hooks::Outcome inline_outcome = hooks::run(MEMLIMIT_INLINE, pass);
-  add_reclaim_cpu(inline_outcome.cpu_ns);
+  const hooks::Outcome inline_outcome = run_hooks(MEMLIMIT_INLINE, pass);
   const int64_t rest = still_wanted_now(pass, inline_outcome.freed_bytes);
   const bool async = rest > 0 && hooks::count(MEMLIMIT_ASYNC) > 0 && service::running();
   const bool polled = rest > 0 && hooks::count(MEMLIMIT_POLL) > 0;
@@ -447,6 +471,7 @@ void run_async(int64_t wanted_bytes) noexcept {
   const int64_t round = counters.rounds.load(std::memory_order_relaxed);
   const int64_t began_ns = os::monotonic_ns();
   const int64_t step_bytes = std::max(input.limit_bytes / kStepDivisor, kStepMinBytes);
+  const ReclaimCpu cpu;
   int64_t freed = 0;
   for (;;) {
     const int64_t rest = still_wanted(wanted_bytes, freed, own_bytes, paced::own_bytes());
@@ -454,12 +479,12 @@ void run_async(int64_t wanted_bytes) noexcept {
     hooks::Pass pass = make_pass(round, std::min(rest, step_bytes), level(), sample());
     const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
     if (outcome.forked) return;
-    add_reclaim_cpu(outcome.cpu_ns);
     freed += outcome.freed_bytes;
     assist::step_done();
     // Hooks that gave next to nothing in this step have nothing for the next.
     if (outcome.freed_bytes < pass.wanted_bytes / 8) break;
   }
+  cpu.stop();
   end_round(round, wanted_bytes, freed, began_ns);
 }
 
@@ -469,9 +494,8 @@ void run_explicit(int64_t wanted_bytes) noexcept {
   hooks::Pass pass = make_pass(round, wanted_bytes, level(), sample());
   pass.everything = true;
   pass.still_wanted = everything_wanted;
-  const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
+  const hooks::Outcome outcome = run_hooks(MEMLIMIT_ASYNC, pass);
   if (outcome.forked) return;
-  add_reclaim_cpu(outcome.cpu_ns);
   counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
 }
 
@@ -659,8 +683,7 @@ int64_t reclaim_now(int64_t bytes) noexcept {
     hooks::Pass pass = make_pass(round, wanted, level(), sample());
     pass.everything = true;
     pass.still_wanted = everything_wanted;
-    const hooks::Outcome outcome = hooks::run(MEMLIMIT_INLINE, pass);
-    add_reclaim_cpu(outcome.cpu_ns);
+    const hooks::Outcome outcome = run_hooks(MEMLIMIT_INLINE, pass);
     counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
     const int64_t rest = wanted - outcome.freed_bytes;
     // Runtimes do their part when this thread is back in theirs.
@@ -727,12 +750,9 @@ int poll() noexcept {
     const int64_t began_ns = os::monotonic_ns();
     const int64_t round = counters.rounds.load(std::memory_order_relaxed);
     const hooks::Outcome outcome =
-        hooks::run(MEMLIMIT_POLL, make_pass(round, wanted, level(), sample()));
+        run_hooks(MEMLIMIT_POLL, make_pass(round, wanted, level(), sample()));
     calls = outcome.calls;
-    if (!outcome.forked) {
-      add_reclaim_cpu(outcome.cpu_ns);
-      end_round(round, wanted, outcome.freed_bytes, began_ns);
-    }
+    if (!outcome.forked) end_round(round, wanted, outcome.freed_bytes, began_ns);
   }
   pending.poll_running.store(false, std::memory_order_release);
   // As after an async pass: a loop that found little wanted and goes to sleep over the limit must be

@@ -332,7 +332,7 @@ TEST_CASE("hpp: hooks come and go while rounds run", "[hpp][threads]") {
 TEST_CASE("hpp: a released hook stays, and goes by its number", "[hpp]") {
   static int calls;
   // A released function is never destroyed: without a pointer to it the leak checker would be right to complain.
-  static const void* released;
+  [[maybe_unused]] static const void* released;
   struct Stays {
     int operator()(const memlimit::request& /*request*/) const {
       released = this;

@@ -120,12 +120,12 @@ TEST_CASE("pacer: margin is 3 %, at least 1 MiB, at most a sixteenth", "[pacer]"
   CHECK(memlimit::margin_for(kMax) == kMax / 100 * 3 + kMax % 100 * 3 / 100);
 }
 
-TEST_CASE("pacer: the gap is a quarter of the headroom, never less than a quantum", "[pacer]") {
-  CHECK(memlimit::round_gap(50 * kMiB, 100 * kMiB, kKiB) == 50 * kMiB / 4);
-  CHECK(memlimit::round_gap(100 * kMiB - 8 * kKiB, 100 * kMiB, kKiB) == 2 * kKiB);
+TEST_CASE("pacer: the gap is a third of the headroom, never less than a quantum", "[pacer]") {
+  CHECK(memlimit::round_gap(50 * kMiB, 100 * kMiB, kKiB) == 50 * kMiB / 3);
+  CHECK(memlimit::round_gap(100 * kMiB - 8 * kKiB, 100 * kMiB, kKiB) == 8 * kKiB / 3);
   CHECK(memlimit::round_gap(100 * kMiB - 8 * kKiB, 100 * kMiB, 64 * kKiB) == 64 * kKiB);
   CHECK(memlimit::round_gap(101 * kMiB, 100 * kMiB, 64 * kKiB) == 64 * kKiB);
-  CHECK(memlimit::round_gap(0, kMax, 1) == kMax / 4);
+  CHECK(memlimit::round_gap(0, kMax, 1) == kMax / 3);
   CHECK(memlimit::round_gap(kMax, 1, 0) == 1);
 }
 

@@ -89,7 +89,8 @@ TEST_CASE("purge pacer: below the limit purges that give nothing back off", "[pu
 }
 
 TEST_CASE("purge pacer: the further into the slack, the more often", "[purge]") {
-  constexpr int64_t kRate = 4 * kMiB; /* a millisecond */
+  constexpr int64_t kRate =
+      32 * kMiB; /* a millisecond; so that the clock alone is the slower one */
   constexpr int64_t kGiven = 8 * kMiB;
   int before = 0;
   for (int64_t excess = 1; excess <= 12; ++excess) {
@@ -98,10 +99,29 @@ TEST_CASE("purge pacer: the further into the slack, the more often", "[purge]") 
     CHECK(now >= before);
     before = now;
   }
-  // At the limit a purge costs a sixteenth of what is allocated, and past the slack only time counts.
+  // At the limit what is given back is a 64th of what is allocated, and past the slack only time counts.
   const int at_limit = purges_in_a_second(holding(380 * kMiB, kLimit + 1), kRate, kGiven);
   CHECK(at_limit * kGiven * memlimit::kPurgePrice <= 1000 * kRate + kGiven * memlimit::kPurgePrice);
   CHECK(before == 200);
+}
+
+TEST_CASE("purge pacer: past the slack, purges that give nothing become rare", "[purge]") {
+  const PurgeInput in = holding(380 * kMiB, kLimit + 12 * kMiB);
+  CHECK(purges_in_a_second(in, 4 * kMiB, 0) <= 10);
+  CHECK(purges_in_a_second(in, 4 * kMiB, 8 * kMiB) == 200);
+}
+
+TEST_CASE("purge pacer: what became idle since ends the waiting past the slack", "[purge]") {
+  PurgeState state;
+  PurgeInput in = holding(380 * kMiB, kLimit + 12 * kMiB);
+  int64_t now_ns = 0;
+  int64_t last_ns = 0;
+  for (; now_ns < 2'000'000'000; now_ns += 1'000'000) {
+    if (purge_due(state, in, now_ns)) last_ns = now_ns;
+  }
+  REQUIRE_FALSE(purge_due(state, in, last_ns + 100'000'000));
+  in.usage_bytes -= 30 * kMiB;
+  CHECK(purge_due(state, in, last_ns + 101'000'000));
 }
 
 TEST_CASE("purge pacer: a program that allocates nothing is purged by the clock alone", "[purge]") {
