@@ -318,7 +318,6 @@ void thread_exit() noexcept {
   if (this_thread.phase != ThreadPhase::kLive) return;
   ThreadNode* const node = this_thread.node;
   publish_node(node, 0, 0);
-  node->cached_bytes.store(0, std::memory_order_relaxed);
   node->owner_tid.store(0, std::memory_order_relaxed);
   this_thread.node = &unowned_node;
   this_thread.phase = ThreadPhase::kTornDown;
@@ -353,7 +352,6 @@ void reset_after_fork() noexcept {
     set_allowance(node, node->published_allocated, node->published_freed);
     if (node == this_thread.node) continue;
     if (node->owner_tid.exchange(0, std::memory_order_relaxed) == 0) continue;
-    node->cached_bytes.store(0, std::memory_order_relaxed);
     push_free_node(node);
   }
   const bool live = this_thread.phase == ThreadPhase::kLive;

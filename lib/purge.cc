@@ -69,11 +69,6 @@ int64_t collect_own() noexcept {
   collecting_here -= 1;
   collecting.fetch_sub(1, std::memory_order_release);
   const int64_t after = paced::read(service::running(), 0);
-  ThreadNode* const node = this_thread.node;
-  if (this_thread.phase == ThreadPhase::kLive) {
-    node->collected_freed = node->published_freed;
-    node->cached_bytes.store(0, std::memory_order_relaxed);
-  }
   counters.purges.fetch_add(1, std::memory_order_relaxed);
   counters.cpu_ns.fetch_add(os::thread_cpu_ns() - cpu_before, std::memory_order_relaxed);
   const int64_t fell = before >= 0 && after >= 0 ? std::max<int64_t>(before - after, 0) : 0;

@@ -35,11 +35,9 @@ struct alignas(128) ThreadNode {
   /* The owner's slow path only. */
   uint64_t published_allocated = 0;
   uint64_t published_freed = 0;
-  uint64_t collected_freed = 0; /* freed when the owner last collected its heap */
   uint32_t purge_epoch_seen = 0;
 
   uint32_t index = 0;
-  std::atomic<int64_t> cached_bytes{0}; /* an estimate of what the owner's heap holds idle */
   std::atomic<uint32_t> next_free{0};
 };
 static_assert(sizeof(ThreadNode) == 128, "one node, one pair of cache lines");
