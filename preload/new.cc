@@ -25,7 +25,7 @@ extern "C" {
 
 /* The forms that others call by default, under their public names: the program's where it replaces them,
  * else those below. Reached through the global offset table: one jump. The linker makes the public names of
- * these (see internal_new_args in meson.build); under those the compiler would call what it finds here. */
+ * these (see internal_heap_args in meson.build); under those the compiler would call what it finds here. */
 void* memlimit_public_new(size_t bytes) __asm__("__real__Znwm");
 void* memlimit_public_new_array(size_t bytes) __asm__("__real__Znam");
 void* memlimit_public_new_aligned(size_t bytes, std::align_val_t alignment) __asm__(

@@ -1,11 +1,15 @@
-/* operator new and delete as this library's own C++ code sees them (spdlog on the service thread, and the C++
+/* malloc and operator new as this library's own C++ code sees them (spdlog on the service thread, and the C++
  * runtime that is linked in): the linker's --wrap sends its calls here instead of to the public names.
  *
  * The public ones may be the program's. It may have written them for its one thread, and a service thread that
  * it knows nothing of must not run them. A failure throws the linked-in runtime's bad_alloc, for our own code to
  * catch; the program's new_handler is not asked.
  */
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <new>
 
 #include "entry.h"
@@ -20,7 +24,52 @@ void* allocate(size_t bytes, size_t alignment = backing::kNaturalAlignment) {
   return block;
 }
 
+/* What libstdc++ keeps for exceptions when no memory is left. Its constructor takes it before main, 71 KiB in
+ * GCC 12, and never gives it back: as zeros of the library it costs nothing until one is needed, and is not
+ * counted as the program's. */
+constexpr size_t kEmergencyPoolBytes = size_t{80} << 10;
+constexpr size_t kLeastPoolBytes = size_t{32} << 10;
+alignas(64) char emergency_pool[kEmergencyPoolBytes];
+constinit std::atomic<bool> emergency_pool_taken{false};
+
+bool in_emergency_pool(const void* block) noexcept {
+  return block >= emergency_pool && block < emergency_pool + kEmergencyPoolBytes;
+}
+
 }  // namespace
+
+extern "C" {
+
+void* __wrap_malloc(size_t bytes) {
+  const bool pool = bytes >= kLeastPoolBytes && bytes <= kEmergencyPoolBytes;
+  if (pool && !emergency_pool_taken.exchange(true, std::memory_order_relaxed))
+    return emergency_pool;
+  return entry::allocate(bytes);
+}
+
+void __wrap_free(void* block) {
+  if (!in_emergency_pool(block)) entry::release(block);
+}
+
+void* __wrap_calloc(size_t count, size_t bytes) {
+  size_t all;
+  if (__builtin_mul_overflow(count, bytes, &all)) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  void* const block = entry::allocate(all);
+  return block == nullptr ? nullptr : memset(block, 0, all);
+}
+
+void* __wrap_realloc(void* old_block, size_t bytes) {
+  void* const block = entry::allocate(bytes);
+  if (block == nullptr || old_block == nullptr) return block;
+  memcpy(block, old_block, std::min(bytes, entry::usable_bytes(old_block)));
+  entry::release(old_block);
+  return block;
+}
+
+}  // extern "C"
 
 // clang-format off
 extern "C" {
