@@ -37,11 +37,10 @@ inline constexpr unsigned kRegionShift = 36;
 inline constexpr size_t kLeafSlots = size_t{1} << (kRegionShift - kSliceShift);
 /* How far user space reaches for a program that does not ask for more: 2^47 on x86-64, 2^48 on arm64. */
 #if defined(__x86_64__)
-#define MEMLIMIT_REGIONS 2048
+inline constexpr size_t kRegions = 2048;
 #else
-#define MEMLIMIT_REGIONS 4096
+inline constexpr size_t kRegions = 4096;
 #endif
-inline constexpr size_t kRegions = MEMLIMIT_REGIONS;
 
 /* A slot with this bit does not tell the size: ask the allocator. Counting so many bytes exhausts any
  * thread's allowance, so the free takes the slow path without a test of its own. The bit stays: blocks
@@ -76,12 +75,12 @@ MEMLIMIT_ALWAYS_INLINE size_t of_table_entry(size_t index) noexcept {
 using Slot = std::atomic<uint32_t>;
 
 /* directory[region] + (address >> 16) is the slot: entries are biased so that the whole slice number
- * is the index. Assembled in block_size.cc, since C++ has no word for such a pointer. */
-extern "C" __attribute__((visibility("hidden"))) Slot* memlimit_slot_directory[kRegions];
+ * is the index. Filled while the loader relocates the library. */
+MEMLIMIT_HIDDEN extern Slot* directory[kRegions];
 
 MEMLIMIT_ALWAYS_INLINE Slot& slot_of(const void* block) noexcept {
   const auto address = reinterpret_cast<uintptr_t>(block);
-  return memlimit_slot_directory[address >> kRegionShift][address >> kSliceShift];
+  return directory[address >> kRegionShift][address >> kSliceShift];
 }
 
 /* A small block whose offset in its slice is above this lies in a page that has been seen: its slot says
@@ -102,6 +101,9 @@ MEMLIMIT_ALWAYS_INLINE bool may_begin_page(const void* block) noexcept {
   return offset <= looked_at_offset.load(std::memory_order_relaxed);
 #endif
 }
+
+/** From the constructor: the call is what makes the loader fill the directory. */
+void note_loaded() noexcept;
 
 /** Every block's slot is looked at from now on: somebody takes blocks from the allocator's pages that
  *  are not seen here. */

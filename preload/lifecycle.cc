@@ -132,6 +132,7 @@ bool wants_service_at_start() noexcept {
 /* glibc passes the program's arguments to constructors; the environment is taken from there, since
  * another library's constructor may already have changed `environ`. */
 __attribute__((constructor)) void start(int, char**, char** envp) {
+  block_size::note_loaded();
   dl_iterate_phdr(look_at_object, nullptr);
   backing::keep_purge_delay_fixed();
   process_log().note_stderr();

@@ -194,10 +194,10 @@ MEMLIMIT_EXPORT void* mremap(void* address, size_t old_length, size_t new_length
 }
 
 MEMLIMIT_EXPORT int mprotect(void* address, size_t length, int protection) noexcept {
-  const int saved = errno;
   const Caller caller = mappings::caller_at(__builtin_return_address(0));
+  // The one call whose errno mimalloc reads: as the verdict itself. Restored, a failure would look like success,
+  // and memory without access would be handed out. It makes it to get memory, not in free().
   const long result = syscall(SYS_mprotect, address, length, protection);
-  if (caller == Caller::kAllocator) errno = saved;
   if (caller == Caller::kProgram && result == 0) {
     mappings::changed(mappings::program_pages.protect(
         reinterpret_cast<uintptr_t>(address), length, (protection & PROT_WRITE) != 0,

@@ -8,19 +8,21 @@ Usage: faults_test.py BUILD_ROOT [NAME]...
 """
 
 import concurrent.futures
+import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 
-PATIENCE_S = 240
-# Of the calls of the loader none may fail: the program would not start without the library either.
+PATIENCE_S = 240  # nothing is expected to take it
+# Each thread's calls count for themselves. Of the loader's none may fail: no program would start.
 # name: (system calls, errors, the first call to fail, whether the program is refused memory by it)
 FAULTS = {
-    "map": ("mmap", ("ENOMEM",), 60, True),
-    "protect": ("mprotect", ("ENOMEM",), 30, True),
+    "map": ("mmap", ("ENOMEM",), 26, True),
+    "protect": ("mprotect", ("ENOMEM",), 6, True),
     "advise": ("madvise", ("ENOMEM", "EAGAIN", "EINVAL"), 1, False),
     "open": ("openat", ("EMFILE", "ENOENT", "EACCES"), 12, False),
     "read": ("pread64,read", ("EIO", "EINTR"), 14, False),
@@ -36,31 +38,38 @@ FAULTS = {
     "processors": ("sched_getaffinity,prctl,fcntl", ("EPERM", "EINVAL"), 1, False),
 }
 STEPS = (1, 2, 7)
+# Whoever is interrupted tries again, and may do so for ever; and without any memory a program only gets slow.
+PASSING = ("EINTR", "ENOMEM in mmap", "ENOMEM in mprotect")
 
 
 class Failure(Exception):
     """What did not hold."""
 
 
-def run(build, command, inject=None, directory="/"):
-    prefix = []
-    if inject:
-        prefix = ["strace", "-f", "-qq", "-o", f"{directory}/strace", "-e", f"trace={inject[0]}",
-                  "-e", f"inject={inject[0]}:error={inject[1]}:when={inject[2]}+{inject[3]}"]
+def run(build, command, inject, directory):
+    prefix = ["strace", "-f", "-qq", "-o", f"{directory}/strace", "-e", f"trace={inject[0]}",
+              "-e", f"inject={inject[0]}:error={inject[1]}:when={inject[2]}+{inject[3]}"]
     environment = {
         "PATH": "/usr/bin:/bin", "LD_PRELOAD": str(build / "preload" / "libmemlimit.so"), "MEMLIMIT": "8MiB",
         "MEMLIMIT_SOCKET": f"{directory}/socket", "MEMLIMIT_LOG": f"debug:{directory}/log",
     }
     # The library for the program alone: strace is not what is to be tested.
-    command = ["env", *(f"{key}={value}" for key, value in environment.items()), *command]
-    return subprocess.run(prefix + command, env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    for key, value in environment.items():
+        prefix += ["-E", f"{key}={value}"]
+    process = subprocess.Popen(prefix + command, env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the traced program, too
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def check(build, program, fault, error, step):
     calls, _, first, refuses_memory = FAULTS[fault]
     with tempfile.TemporaryDirectory(prefix="memlimit-faults-") as directory:
-        # `env` itself makes some calls before the program begins.
         ended = run(build, [program], (calls, error, first, step), directory)
         injected = (pathlib.Path(directory) / "strace").read_text(errors="replace").count("(INJECTED)")
     what = f"{calls}: {error} from call {first}, each {step}th, {injected} injected"
@@ -79,7 +88,7 @@ def check(build, program, fault, error, step):
 
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
-    program = str(build / "tests" / "preload" / "preload_program_goes_on_when_calls_fail")
+    program = str(build / "tests" / "preload" / "preload_goes_on_when_calls_fail")
     names = sys.argv[2:] or FAULTS
     probe = shutil.which("strace") and subprocess.run(
         ["strace", "-qq", "-o", "/dev/null", "-e", "trace=getppid", "-e", "inject=getppid:error=EPERM", "true"],
@@ -92,7 +101,8 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for number, name in enumerate(names, 1):
             runs = [pool.submit(check, build, program, name, error, step)
-                    for error in FAULTS[name][1] for step in STEPS]
+                    for error in FAULTS[name][1] for step in STEPS
+                    if step > 1 or not {error, f"{error} in {FAULTS[name][0]}"} & set(PASSING)]
             injected, complaints = 0, []
             for one in runs:
                 try:

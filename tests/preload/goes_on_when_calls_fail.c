@@ -10,7 +10,7 @@
 
 #include "check.h"
 
-enum { kThreads = 3, kTurns = 40, kBlocks = 200 };
+enum { kThreads = 3, kTurns = 15, kBlocks = 200 };
 
 static long refused;
 
@@ -35,7 +35,8 @@ static void* churn(void* argument) {
     for (int i = 0; i < kBlocks; ++i) {
       seed = seed * 1103515245 + 12345;
       const size_t bytes = seed % 16 == 0 ? 200000 + seed % 800000 : 16 + seed % 4000;
-      free(__atomic_exchange_n(&shared_blocks[seed / 65536 % kBlocks], take(bytes), __ATOMIC_ACQ_REL));
+      free(__atomic_exchange_n(&shared_blocks[seed / 65536 % kBlocks], take(bytes),
+                               __ATOMIC_ACQ_REL));
     }
   }
   return NULL;
