@@ -5,7 +5,8 @@
     bench/observe.py --quick      does it run, not how much
 
 reading    CPU time of the whole program while a client asks for a file so many times a second, against the
-           same program that nobody asks.
+           same program that nobody asks. Beside it a server that does no more than wait, accept, read, write
+           and close: what the machine takes for that.
 crowd      a thousand clients of every bad kind, all the time: memory of the program, latency of its malloc,
            and how long an honest client waits. Paired: the crowd besieges another process of the same kind
            just as long, so that what it takes of the machine itself is in both.
@@ -43,11 +44,12 @@ ANSWER_BAR_S = 2.0
 class Watched:
     """bench_watched under the library, with its socket."""
 
-    def __init__(self, options, directory, name):
+    def __init__(self, options, directory, name, bare=False):
         self.path = str(directory / name)
+        program = str(options.build / "bench" / "bench_watched")
+        run = str(options.build / "scripts" / "memlimit-run")
         self.process = subprocess.Popen(
-            [str(options.build / "scripts" / "memlimit-run"), "-l", LIMIT, "--socket", self.path,
-             str(options.build / "bench" / "bench_watched")],
+            [program, "bare", self.path] if bare else [run, "-l", LIMIT, "--socket", self.path, program],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=benchlib.clean_environment())
         if self.process.stdout.readline() != "ready\n":
             raise benchlib.BenchError("bench_watched does not come up")
@@ -111,14 +113,15 @@ def spend(watched, file, per_s, seconds):
     return watched.cpu_ns() - before
 
 
-def reading(options, watched, missed):
+def reading(options, watched, bare, missed):
     seconds = 1 if options.quick else 3
     rows = []
-    for file in ("stat", "status", "metrics"):
+    for file in ("stat", "status", "metrics", "(a bare server)"):
         shares, each = [], []
+        asked_one = watched if file.isalpha() else bare
         for _ in range(1 if options.quick else 4):
-            idle = spend(watched, file, 0, seconds)
-            asked = spend(watched, file, READS_PER_S, seconds)
+            idle = spend(asked_one, file, 0, seconds)
+            asked = spend(asked_one, file, READS_PER_S, seconds)
             shares.append((asked - idle) / seconds / 1e7)
             each.append((asked - idle) / (READS_PER_S * seconds) / 1e3)
         share = statistics.median(shares)
@@ -285,15 +288,16 @@ def main():
     missed = []
     with tempfile.TemporaryDirectory(prefix="memlimit-observe-") as name:
         directory = pathlib.Path(name)
-        watched, decoy = Watched(options, directory, "a"), Watched(options, directory, "b")
+        watched, decoy, bare = (Watched(options, directory, name, name == "bare") for name in ("a", "b", "bare"))
         try:
             if options.only != "crowd":
-                print(reading(options, watched, missed), end="\n\n")
+                print(reading(options, watched, bare, missed), end="\n\n")
             if options.only != "reading":
                 print(crowd(options, watched, decoy, missed), end="\n\n")
         finally:
             watched.end()
             decoy.end()
+            bare.end()
     print(benchlib.host())
     for sentence in missed:
         print(f"missed: {sentence}", file=sys.stderr)

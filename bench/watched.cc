@@ -1,13 +1,20 @@
 // A program that others watch: times malloc and free when it is told to.
 //
-// usage: watched        reads "MILLISECONDS" lines; answers each with name=value words on one line
+// usage: watched bare SOCKET     answers connections there as simply as can be: what a reading costs in itself
+//        watched        reads "MILLISECONDS" lines; answers each with name=value words on one line
 //
 // Each answer is about the time since the line came: calls (pairs of malloc and free), cpu_ns (CPU time of
 // this thread, the loop around them included), and quantiles of the wall time of one pair in nanoseconds.
 // 32 MiB of blocks of mixed sizes live throughout and each call replaces one of them, so that the slow path is
 // taken as in a program at work. Ends with its standard input.
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "limit_common.h"
 
@@ -23,9 +30,33 @@ struct Moment {
   int64_t ns = bench::now_ns();
 };
 
+/** Waits, accepts, reads what was asked, answers 3 KiB of zeros, closes; for ever. */
+void serve_barely(const char* path) {
+  static char text[3072];
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  const int door = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (bind(door, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(door, 64)) {
+    std::perror(path);
+    std::exit(1);
+  }
+  for (;;) {
+    pollfd knock{door, POLLIN, 0};
+    poll(&knock, 1, -1);
+    const int client = accept4(door, nullptr, nullptr, SOCK_CLOEXEC);
+    char request[64];
+    if (recv(client, request, sizeof request, 0) > 0) send(client, text, sizeof text, MSG_NOSIGNAL);
+    close(client);
+  }
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc == 3 && std::strcmp(argv[1], "bare") == 0) {
+    std::thread(serve_barely, argv[2]).detach();
+  }
   static void* live[kLive];
   bench::Rng random(1);
   for (void*& block : live) block = malloc(kSizes[random.between(0, 7)]);

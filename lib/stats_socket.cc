@@ -325,7 +325,7 @@ void StatsSocket::accept_clients(int64_t now_ns) noexcept {
     const int fd = accept4(listen_fd_.load(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
       accepted_ns_ = now_ns;
-      admit(move_beside(listen_fd_.load(), fd), now_ns);
+      admit(fd, now_ns);
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -416,6 +416,8 @@ void StatsSocket::dispatch(Client& client, uint32_t events, int64_t now_ns) noex
 
 void StatsSocket::watch(Client& client, uint32_t events) noexcept {
   if (client.watched && client.watched_for == events) return;
+  // Most are answered by now and never come here: only who stays is worth two calls to move.
+  if (!client.watched) client.fd.store(move_beside(listen_fd_.load(), client.fd.load()));
   epoll_event interest{events, {.u64 = uint64_t{client.generation} * kMaxClients + client.slot}};
   const int operation = client.watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
   if (epoll_ctl(epoll_fd_.load(), operation, client.fd.load(), &interest) != 0) {
