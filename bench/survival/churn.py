@@ -1,5 +1,5 @@
-"""A large graph of objects in cycles, replaced piece by piece, with the collector's thresholds as they come:
-it runs over the old objects only when a quarter of them is new."""
+"""A large graph of objects that stays, and a smaller one of larger objects in cycles that is replaced piece by piece,
+with the collector's thresholds as they come: it runs over the old objects only when a quarter of all is new."""
 
 
 class Pair:
@@ -10,9 +10,8 @@ class Pair:
         self.text = "x" * size
 
 
-live = [Pair(300 + i % 200) for i in range(430_000)]
-at = 0
-for step in range(250_000):
-    at = (at + 7919) % len(live)
-    live[at] = Pair(300 + step % 200)
+stays = [Pair(300 + i % 200) for i in range(250_000)]
+recent = [Pair(2000) for _ in range(20_000)]
+for step in range(300_000):
+    recent[step % len(recent)] = Pair(1900 + step % 200)
 print("done")
