@@ -125,7 +125,7 @@ class Soak:
 
     def __init__(self, options, directory):
         self.directory, self.found, self.random = directory, [], random.Random(options.seed)
-        self.counts = {"answers": 0, "limits": 0, "kills": 0, "left early": 0, "events": 0}
+        self.counts = {"answers": 0, "limits": 0, "kills": 0, "left early": 0}
         (directory / "sockets").mkdir(mode=0o700)
         library = options.build.absolute() / "preload" / "libmemlimit.so"
         cache = options.build.absolute() / "bench" / "bench_near_limit"

@@ -10,8 +10,10 @@
 #include <cstdint>
 
 #include <mimalloc.h>
+#include <unistd.h>
 
 #include "attributes.h"
+#include "text.h"
 
 namespace memlimit::backing {
 
@@ -104,6 +106,22 @@ inline void keep_purge_delay_fixed() noexcept {
 #else
   mi_option_set_default(mi_option_purge_extend_delay, 0);
 #endif
+}
+
+/**
+ * Counts the NUMA nodes for mimalloc, as its unix/prim.c does. Left to itself it looks for them in the program's
+ * first allocation, and that changes errno: ENOENT, for the node after the last. A setting of the user's own
+ * (MIMALLOC_USE_NUMA_NODES) stands. Before the first allocation, with errno kept by the caller.
+ */
+inline void count_numa_nodes() noexcept {
+  constexpr int kMostNodes = 256;
+  int nodes = 1;
+  for (; nodes < kMostNodes; ++nodes) {
+    char path[48];
+    TextWriter(path, sizeof path).put("/sys/devices/system/node/node").put_int(nodes);
+    if (access(path, R_OK) != 0) break;
+  }
+  mi_option_set_default(mi_option_use_numa_nodes, nodes);
 }
 
 inline int version() noexcept { return mi_version(); }

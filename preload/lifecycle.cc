@@ -132,9 +132,11 @@ bool wants_service_at_start() noexcept {
 /* glibc passes the program's arguments to constructors; the environment is taken from there, since
  * another library's constructor may already have changed `environ`. */
 __attribute__((constructor)) void start(int, char**, char** envp) {
+  os::ErrnoGuard errno_guard;
   block_size::note_loaded();
   dl_iterate_phdr(look_at_object, nullptr);
   backing::keep_purge_delay_fixed();
+  backing::count_numa_nodes();
   process_log().note_stderr();
   const bool secure = getauxval(AT_SECURE) != 0;
   ConfigErrors errors;

@@ -94,8 +94,8 @@ def main():
         ["strace", "-qq", "-o", "/dev/null", "-e", "trace=getppid", "-e", "inject=getppid:error=EPERM", "true"],
         capture_output=True, check=False)
     if not probe or probe.returncode != 0:
-        print("1..0 # SKIP strace cannot trace here")
-        return 0
+        print("strace cannot trace here")
+        return 77
     failed = 0
     print(f"1..{len(names)}")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
