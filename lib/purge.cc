@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "account.h"
 #include "os.h"
 #include "paced.h"
 #include "purge_pacer.h"
@@ -89,7 +90,9 @@ void collect_if_hoarding(int64_t limit_bytes) noexcept {
   if (this_thread.phase != ThreadPhase::kLive) return;
   const auto allocated = static_cast<int64_t>(this_thread.node->published_allocated);
   const auto freed = static_cast<int64_t>(this_thread.node->published_freed);
-  if (!hoard_due(hoard, limit_bytes, allocated, freed)) return;
+  // What all of them may keep together is a share of the limit.
+  const int64_t threads = std::max(account::thread_count(), 1);
+  if (!hoard_due(hoard, limit_bytes / threads, allocated, freed)) return;
   hoard_collected(hoard, allocated, freed, collect_own());
 }
 

