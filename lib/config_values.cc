@@ -614,7 +614,9 @@ void render_pressure(const Config& config, TextWriter& out) noexcept {
   out.put(config.pressure ? "on" : "off");
 }
 
-Verdict parse_strict(std::string_view text, bool, Config& config, TextWriter& why) noexcept {
+Verdict parse_strict(std::string_view text, bool secure, Config& config, TextWriter& why) noexcept {
+  // A privileged program that ended with 0 would look as if it had done its work.
+  if (secure && text == "check") return Verdict::kIgnored;
   const auto flag = text == "check" ? true : read_flag(text);
   if (!flag) {
     return bad(why, "none of on, off and check",

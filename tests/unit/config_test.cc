@@ -400,6 +400,14 @@ TEST_CASE("config: set-user-ID programs ignore what names a file", "[config]") {
   CHECK(harmless.value(Option::kLog) == "error");
 }
 
+TEST_CASE("config: set-user-ID programs do their work whatever is asked", "[config]") {
+  const Parsed checked = parse({"MEMLIMIT_STRICT=check"}, true);
+  CHECK(checked.source(Option::kStrict) == Source::kIgnored);
+  CHECK_FALSE(checked.config.check);
+  CHECK_FALSE(checked.config.strict);
+  CHECK(parse({"MEMLIMIT_STRICT=check"}).config.check);
+}
+
 TEST_CASE("config: socket paths are whole or refused, never cut", "[config]") {
   const std::string limit(107, 'x');
   CHECK(parse({std::string("MEMLIMIT_SOCKET=/") + limit.substr(1)}).errors.count == 0);
