@@ -217,14 +217,14 @@ size_t entries_for(int64_t bytes) {
 
 struct Hook {
   Cache* cache;
-  std::atomic<int64_t> cpu_ns{0};
+  bench::HookClock clock;
 };
 
 int64_t evict_hook(const memlimit_request* request, void* arg) {
   auto* hook = static_cast<Hook*>(arg);
-  const int64_t begin_ns = bench::clock_ns(CLOCK_THREAD_CPUTIME_ID);
+  const int64_t begin_ns = hook->clock.begin();
   const int64_t freed = hook->cache->evict(request->wanted_bytes);
-  hook->cpu_ns += bench::clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin_ns;
+  hook->clock.end(begin_ns);
   return freed;
 }
 
@@ -300,7 +300,7 @@ int main(int argc, char** argv) {
     cache.expect_evictor();
     evictor = std::thread([&cache] { cache.run_evictor(); });
   }
-  Hook hook{&cache};
+  Hook hook{&cache, {}};
   if (options.hold_bytes == 0) bench::add_async_hook("lru", evict_hook, &hook);
 
   const int64_t limit = memlimit_is_loaded() ? memlimit_get() : 0;
@@ -347,7 +347,7 @@ int main(int argc, char** argv) {
   bench::print("malloc_max_ns", to_ns(latency.largest()));
   bench::print("entries", static_cast<int64_t>(cache.count()));
   print_band(sampler, limit > 0 ? limit : options.hold_bytes);
-  bench::print_stats(hook.cpu_ns);
+  bench::print_stats(hook.clock.spent_ns());
   if (options.csv != nullptr && !sampler.write_csv(options.csv)) {
     std::perror(options.csv);
     return 1;

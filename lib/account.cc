@@ -255,6 +255,11 @@ int64_t own_net_freed() noexcept {
   return static_cast<int64_t>(freed_of(*this_thread.node) - allocated_of(*this_thread.node));
 }
 
+int own_tid() noexcept {
+  if (this_thread.phase != ThreadPhase::kLive) return os::thread_id();
+  return this_thread.node->owner_tid.load(std::memory_order_relaxed);
+}
+
 void charge(int64_t bytes) noexcept {
   // In both orders the heap (usage less charges) reads too low for a moment, never too high: a peak that
   // never was would stay in the statistics for ever.

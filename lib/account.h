@@ -88,6 +88,9 @@ void publish() noexcept;
 /** What the calling thread has freed less what it has allocated, ever; 0 for one without a node. */
 int64_t own_net_freed() noexcept;
 
+/** The calling thread's id, without a system call once it has allocated. */
+int own_tid() noexcept;
+
 /** Counts memory charged by hand, and publishes. */
 void charge(int64_t bytes) noexcept;
 

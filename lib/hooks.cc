@@ -54,6 +54,8 @@ constinit std::atomic<int> counts[kContexts]{};
 /* Changes whenever a hook ends its run: removal waits on it. */
 constinit std::atomic<uint32_t> run_ended{0}; /* futex */
 constinit std::atomic<uint32_t> removers{0};  /* threads that wait for it */
+constinit std::atomic<uint32_t> forks{
+    0}; /* how many fork()s lie between this process and the first */
 
 Slot* find(uint64_t id) noexcept MEMLIMIT_REQUIRES(table_lock) {
   if (id == 0) return nullptr;
@@ -130,7 +132,7 @@ int64_t call_guarded(int64_t (*reclaim)(const memlimit_request*, void*),
 /* Ends a run however it ended, a thread's cancellation included. */
 class Running {
  public:
-  Running(uint64_t id, int pid) noexcept : id_(id), pid_(pid) {}
+  explicit Running(uint64_t id) noexcept : id_(id), forks_(forks.load(std::memory_order_relaxed)) {}
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
   ~Running() {
@@ -144,11 +146,13 @@ class Running {
     run_ended.fetch_add(1, std::memory_order_seq_cst);
     if (removers.load(std::memory_order_seq_cst) != 0) os::futex_wake(run_ended, INT32_MAX);
   }
-  bool forked() const noexcept { return os::process_id() != pid_; }
+  /* A child made without fork() (a bare clone) is not seen here: the service thread's own loop looks at its
+   * process id, and a call on another thread goes on as in the parent. */
+  bool forked() const noexcept { return forks.load(std::memory_order_relaxed) != forks_; }
 
  private:
   uint64_t id_;
-  int pid_;
+  uint32_t forks_;
 };
 
 /* What to call; copied out of the table under the lock. */
@@ -180,7 +184,7 @@ bool begin_call(uint64_t id, int64_t now_ns, int64_t deadline_ns, Call* call) no
   LockGuard guard(table_lock);
   Slot* const slot = find(id);
   if (slot == nullptr || slot->removing || slot->running_tid != 0) return false;
-  slot->running_tid = os::thread_id();
+  slot->running_tid = account::own_tid();
   slot->running_since_ns = now_ns;
   slot->deadline_ns = deadline_ns;
   slot->overrun_told = false;
@@ -231,7 +235,7 @@ int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept {
 }
 
 int remove(memlimit_hook_id id) noexcept {
-  const int self = os::thread_id();
+  const int self = account::own_tid();
   bool marked = false;
   for (;;) {
     const uint32_t ended = run_ended.load(std::memory_order_acquire);
@@ -266,7 +270,6 @@ Outcome run(int context, const Pass& pass) noexcept {
   uint64_t ids[kMaxHooks];
   uint64_t turn;
   const size_t planned = plan(context, pass, ids, &turn);
-  const int pid = os::process_id();
   for (size_t i = 0; i < planned; ++i) {
     const int64_t wanted = pass.still_wanted != nullptr
                                ? pass.still_wanted(pass, outcome.freed_bytes)
@@ -279,7 +282,7 @@ Outcome run(int context, const Pass& pass) noexcept {
       outcome.busy += 1;
       continue;
     }
-    Running running(call.id, pid);
+    const Running running(call.id);
 
     memlimit_request request{};
     request.size = sizeof request;
@@ -368,6 +371,7 @@ void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
+  forks.fetch_add(1, std::memory_order_relaxed);
   removers.store(0, std::memory_order_relaxed);
   past_sums = {};
   for (Slot& slot : slots) {
