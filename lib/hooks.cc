@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 
@@ -26,6 +27,9 @@ namespace {
 constexpr int kContexts = 3;
 constexpr uint64_t kIndexBits = 8;
 static_assert(kMaxHooks <= 1 << kIndexBits);
+
+/* exit() waits this long for a hook that runs. One that takes longer may wait for the thread that exits. */
+constexpr int64_t kEndWaitNs = 1'000'000'000;
 
 struct Slot {
   uint64_t id = 0; /* 0: free. Low bits: index; the rest: a number never used again */
@@ -51,9 +55,10 @@ constinit Level last_level[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit uint64_t turns[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
 
 constinit std::atomic<int> counts[kContexts]{};
+constinit std::atomic<bool> ended{false}; /* set under table_lock */
 /* Changes whenever a hook ends its run: removal waits on it. */
 constinit std::atomic<uint32_t> run_ended{0}; /* futex */
-constinit std::atomic<uint32_t> removers{0};  /* threads that wait for it */
+constinit std::atomic<uint32_t> waiters{0};   /* threads that wait for it */
 constinit std::atomic<uint32_t> forks{
     0}; /* how many fork()s lie between this process and the first */
 
@@ -144,7 +149,7 @@ class Running {
       }
     }
     run_ended.fetch_add(1, std::memory_order_seq_cst);
-    if (removers.load(std::memory_order_seq_cst) != 0) os::futex_wake(run_ended, INT32_MAX);
+    if (waiters.load(std::memory_order_seq_cst) != 0) os::futex_wake(run_ended, INT32_MAX);
   }
   /* A child made without fork() (a bare clone) is not seen here: the service thread's own loop looks at its
    * process id, and a call on another thread goes on as in the parent. */
@@ -154,6 +159,26 @@ class Running {
   uint64_t id_;
   uint32_t forks_;
 };
+
+void end_at_exit() { end(); }
+
+/* exit() runs the handlers in reverse order, those of destructors among them: objects that exist when a hook is
+ * added are destroyed after end(). Not for ever, since a program may add and remove hooks all its life and each
+ * handler takes memory; nor in a hook, which may run in an allocation of atexit() itself. */
+void end_before_destructors() noexcept {
+  static constinit std::atomic<int> left{kMaxHooks};
+  if (ReentryGuard::inside() || left.fetch_sub(1, std::memory_order_relaxed) <= 0) return;
+  atexit(end_at_exit);
+}
+
+/* A hook that runs on another thread than this one. */
+bool any_runs_elsewhere(int self) noexcept {
+  LockGuard guard(table_lock);
+  return std::any_of(std::begin(slots), std::end(slots),
+                     [self](const Slot& slot) MEMLIMIT_REQUIRES(table_lock) {
+                       return slot.running_tid != 0 && slot.running_tid != self;
+                     });
+}
 
 /* What to call; copied out of the table under the lock. */
 struct Call {
@@ -183,6 +208,7 @@ size_t plan(int context, const Pass& pass, uint64_t* ids, uint64_t* turn) noexce
 bool begin_call(uint64_t id, int64_t now_ns, int64_t deadline_ns, Call* call) noexcept {
   LockGuard guard(table_lock);
   Slot* const slot = find(id);
+  if (ended.load(std::memory_order_relaxed)) return false;
   if (slot == nullptr || slot->removing || slot->running_tid != 0) return false;
   slot->running_tid = account::own_tid();
   slot->running_since_ns = now_ns;
@@ -217,6 +243,7 @@ int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept {
   if (hook.name == nullptr || hook.name[0] == '\0') return -EINVAL;
   if (hook.context < 0 || hook.context >= kContexts) return -EINVAL;
   prepare_unwinder();
+  end_before_destructors();
   LockGuard guard(table_lock);
   for (uint64_t i = 0; i < kMaxHooks; ++i) {
     Slot& slot = slots[i];
@@ -253,9 +280,29 @@ int remove(memlimit_hook_id id) noexcept {
       marked = true;
       if (slot->running_tid == self) return 0;
     }
-    removers.fetch_add(1, std::memory_order_seq_cst);
+    waiters.fetch_add(1, std::memory_order_seq_cst);
     os::futex_wait(run_ended, ended, -1);
-    removers.fetch_sub(1, std::memory_order_relaxed);
+    waiters.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
+void end_before_what_exists() noexcept { atexit(end_at_exit); }
+
+void end() noexcept {
+  {
+    LockGuard guard(table_lock);
+    ended.store(true, std::memory_order_relaxed);
+  }
+  const int self = account::own_tid();
+  const int64_t until_ns = os::monotonic_ns() + kEndWaitNs;
+  for (int64_t left = kEndWaitNs; left > 0; left = until_ns - os::monotonic_ns()) {
+    // Counted as one who waits before the last look, or the wake is missed.
+    waiters.fetch_add(1, std::memory_order_seq_cst);
+    const uint32_t seen = run_ended.load(std::memory_order_acquire);
+    const bool runs = any_runs_elsewhere(self);
+    if (runs) os::futex_wait(run_ended, seen, left);
+    waiters.fetch_sub(1, std::memory_order_relaxed);
+    if (!runs) return;
   }
 }
 
@@ -263,7 +310,7 @@ int count(int context) noexcept { return counts[context].load(std::memory_order_
 
 Outcome run(int context, const Pass& pass) noexcept {
   Outcome outcome;
-  if (count(context) == 0) return outcome;
+  if (count(context) == 0 || ended.load(std::memory_order_relaxed)) return outcome;
   ReentryGuard reentry;
   // A thread's first look at its counters gives it a node, whose counts begin anywhere.
   if (this_thread.phase == ThreadPhase::kFresh) account::publish();
@@ -372,7 +419,7 @@ void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   forks.fetch_add(1, std::memory_order_relaxed);
-  removers.store(0, std::memory_order_relaxed);
+  waiters.store(0, std::memory_order_relaxed);
   past_sums = {};
   for (Slot& slot : slots) {
     if (slot.id == 0) continue;

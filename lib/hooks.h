@@ -44,6 +44,14 @@ struct Outcome {
 int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept;
 int remove(memlimit_hook_id id) noexcept;
 
+/** Has exit() call end() before it destroys any object that exists by now. Once; on the service thread, before its
+ *  first hook: a plugin's may work on objects that were made after the plugin was loaded. May allocate. */
+void end_before_what_exists() noexcept;
+
+/** exit() has begun, and what hooks work on is about to be destroyed: waits for those that run on other threads, a
+ *  second at most, and lets none begin. add() arranges for it. */
+void end() noexcept;
+
 /** How many hooks of the context are registered; one atomic load. */
 int count(int context) noexcept;
 

@@ -183,11 +183,15 @@ MEMLIMIT_API int64_t memlimit_get(void);
  *
  * A hook must not let a C++ exception escape (memlimit.hpp catches for you).
  *
+ * When exit() is called or main returns, hooks end before the first object is destroyed that existed when the
+ * hook was added: one that is running is waited for (a second at most), and none is called after that. An object
+ * that is made later and that a hook works on must remove the hook in its destructor.
+ *
  * Units:     bytes; time in nanoseconds where named _ns
  * Threads:   thread-safe; a hook never runs on two threads at once
  * Context:   from a hook: yes; signal handler: no; between fork and exec: yes
  * Locks:     takes `hooks` for a moment
- * Allocates: no; may start the service thread
+ * Allocates: a little for atexit(), the first 64 times; may start the service thread
  * Return:    0; -EINVAL for a null @hook, @id or function, an empty name, an unknown context or a
  *            @size that is too small; -ENOSPC when all 64 slots are taken
  */
