@@ -215,6 +215,14 @@ int64_t margin_for(int64_t limit_bytes) noexcept {
   return std::min(margin, limit_bytes / kMarginMaxDivisor);
 }
 
+bool asks_runtimes(const PacerSettings& settings, int64_t paced_bytes,
+                   int64_t limit_bytes) noexcept {
+  if (limit_bytes <= 0 || settings.growth_percent > 0) return true;
+  const int64_t start = std::clamp(settings.start_percent, 0, 100);
+  const int64_t percent = start + (100 - start) * kRuntimeStartPercent / 100;
+  return paced_bytes >= percent_of(limit_bytes, percent);
+}
+
 int64_t round_gap(int64_t paced_bytes, int64_t limit_bytes, int64_t quantum_bytes) noexcept {
   const int64_t headroom =
       sub(std::max<int64_t>(limit_bytes, 0), std::max<int64_t>(paced_bytes, 0));

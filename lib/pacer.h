@@ -96,6 +96,11 @@ inline constexpr int64_t kGrowthMinBytes = int64_t{4} << 20;
 inline constexpr int64_t kQuantumMaxBytes = int64_t{64} << 10;
 inline constexpr int64_t kQuantumMinBytes = int64_t{2} << 10;
 
+/** Runtimes are asked to collect from this share of the way from where rounds begin to the limit on: a collection
+ *  takes as long however much of the heap is garbage, so the later, the fewer. Measured, a table of objects that
+ *  Node replaces one by one at 272 MiB: 3.1 s from where rounds begin on, 2.2 s from half way on, 1.6 s without a limit. */
+inline constexpr int64_t kRuntimeStartPercent = 50;
+
 // --- The interface ---
 
 /** What the user set. */
@@ -183,6 +188,11 @@ int64_t fair_share(int64_t own_bytes, int64_t group_bytes, int64_t excess_bytes)
  *  Bytes; no errors; any thread; allocates nothing. */
 int64_t still_wanted(int64_t wanted_bytes, int64_t freed_bytes, int64_t paced_at_begin_bytes,
                      int64_t paced_now_bytes) noexcept;
+
+/** Whether a round at this level of use is for runtimes too (kRuntimeStartPercent). Always without a limit, or when
+ *  the user wants rounds at growth. No errors; any thread; allocates nothing. */
+bool asks_runtimes(const PacerSettings& settings, int64_t paced_bytes,
+                   int64_t limit_bytes) noexcept;
 
 /** Bytes of allocation between two rounds at this usage: headroom / kGapDivisor, never less than a
  *  quantum, monotone in headroom. Bytes; no errors; any thread; allocates nothing. */

@@ -348,6 +348,7 @@ hooks::Pass make_pass(int64_t round, int64_t wanted_bytes, Level level,
 struct Begun {
   bool due = false;
   bool purge = false;
+  bool asks_runtimes = false;
   int64_t round = 0;
   int64_t wanted_bytes = 0;
   Level level = Level::kLow;
@@ -373,6 +374,7 @@ Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUI
     return begun;
   }
   begun.due = true;
+  begun.asks_runtimes = asks_runtimes(settings, input.paced_bytes, input.limit_bytes);
   begun.wanted_bytes = decision.wanted_bytes;
   begun.round = counters.rounds.fetch_add(1, std::memory_order_relaxed) + 1;
   return begun;
@@ -402,10 +404,14 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
     pending.poll_wanted.store(rest, std::memory_order_release);
     wake_poller();
   }
-  const bool at_safe_point = rest > 0 && adapters::begin_round(pass, began_ns, !async && !polled);
+  const bool spares_runtimes = !begun.asks_runtimes && adapters::any();
+  const bool at_safe_point =
+      rest > 0 && !spares_runtimes && adapters::begin_round(pass, began_ns, !async && !polled);
   const bool others = async || polled || at_safe_point;
-  // INLINE hooks that are all busy on other threads were not asked: that says nothing about them.
-  const bool nobody_asked = inline_outcome.calls == 0 && inline_outcome.busy > 0;
+  // INLINE hooks that are all busy on other threads, and runtimes whose time has not come, were not asked:
+  // that says nothing about them.
+  const bool nobody_asked =
+      inline_outcome.calls == 0 && (inline_outcome.busy > 0 || spares_runtimes);
   // Whoever runs last ends the round; with ASYNC and POLL hooks both, the service thread does.
   if (!others && nobody_asked) {
     LockGuard guard(engine_lock);
@@ -466,6 +472,9 @@ constexpr int64_t kStepMinBytes = int64_t{256} << 10;
 
 /* One pass of the ASYNC hooks, on the service thread. */
 void run_async(int64_t wanted_bytes) noexcept {
+  static constinit bool ends_at_exit = false;
+  if (!ends_at_exit) hooks::end_before_what_exists();
+  ends_at_exit = true;
   const PacerInput input = sample();
   const int64_t own_bytes = paced::own_bytes();
   const int64_t round = counters.rounds.load(std::memory_order_relaxed);

@@ -72,9 +72,10 @@ Outcome reclaim(const Work& work) {
   Isolate* const isolate = v8.try_get_current();
   if (isolate == nullptr) return outcome;
   outcome.ran = true;
-  // Half way from where rounds begin to the limit: until there marking in the background will do.
+  // Until there marking in the background will do: it takes a tenth of a second, in which the heap grows by
+  // a few percent of a limit.
   const bool urgent =
-      work.level >= Level::kCritical || work.paced_bytes >= work.limit_bytes - work.limit_bytes / 4;
+      work.level >= Level::kCritical || work.paced_bytes >= work.limit_bytes - work.limit_bytes / 8;
   if (!urgent) {
     v8.notify(isolate, Pressure::kModerate);
     v8.notify(isolate, Pressure::kNone);

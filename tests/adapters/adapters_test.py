@@ -109,6 +109,15 @@ def case_cpython_collects_cycles(bench):
     assert peak < 200, f'{peak} MiB at a limit of 64: {calls} calls freed {freed}'
 
 
+def case_runtimes_are_left_alone_while_there_is_room(bench):
+    """Half way from MEMLIMIT_START to the limit they are asked for the first time, or when growth asks."""
+    for expected, settings in (False, {}), (True, {'MEMLIMIT_START': '10%'}), (True, {'MEMLIMIT_GROWTH': '100%'}):
+        peak, ended = bench.number([PYTHON, '-c', CYCLES], limit='640MiB', **settings)
+        ran = ended.adapter('cpython')[0] > 0
+        assert ran == expected, f'{settings}: peak {peak} MiB of 640, {ended.log}'
+        assert 'to=moderate' in ended.log, ended.log
+
+
 def case_adapters_can_be_turned_off(bench):
     for setting in 'none', 'ruby,v8':
         peak, ended = bench.number([PYTHON, '-c', CYCLES], MEMLIMIT_ADAPTERS=setting)

@@ -129,6 +129,22 @@ TEST_CASE("pacer: the gap is a third of the headroom, never less than a quantum"
   CHECK(memlimit::round_gap(kMax, 1, 0) == 1);
 }
 
+TEST_CASE("pacer: runtimes are asked half way from the start threshold on", "[pacer]") {
+  memlimit::PacerSettings settings;
+  CHECK_FALSE(memlimit::asks_runtimes(settings, 74 * kMiB, 100 * kMiB));
+  CHECK(memlimit::asks_runtimes(settings, 75 * kMiB, 100 * kMiB));
+  CHECK(memlimit::asks_runtimes(settings, 200 * kMiB, 100 * kMiB));
+  CHECK(memlimit::asks_runtimes(settings, 0, 0));
+  settings.start_percent = 20;
+  CHECK_FALSE(memlimit::asks_runtimes(settings, 59 * kMiB, 100 * kMiB));
+  CHECK(memlimit::asks_runtimes(settings, 60 * kMiB, 100 * kMiB));
+  settings.start_percent = 200;
+  CHECK_FALSE(memlimit::asks_runtimes(settings, 99 * kMiB, 100 * kMiB));
+  CHECK(memlimit::asks_runtimes(settings, kMax, kMax));
+  settings.growth_percent = 100;
+  CHECK(memlimit::asks_runtimes(settings, 1, kMax));
+}
+
 TEST_CASE("pacer: the gap is monotone in headroom", "[pacer]") {
   Random random(1);
   for (int i = 0; i < 20000; ++i) {
