@@ -1,13 +1,16 @@
 // Answers requests from a cache that it never bounds by itself: what bounds it is a reclaim hook.
 //
-// usage: cache_server PROCESSES THREADS REQUESTS
+// usage: cache_server PROCESSES THREADS REQUESTS zipf|scattered
 //
-// With more than one process it preforks: each worker has a cache of its own, and they share the group. Keys
-// follow a skewed distribution over far more than fits; a miss computes the page. Ends with "done". memlimit is
-// linked weakly: without it the same program runs, and its cache grows.
+// With more than one process it preforks: each worker has a cache of its own, and they share the group. Over far
+// more keys than fit, requests follow Zipf's law, as those of most caches do, or are scattered, so that a smaller
+// cache misses far more often. A miss computes the page. Ends with "done". memlimit is linked weakly: without it
+// the same program runs, and its cache grows.
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -31,7 +34,7 @@ constexpr size_t kMinPage = 2048, kMaxPage = 14336;
 struct Page {
   uint64_t key;
   size_t size;
-  std::unique_ptr<char[]> text;
+  std::shared_ptr<char[]> text;
 };
 
 // Some 30 microseconds of work: what a cache is there to save.
@@ -43,18 +46,49 @@ void render(Page& page) {
       page.text[i] = static_cast<char>(state >> 57);
     }
   }
-  page.text[0] = static_cast<char>(page.key & 0x7f);
+}
+
+// Zipf's law with the exponent 0.99, as in YCSB, by the method of J. Gray et al., "Quickly generating billion-record
+// synthetic databases", SIGMOD 1994: key 0 is the most popular.
+class Zipf {
+ public:
+  explicit Zipf(uint64_t keys) : keys_(static_cast<double>(keys)) {
+    for (uint64_t i = 1; i <= keys; ++i) zeta_ += 1.0 / std::pow(static_cast<double>(i), kTheta);
+    const double zeta2 = 1.0 + std::pow(0.5, kTheta);
+    eta_ = (1.0 - std::pow(2.0 / keys_, 1.0 - kTheta)) / (1.0 - zeta2 / zeta_);
+  }
+
+  uint64_t key(double uniform) const {
+    const double scaled = uniform * zeta_;
+    if (scaled < 1.0) return 0;
+    if (scaled < 1.0 + std::pow(0.5, kTheta)) return 1;
+    return static_cast<uint64_t>(keys_ *
+                                 std::pow(eta_ * uniform - eta_ + 1.0, 1.0 / (1.0 - kTheta)));
+  }
+
+ private:
+  static constexpr double kTheta = 0.99;
+  double keys_, zeta_ = 0.0, eta_ = 0.0;
+};
+
+// What goes out with the page: its ETag, FNV-1a.
+uint64_t answer(const Page& page) {
+  uint64_t hash = 14695981039346656037U;
+  for (size_t i = 0; i < page.size; ++i) {
+    hash = (hash ^ static_cast<unsigned char>(page.text[i])) * 1099511628211U;
+  }
+  return hash;
 }
 
 class Cache {
  public:
-  uint64_t get(uint64_t key) {
+  Page get(uint64_t key) {
     {
       const std::lock_guard<std::mutex> guard(lock_);
       const auto found = index_.find(key);
       if (found != index_.end()) {
         pages_.splice(pages_.begin(), pages_, found->second);
-        return static_cast<uint64_t>(found->second->text[0]);
+        return *found->second;
       }
     }
     // Made without the lock; of two threads that make the same page the second throws its own away.
@@ -64,9 +98,10 @@ class Cache {
     page.size = kMinPage + key * 2654435761U % (kMaxPage - kMinPage);
     page.text.reset(new char[page.size]);
     render(page);
+    const Page made = page;
     const std::lock_guard<std::mutex> guard(lock_);
     if (index_.emplace(key, fresh.begin()).second) pages_.splice(pages_.begin(), fresh);
-    return key & 0x7f;
+    return made;
   }
 
   int64_t evict(int64_t wanted_bytes) {
@@ -96,19 +131,22 @@ int64_t evict(const memlimit_request* request, void*) {
   return freed;
 }
 
-int serve(int threads, int64_t requests) {
+int serve(int threads, int64_t requests, bool scattered) {
   const memlimit_hook hook{sizeof hook, "pages", MEMLIMIT_ASYNC, evict, nullptr};
   memlimit_hook_id id;
   if (memlimit_hook_add != nullptr && memlimit_hook_add(&hook, &id) != 0) return 1;
+  const Zipf zipf(kKeys);
   std::vector<std::thread> workers;
   for (int i = 0; i < threads; ++i) {
-    workers.emplace_back([i, threads, requests] {
+    workers.emplace_back([i, threads, requests, scattered, &zipf] {
       std::mt19937_64 random(static_cast<uint64_t>(i) * 7919 + static_cast<uint64_t>(getpid()));
+      std::uniform_real_distribution<double> uniform(0.0, 1.0);
       uint64_t sum = 0;
       for (int64_t n = 0; n < requests / threads; ++n) {
-        // The smaller of two: low keys are asked for more often.
-        const uint64_t key = std::min(random() % kKeys, random() % kKeys);
-        sum += shards[key % kShards].get(key);
+        // Scattered: the smaller of two, so that low keys are asked for somewhat more often.
+        const uint64_t key = scattered ? std::min(random() % kKeys, random() % kKeys)
+                                       : std::min(zipf.key(uniform(random)), kKeys - 1);
+        sum += answer(shards[key % kShards].get(key));
       }
       volatile uint64_t sink = sum;  // The work must not be removed.
       (void)sink;
@@ -121,13 +159,14 @@ int serve(int threads, int64_t requests) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc != 5) return 2;
   const int processes = atoi(argv[1]), threads = atoi(argv[2]);
   const int64_t requests = atoll(argv[3]);
+  const bool scattered = strcmp(argv[4], "scattered") == 0;
   int status = 0;
   if (processes > 1) {
     for (int i = 0; i < processes; ++i) {
-      if (fork() == 0) _exit(serve(threads, requests));
+      if (fork() == 0) _exit(serve(threads, requests, scattered));
     }
     for (int i = 0; i < processes; ++i) {
       int one = 0;
@@ -135,7 +174,7 @@ int main(int argc, char** argv) {
       status |= one;
     }
   } else {
-    status = serve(threads, requests);
+    status = serve(threads, requests, scattered);
   }
   if (status != 0) return 1;
   puts("done");
