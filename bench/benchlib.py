@@ -13,10 +13,12 @@ import os
 import pathlib
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # In the order in which tables show them.
@@ -167,6 +169,54 @@ def parse_runs(text, output=""):
     lines = map(json.loads, text.splitlines())
     return [Run(line["wall_ns"] / 1e9, line["user_us"] / 1e6, line["sys_us"] / 1e6,
                 line["rss_kib"] / 1024, output) for line in lines]
+
+
+class MemoryGroup:
+    """A cgroup v1 memory group without swap, or without a limit when `limit_bytes` is 0."""
+
+    HIERARCHY = pathlib.Path("/sys/fs/cgroup/memory")
+
+    @classmethod
+    def can_be_made(cls):
+        return os.geteuid() == 0 and (cls.HIERARCHY / "memory.limit_in_bytes").exists()
+
+    def __init__(self, limit_bytes):
+        self.path = self.HIERARCHY / f"memlimit-bench-{os.getpid()}"
+        self.limit_bytes = limit_bytes
+
+    def __enter__(self):
+        self.path.mkdir()
+        if self.limit_bytes:
+            (self.path / "memory.swappiness").write_text("0")
+            (self.path / "memory.limit_in_bytes").write_text(str(self.limit_bytes))
+        return self
+
+    def __exit__(self, *_):
+        for _ in range(500):
+            for pid in (self.path / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+            try:
+                return self.path.rmdir()
+            except OSError:
+                time.sleep(0.02)
+        raise BenchError(f"{self.path} stays busy")
+
+    def inside(self, command):
+        """The command, started in the group by a shell."""
+        return ["/bin/sh", "-c", f'echo $$ >{self.path}/cgroup.procs || exit 99; exec "$@"', "sh", *command]
+
+    def command(self, command, environment):
+        """The same with this environment, which the shell does not have."""
+        return self.inside(["env", "-i", *(f"{key}={value}" for key, value in environment.items()), *command])
+
+    def kills(self):
+        for line in (self.path / "memory.oom_control").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+    def peak(self):
+        return int((self.path / "memory.max_usage_in_bytes").read_text())
 
 
 def measure(build, argv, allocator, repeat=1, cpu=None, stdin=None, cwd=None):

@@ -3,7 +3,8 @@
 
     bench/near_limit.py                   all of it, 30 s a run of the cache (about 20 minutes)
     bench/near_limit.py --quick           3 s a run, once
-    bench/near_limit.py --only cache      one part: cache, assist, oversized, go, leak, gap
+    bench/near_limit.py --only cache      one part: cache, assist, group, oversized, go, leak,
+                                          gap
     bench/near_limit.py --png near.png    usage and RSS over time against the limit, rounds as
                                           marks; the gap between rounds goes to near-gap.png
 
@@ -216,6 +217,29 @@ def assist(bench, report, seconds, runs):
                "assist: more time over the limit with it than without")
 
 
+def group(bench, report, seconds, runs):
+    """Bytes as a limit, held by counting, and a percentage of a memory group, held by its working set."""
+    if not benchlib.MemoryGroup.can_be_made():
+        report.parts.append("### In a memory group\n\nNot measured: needs root and a cgroup v1 memory hierarchy.")
+        return
+    with benchlib.MemoryGroup(LIMIT * 5 // 4) as container:
+        argv = container.inside([bench.program("near_limit"), "--threads", 2, "--seconds", seconds])
+        cases = {"counted, 256MiB": (argv, bench.memlimit("memlimit", f"MEMLIMIT={LIMIT}")),
+                 "working set, 80%": (argv, bench.memlimit("memlimit", "MEMLIMIT=80%"))}
+        results = bench.table(cases, 2 * runs)
+    report.results.update({f"group {case}": {"memlimit": r} for case, r in results.items()})
+    counted = results["counted, 256MiB"]
+    rows = []
+    for case, done in results.items():
+        speed = statistics.median(
+            a.extra["inserts_per_s"] / b.extra["inserts_per_s"] for a, b in zip(done, counted))
+        rows.append([case, f"{worst(done, 'heap_peak') / LIMIT:.3f}", f"{worst(done, 'peak_rss') / LIMIT:.3f}",
+                     f"{engine_share(done):.2f} %", f"{middle(done, 'rounds') / seconds:.0f}", f"{speed:.3f}"])
+    report.add("The cache, 2 threads, in a memory group of 320 MiB",
+               ["", "peak usage", "peak RSS", "engine CPU", "rounds/s", "inserts/s"], rows,
+               f"Peaks (of the limit) are the worst run's, the rest medians of {2 * runs} runs.")
+
+
 def oversized(bench, report, seconds, runs):
     argv = [bench.program("near_limit"), "--threads", 2, "--seconds", seconds, "--oversized",
             "--csv", bench.folder / "oversized.csv"]
@@ -344,7 +368,7 @@ def gap(bench, report, _seconds, _runs):
                    "label": "a round", "points": "."}]})
 
 
-PARTS = {"cache": cache, "assist": assist, "oversized": oversized, "go": go, "leak": leak, "gap": gap}
+PARTS = {"cache": cache, "assist": assist, "group": group, "oversized": oversized, "go": go, "leak": leak, "gap": gap}
 
 
 def main():

@@ -18,7 +18,6 @@ import os
 import pathlib
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -29,50 +28,9 @@ import benchlib
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = HERE / "survival"
-HIERARCHY = pathlib.Path("/sys/fs/cgroup/memory")
 MIB = 1 << 20
 PATIENCE_S = 600
 Result = collections.namedtuple("Result", "ended seconds peak")
-
-
-class Group:
-    """A memory group without swap, or without a limit when `limit_bytes` is 0."""
-
-    def __init__(self, limit_bytes):
-        self.path = HIERARCHY / f"memlimit-survival-{os.getpid()}"
-        self.limit_bytes = limit_bytes
-
-    def __enter__(self):
-        self.path.mkdir()
-        if self.limit_bytes:
-            (self.path / "memory.swappiness").write_text("0")
-            (self.path / "memory.limit_in_bytes").write_text(str(self.limit_bytes))
-        return self
-
-    def __exit__(self, *_):
-        for _ in range(500):
-            for pid in (self.path / "cgroup.procs").read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
-            try:
-                return self.path.rmdir()
-            except OSError:
-                time.sleep(0.02)
-        raise benchlib.BenchError(f"{self.path} stays busy")
-
-    def command(self, command, environment):
-        """The command, started inside; only the program itself runs under the allocator."""
-        variables = [f"{key}={value}" for key, value in environment.items()]
-        return ["/bin/sh", "-c", f'echo $$ >{self.path}/cgroup.procs || exit 99; exec env -i "$@"', "sh",
-                *variables, *command]
-
-    def kills(self):
-        for line in (self.path / "memory.oom_control").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-        return 0
-
-    def peak(self):
-        return int((self.path / "memory.max_usage_in_bytes").read_text())
 
 
 class Redis:
@@ -166,7 +124,7 @@ def environments(build, names):
 
 
 def run_once(row, environment, limit_bytes):
-    with tempfile.TemporaryDirectory(prefix="memlimit-survival-") as name, Group(limit_bytes) as group:
+    with tempfile.TemporaryDirectory(prefix="memlimit-survival-") as name, benchlib.MemoryGroup(limit_bytes) as group:
         directory = pathlib.Path(name)
         words = [w.replace("DIR", name).replace("FILE", f"{name}/file.db") for w in row.command]
         with open(directory / "output", "w+", encoding="utf-8") as output:
@@ -214,7 +172,7 @@ def main():
                         default=["glibc", "jemalloc", "tcmalloc", "mimalloc", "memlimit"])
     arguments = parser.parse_args()
     build = arguments.build.resolve()
-    if os.geteuid() != 0 or not (HIERARCHY / "memory.limit_in_bytes").exists():
+    if not benchlib.MemoryGroup.can_be_made():
         sys.exit("survival.py: needs root and a cgroup v1 memory hierarchy")
     under = environments(build, arguments.allocators)
     free = environments(build, ["glibc"])["glibc"]

@@ -325,6 +325,11 @@ def case_ruby_collector_disabled(build, directory):
     survives(build, directory, 180, ['ruby', 'old_objects.rb', 'disabled', '500000'])
 
 
+def case_three_nodes_in_one_group(build, directory):
+    """None of them is told of the others: what the group holds is what they answer to."""
+    survives(build, directory, 320, ['node', 'request_bodies.js', '40000', '300', '100000'], copies=3)
+
+
 def case_perl_drops_its_cache_on_a_signal(build, directory):
     survives(build, directory, 150, ['perl', 'signal_cache.pl'], MEMLIMIT_SIGNAL='USR2')
 
