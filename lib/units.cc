@@ -153,7 +153,8 @@ Scaled in_unit(int64_t bytes, int percent) noexcept {
   for (int power = kGrammarPrefixes; power > 0; --power) {
     const Wide unit = binary_unit(power);
     const Wide count = (bytes + unit / 2) / unit;
-    if (count == 0) continue;
+    // Rounded up, the largest numbers are none that a size can have.
+    if (count == 0 || count * unit > kMaxBytes) continue;
     const Wide difference = count * unit > bytes ? count * unit - bytes : bytes - count * unit;
     if (difference * 100 <= Wide{percent} * bytes) {
       return {static_cast<int64_t>(count), power};

@@ -221,6 +221,8 @@ TEST_CASE("units: suggests what a near miss may have meant", "[units]") {
       {"0.0000000001GiB", ""},
       {"0x", ""},
       {"80%", ""},
+      /* Rounded up it would be none. */
+      {"9223372036854775807,", "9223372036854775807"},
   };
   for (const Row& row : rows) {
     INFO(row.bad);
