@@ -4,7 +4,7 @@
 Reads programs.list (or another list), runs each row's script three times in an empty directory of the same name - plain,
 with the library, with the library under a tight limit - and compares exit status and standard output.
 With the library, nothing of it may appear on standard error either. Prints TAP, a line a comparison;
-`# SKIP` where a program is missing. It ends only processes that it started: each script is its own
+`# SKIP` where a program is missing. --markdown writes the same as a table, with versions: RESULTS.md is one. It ends only processes that it started: each script is its own
 session, and whatever is left of that session is killed by id.
 """
 
@@ -219,18 +219,55 @@ def run_row(row, library, work, patience):
     ]
 
 
+def version(row):
+    """Of the Debian package of the row's program."""
+    package = row.needs[0][1]
+    asked = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, check=False)
+    return f"{package} {asked.stdout}" if asked.returncode == 0 else package
+
+
+def what_is_run(row):
+    """The first line of the script, which says it."""
+    with open(HERE / "rows" / row.script[0], encoding="utf-8") as file:
+        line = file.readline().lstrip("# ").strip().rstrip(".")
+    for number, argument in enumerate(row.script[1:], 1):
+        line = line.replace(f"(${number})", f"`{argument}`").replace(f"${number}", f"`{argument}`")
+    return line.replace(". $PORT is free", "").replace("|", "/")
+
+
+class Table:
+    """The results in Markdown."""
+
+    def __init__(self):
+        self.lines = ["| program | version | what is run | with the library | at " + TIGHT_LIMIT + " |",
+                      "|---|---|---|---|---|"]
+
+    def add(self, row, verdicts):
+        cells = [row.name, version(row), what_is_run(row), *verdicts]
+        self.lines.append("| " + " | ".join(cells) + " |")
+
+    def write(self, path):
+        heading = ("# What ran under the library, and how\n\nExit status and standard output are compared with "
+                   "those of the program without it.\n\n")
+        path.write_text(heading + "\n".join(self.lines) + "\n", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description="Programs must behave the same under libmemlimit.so.")
     parser.add_argument("library", help="libmemlimit.so")
     parser.add_argument("only", nargs="*", help="names of rows (default: all)")
-    parser.add_argument("--list", default="programs.list", help="beside this file (default: programs.list)")
+    parser.add_argument("--list", nargs="+", default=["programs.list"],
+                        help="beside this file (default: programs.list)")
+    parser.add_argument("--markdown", type=pathlib.Path, help="write a table there, too")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds before a script counts as hung")
     arguments = parser.parse_args()
     library = os.path.realpath(arguments.library)
     if not os.path.isfile(library):
         sys.exit(f"no such library: {library}")
-    rows = read_rows(HERE / arguments.list)
+    rows = [row for name in arguments.list for row in read_rows(HERE / name)]
+    table = Table()
     if unknown := set(arguments.only) - {row.name for row in rows}:
         sys.exit(f"no such row: {', '.join(sorted(unknown))}")
     rows = [row for row in rows if not arguments.only or row.name in arguments.only]
@@ -248,7 +285,10 @@ def main():
                     number += 1
                     print(f"ok {number} - {row.name} # SKIP {missing(row)}", flush=True)
                     continue
-                for comparison, problem, seconds in job.result():
+                comparisons = job.result()
+                verdicts = ["**differs**" if problem else "same" for _, problem, _ in comparisons]
+                table.add(row, verdicts if len(verdicts) == 2 else ["not run"] * 2)
+                for comparison, problem, seconds in comparisons:
                     number += 1
                     failures += problem is not None
                     verdict = "not ok" if problem else "ok"
@@ -256,6 +296,8 @@ def main():
                     for line in (problem or "").splitlines():
                         print(f"#   {line}", flush=True)
     print(f"1..{number}")
+    if arguments.markdown:
+        table.write(arguments.markdown)
     return 1 if failures else 0
 
 

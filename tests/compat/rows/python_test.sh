@@ -1,4 +1,4 @@
-# CPython's own tests of one module ($1), without the test $2: the result of every single test is the output.
+# CPython's own tests of one module ($1): the result of every single test is the output.
 /usr/bin/python3 -m test -j1 ${2:+-i "$2"} --junit-xml result.xml "$1" >log 2>&1 && status=0 || status=$?
 echo "status $status"
 # Not compared, but shown when something else differs.
