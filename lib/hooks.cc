@@ -59,8 +59,8 @@ constinit std::atomic<bool> ended{false}; /* set under table_lock */
 /* Changes whenever a hook ends its run: removal waits on it. */
 constinit std::atomic<uint32_t> run_ended{0}; /* futex */
 constinit std::atomic<uint32_t> waiters{0};   /* threads that wait for it */
-constinit std::atomic<uint32_t> forks{
-    0}; /* how many fork()s lie between this process and the first */
+/* How many fork()s lie between this process and the first. */
+constinit std::atomic<uint32_t> forks{0};
 
 Slot* find(uint64_t id) noexcept MEMLIMIT_REQUIRES(table_lock) {
   if (id == 0) return nullptr;
@@ -265,7 +265,7 @@ int remove(memlimit_hook_id id) noexcept {
   const int self = account::own_tid();
   bool marked = false;
   for (;;) {
-    const uint32_t ended = run_ended.load(std::memory_order_acquire);
+    const uint32_t seen = run_ended.load(std::memory_order_acquire);
     {
       LockGuard guard(table_lock);
       Slot* const slot = find(id);
@@ -281,7 +281,7 @@ int remove(memlimit_hook_id id) noexcept {
       if (slot->running_tid == self) return 0;
     }
     waiters.fetch_add(1, std::memory_order_seq_cst);
-    os::futex_wait(run_ended, ended, -1);
+    os::futex_wait(run_ended, seen, -1);
     waiters.fetch_sub(1, std::memory_order_relaxed);
   }
 }
@@ -291,7 +291,8 @@ void end_before_what_exists() noexcept { atexit(end_at_exit); }
 void end() noexcept {
   {
     LockGuard guard(table_lock);
-    ended.store(true, std::memory_order_relaxed);
+    // There is a handler for each of many hooks: the first one waits.
+    if (ended.exchange(true, std::memory_order_relaxed)) return;
   }
   const int self = account::own_tid();
   const int64_t until_ns = os::monotonic_ns() + kEndWaitNs;
