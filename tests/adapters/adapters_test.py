@@ -115,7 +115,8 @@ def case_runtimes_are_left_alone_while_there_is_room(bench):
         peak, ended = bench.number([PYTHON, '-c', CYCLES], limit='640MiB', **settings)
         ran = ended.adapter('cpython')[0] > 0
         assert ran == expected, f'{settings}: peak {peak} MiB of 640, {ended.log}'
-        assert 'to=moderate' in ended.log, ended.log
+        # Collected at its growth, it never comes that far.
+        assert 'to=moderate' in ended.log or 'MEMLIMIT_GROWTH' in settings, ended.log
 
 
 def case_adapters_can_be_turned_off(bench):
