@@ -812,6 +812,13 @@ TEST_CASE("preload: silent, malformed and rude clients keep nobody else waiting"
   check_quiet_end(holder);
 }
 
+TEST_CASE("preload: a program forks with rounds, hooks, clients and log lines under way",
+          "[fork]") {
+  check_claim("fork_with_everything_under_way", {"forks at the limit",
+                                                 {"MEMLIMIT=24MiB", "MEMLIMIT_LOG=debug:{tmp}/log",
+                                                  "MEMLIMIT_SOCKET={tmp}/%p.sock"}});
+}
+
 TEST_CASE("preload: a forked child has a socket of its own and leaves the parent's alone",
           "[socket][fork]") {
   const TempDir directory;
