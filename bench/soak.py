@@ -108,10 +108,16 @@ class Service:
     def own(self):
         """Descriptors and threads of the process that are the library's."""
         process = pathlib.Path("/proc") / str(self.process.pid)
-        kinds = [os.readlink(fd) for fd in (process / "fd").iterdir()]
         inode = str(os.stat(self.socket).st_ino)
+        kinds, threads = [], []
+        # The program opens and closes, starts and ends of its own meanwhile.
+        for fd in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                kinds.append(os.readlink(fd))
+        for task in (process / "task").iterdir():
+            with contextlib.suppress(OSError):
+                threads.append((task / "comm").read_text())
         mine = [kind for kind in kinds if kind.endswith("/statm") or inode in kind]
-        threads = [(task / "comm").read_text() for task in (process / "task").iterdir()]
         return len(mine), len(kinds), threads.count("memlimit\n"), len(threads)
 
 

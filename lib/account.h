@@ -32,7 +32,7 @@ struct Totals {
  * since only the owner writes, and a signal handler that allocates finds it done or not begun. A thread
  * that reads it meanwhile sees the value before or after (8 aligned bytes). */
 MEMLIMIT_ALWAYS_INLINE bool take(std::atomic<int64_t>& rest, uint64_t bytes) noexcept {
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !MEMLIMIT_THREAD_SANITIZER
   bool negative;
   __asm__ volatile("subq %[bytes], %[rest]"
                    : [rest] "+m"(rest), "=@ccs"(negative)

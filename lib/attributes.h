@@ -18,6 +18,18 @@
  * (which may itself call malloc). */
 #define MEMLIMIT_TLS thread_local constinit __attribute__((tls_model("initial-exec")))
 
+/* Set where the thread sanitizer looks: it does not see into assembly. */
+#if defined(__SANITIZE_THREAD__)
+#define MEMLIMIT_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MEMLIMIT_THREAD_SANITIZER 1
+#endif
+#endif
+#if !defined(MEMLIMIT_THREAD_SANITIZER)
+#define MEMLIMIT_THREAD_SANITIZER 0
+#endif
+
 #if defined(__clang__)
 #define MEMLIMIT_THREAD_ANNOTATION(x) __attribute__((x))
 #else

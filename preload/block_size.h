@@ -80,7 +80,11 @@ MEMLIMIT_HIDDEN extern Slot* directory[kRegions];
 
 MEMLIMIT_ALWAYS_INLINE Slot& slot_of(const void* block) noexcept {
   const auto address = reinterpret_cast<uintptr_t>(block);
-  return directory[address >> kRegionShift][address >> kSliceShift];
+  // Relaxed: whoever has a block has got it after its slot was written, by whatever handed it over; and a leaf
+  // that is too new for this thread holds no block of its.
+  Slot* const leaf =
+      std::atomic_ref(directory[address >> kRegionShift]).load(std::memory_order_relaxed);
+  return leaf[address >> kSliceShift];
 }
 
 /* A small block whose offset in its slice is above this lies in a page that has been seen: its slot says
@@ -90,7 +94,7 @@ MEMLIMIT_HIDDEN extern constinit std::atomic<uint16_t> looked_at_offset;
 /** Whether the slot of a new small block must be looked at: it may be the first of its page. */
 MEMLIMIT_ALWAYS_INLINE bool may_begin_page(const void* block) noexcept {
   const auto offset = static_cast<uint16_t>(reinterpret_cast<uintptr_t>(block));
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !MEMLIMIT_THREAD_SANITIZER
   // GCC takes three instructions for it.
   bool below;
   __asm__("cmpw %[offset], %[looked_at]"
