@@ -7,6 +7,7 @@
  */
 #include "socket_path.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -56,6 +57,7 @@ class FileDescriptor {
 struct Path {
   char text[kMaxPath + 1] = {};
   size_t full_length = 0;
+  size_t pid_at = 0, pid_end = 0; /* where the setting's last %p stands; 0 and 0 without one */
   bool fits() const noexcept { return full_length <= kMaxPath; }
 };
 
@@ -74,6 +76,11 @@ class PathWriter {
     text.put_int(number);
     return put(text.view());
   }
+  void put_pid() noexcept {
+    path_->pid_at = path_->full_length;
+    put_number(os::process_id());
+    path_->pid_end = path_->full_length;
+  }
 
  private:
   Path* path_;
@@ -89,7 +96,7 @@ std::string_view expand(std::string_view setting, PathWriter* out) noexcept {
     }
     const std::string_view sequence = setting.substr(i++, 2);
     if (sequence == "%p") {
-      out->put_number(os::process_id());
+      out->put_pid();
     } else if (sequence == "%h") {
       utsname host{};
       uname(&host);
@@ -261,22 +268,46 @@ class DirectoryLock {
   bool held_ = false;
 };
 
-/** The pid in "<pid>.sock" or "<pid>-<n>.sock"; 0 for any other name. */
-int pid_of_name(const char* name) noexcept {
-  int64_t pid = 0;
-  const char* at = name;
-  for (; *at >= '0' && *at <= '9' && pid < INT32_MAX; ++at) pid = pid * 10 + (*at - '0');
-  if (at == name || name[0] == '0' || pid > INT32_MAX) return 0;
-  if (*at == '-') {
-    const char* twin = ++at;
-    while (*at >= '0' && *at <= '9') ++at;
-    if (at == twin) return 0;
-  }
-  return std::strcmp(at, ".sock") == 0 ? static_cast<int>(pid) : 0;
+/** What sockets of ours are called in a directory: prefix, pid, and suffix, which begins with no digit. */
+struct Names {
+  std::string_view prefix = "", suffix = ".sock";
+  bool may_have_twins = true; /* "-<n>" between pid and suffix */
+};
+
+bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+bool ends_in_digit(std::string_view text) noexcept {
+  return !text.empty() && is_digit(text.back());
+}
+bool begins_with_digit(std::string_view text) noexcept {
+  return !text.empty() && is_digit(text.front());
 }
 
-void sweep_entry(std::string_view directory, const char* name, int* probes) noexcept {
-  const int pid = pid_of_name(name);
+/** The pid in a name of ours; 0 for any other name. */
+int pid_of_name(const Names& names, std::string_view name) noexcept {
+  const auto digits = [&name] {
+    const size_t count = std::min(name.find_first_not_of("0123456789"), name.size());
+    const std::string_view found = name.substr(0, count);
+    name.remove_prefix(count);
+    return found;
+  };
+  if (name.substr(0, names.prefix.size()) != names.prefix) return 0;
+  name.remove_prefix(names.prefix.size());
+  int64_t pid = 0;
+  const std::string_view pid_digits = digits();
+  for (const char digit : pid_digits) {
+    if (pid <= INT32_MAX) pid = pid * 10 + (digit - '0');
+  }
+  if (pid_digits.empty() || pid_digits.front() == '0' || pid > INT32_MAX) return 0;
+  if (names.may_have_twins && !name.empty() && name.front() == '-') {
+    name.remove_prefix(1);
+    if (digits().empty()) return 0;
+  }
+  return name == names.suffix ? static_cast<int>(pid) : 0;
+}
+
+void sweep_entry(std::string_view directory, const Names& names, const char* name,
+                 int* probes) noexcept {
+  const int pid = pid_of_name(names, name);
   if (pid == 0 || pid == os::process_id()) return;
   if (kill(pid, 0) == 0 || errno != ESRCH) return;
   Path path;
@@ -290,7 +321,7 @@ void sweep_entry(std::string_view directory, const char* name, int* probes) noex
 
 /** Removes what dead processes of ours left. Reads the directory without opendir(), which
  * allocates. */
-void sweep(int directory, std::string_view path) noexcept {
+void sweep(int directory, std::string_view path, const Names& names) noexcept {
   struct Entry { /* linux_dirent64 */
     uint64_t inode;
     int64_t offset;
@@ -305,7 +336,7 @@ void sweep(int directory, std::string_view path) noexcept {
     if (got <= 0) return;
     for (long at = 0; at < got;) {
       const auto* entry = reinterpret_cast<const Entry*>(buffer + at);
-      sweep_entry(path, entry->name, &probes);
+      sweep_entry(path, names, entry->name, &probes);
       at += entry->length;
     }
   }
@@ -315,7 +346,7 @@ void sweep(int directory, std::string_view path) noexcept {
 int bind_in_directory(int directory, std::string_view path, unsigned mode,
                       BoundSocket* out) noexcept {
   const DirectoryLock lock(directory);
-  if (lock.held()) sweep(directory, path);  // else somebody is at it already
+  if (lock.held()) sweep(directory, path, Names{});  // else somebody is at it already
   int result = -EADDRINUSE;
   for (int twin = 1; twin <= kMaxTwins && result == -EADDRINUSE; ++twin) {
     Path file;
@@ -500,6 +531,16 @@ int bind_named(const SocketPlace& place, BoundSocket* out, TextWriter* error) no
     text.put(std::string_view(path.text, slash == 0 ? 1 : slash));
     const FileDescriptor directory(open_directory(parent, 0));
     const DirectoryLock lock(directory.get());
+    // Where the name's only difference is the pid, earlier processes' are known by it. A digit beside it hides
+    // where it begins or ends.
+    if (lock.held() && path.pid_at > slash) {
+      const std::string_view whole(path.text, length);
+      const Names names{whole.substr(slash + 1, path.pid_at - slash - 1),
+                        whole.substr(path.pid_end), false};
+      if (!ends_in_digit(names.prefix) && !begins_with_digit(names.suffix)) {
+        sweep(directory.get(), parent, names);
+      }
+    }
     result = bind_replacing_dead(path.text, place.mode, out, &occupant, &peer_pid);
   }
   if (result != 0) explain(path, result, occupant, peer_pid, error);

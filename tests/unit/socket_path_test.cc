@@ -503,6 +503,49 @@ TEST_CASE("socket_path: what dead processes left is swept, and nothing else",
   close(elsewhere);
 }
 
+TEST_CASE("socket_path: a path with the pid in its name sweeps what others of that name left",
+          "[socket_path][fork]") {
+  TempDir dir;
+  const std::string dead = std::to_string(dead_pid());
+  const std::string parent = std::to_string(getppid());
+  const std::vector<std::string> swept = {"svc-" + dead + ".sock"};
+  const std::vector<std::string> kept = {
+      dead + ".sock",
+      "other-" + dead + ".sock",
+      "svc-" + dead + "-2.sock",
+      "svc-" + dead,
+      "svc-0" + dead + ".sock",
+      "svc-.sock",
+      "svc-" + parent + ".sock",
+      "svc-" + dead + ".sock.old",
+  };
+  const auto leave_them = [&] {
+    for (const auto* names : {&swept, &kept}) {
+      for (const std::string& name : *names) {
+        unlink((dir / name).c_str());
+        dead_socket_at(dir / name);
+      }
+    }
+  };
+  const auto left_by = [&](const std::string& setting) {
+    leave_them();
+    Bound bound(named(dir / setting));
+    CHECK(bound.result == 0);
+    for (const std::string& name : kept) {
+      CAPTURE(name);
+      CHECK(exists(dir / name));
+    }
+    return exists(dir / swept.front());
+  };
+  CHECK_FALSE(left_by("svc-%p.sock"));
+  // The pid cannot be told from the digits beside it, is in another component, or is not there at all.
+  CHECK(left_by("svc-1%p.sock"));
+  CHECK(left_by("svc-%p1.sock"));
+  mkdir((dir / std::to_string(getpid())).c_str(), 0700);
+  CHECK(left_by("%p/svc-.sock"));
+  CHECK(left_by("svc-x.sock"));
+}
+
 TEST_CASE("socket_path: sweeping finds its way through a large directory", "[socket_path]") {
   Roots roots;
   mkdir(roots.run.c_str(), 0755);
