@@ -1,6 +1,8 @@
 // Answers requests from a cache that it never bounds by itself: what bounds it is a reclaim hook.
 //
-// usage: cache_server PROCESSES THREADS REQUESTS zipf|scattered
+// usage: cache_server PROCESSES THREADS REQUESTS zipf|scattered [MIB]
+//
+// MIB bounds the pages of each process by hand, and no hook is added.
 //
 // With more than one process it preforks: each worker has a cache of its own, and they share the group. Over far
 // more keys than fit, requests follow Zipf's law, as those of most caches do, or are scattered, so that a smaller
@@ -100,25 +102,37 @@ class Cache {
     render(page);
     const Page made = page;
     const std::lock_guard<std::mutex> guard(lock_);
-    if (index_.emplace(key, fresh.begin()).second) pages_.splice(pages_.begin(), fresh);
+    if (index_.emplace(key, fresh.begin()).second) {
+      bytes_ += static_cast<int64_t>(page.size);
+      pages_.splice(pages_.begin(), fresh);
+      if (bytes_ > most_bytes) evict_locked(bytes_ - most_bytes);
+    }
     return made;
   }
 
   int64_t evict(int64_t wanted_bytes) {
     const std::lock_guard<std::mutex> guard(lock_);
+    return evict_locked(wanted_bytes);
+  }
+
+  static inline int64_t most_bytes = INT64_MAX;
+
+ private:
+  int64_t evict_locked(int64_t wanted_bytes) {
     int64_t freed = 0;
     while (freed < wanted_bytes && !pages_.empty()) {
       freed += static_cast<int64_t>(pages_.back().size);
       index_.erase(pages_.back().key);
       pages_.pop_back();
     }
+    bytes_ -= freed;
     return freed;
   }
 
- private:
   std::mutex lock_;
   std::list<Page> pages_;
   std::unordered_map<uint64_t, std::list<Page>::iterator> index_;
+  int64_t bytes_ = 0;
 };
 
 constexpr size_t kShards = 16;
@@ -134,7 +148,8 @@ int64_t evict(const memlimit_request* request, void*) {
 int serve(int threads, int64_t requests, bool scattered) {
   const memlimit_hook hook{sizeof hook, "pages", MEMLIMIT_ASYNC, evict, nullptr};
   memlimit_hook_id id;
-  if (memlimit_hook_add != nullptr && memlimit_hook_add(&hook, &id) != 0) return 1;
+  const bool bounded = Cache::most_bytes < INT64_MAX;
+  if (!bounded && memlimit_hook_add != nullptr && memlimit_hook_add(&hook, &id) != 0) return 1;
   const Zipf zipf(kKeys);
   std::vector<std::thread> workers;
   for (int i = 0; i < threads; ++i) {
@@ -159,7 +174,8 @@ int serve(int threads, int64_t requests, bool scattered) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 5) return 2;
+  if (argc != 5 && argc != 6) return 2;
+  if (argc == 6) Cache::most_bytes = (atoll(argv[5]) << 20) / static_cast<int64_t>(kShards);
   const int processes = atoi(argv[1]), threads = atoi(argv[2]);
   const int64_t requests = atoll(argv[3]);
   const bool scattered = strcmp(argv[4], "scattered") == 0;

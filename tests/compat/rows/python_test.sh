@@ -1,5 +1,8 @@
 # CPython's own tests of one module ($1): the result of every single test is the output.
-/usr/bin/python3 -m test -j1 ${2:+-i "$2"} --junit-xml result.xml "$1" >log 2>&1 && status=0 || status=$?
+module=$1
+shift
+for pattern in "$@"; do set -- "$@" -i "$pattern"; shift; done
+/usr/bin/python3 -m test -j1 "$@" --junit-xml result.xml "$module" >log 2>&1 && status=0 || status=$?
 echo "status $status"
 # Not compared, but shown when something else differs.
 [ "$status" -eq 0 ] || tail -n 100 log >&2
