@@ -17,6 +17,8 @@
 namespace memlimit::fork {
 namespace {
 
+void (*repair_allocator)() noexcept = []() noexcept {};
+
 void prepare() {
   purge::lock_for_fork();
   limit::lock_for_fork();
@@ -38,6 +40,8 @@ void parent() {
 }
 
 void child() {
+  // First: nothing may be asked of the allocator before.
+  if (account::thread_count() > 1) repair_allocator();
   account::reset_after_fork();
   hooks::reset_after_fork();
   adapters::reset_after_fork();
@@ -50,6 +54,9 @@ void child() {
 
 }  // namespace
 
-void register_handlers() noexcept { pthread_atfork(prepare, parent, child); }
+void register_handlers(void (*repair)() noexcept) noexcept {
+  repair_allocator = repair;
+  pthread_atfork(prepare, parent, child);
+}
 
 }  // namespace memlimit::fork

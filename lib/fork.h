@@ -4,7 +4,8 @@
 
 namespace memlimit::fork {
 
-/** Registers with pthread_atfork. May allocate, so the entry points must work already. */
-void register_handlers() noexcept;
+/** Registers with pthread_atfork. May allocate, so the entry points must work already.
+ *  repair: what the allocator needs in the child of a process that had other threads. It may not allocate. */
+void register_handlers(void (*repair)() noexcept) noexcept;
 
 }  // namespace memlimit::fork

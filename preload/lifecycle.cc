@@ -23,6 +23,7 @@
 #include "dlopen.h"
 #include "fork.h"
 #include "idle_pages.h"
+#include "interrupted_frees.h"
 #include "limit.h"
 #include "log.h"
 #include "mappings.h"
@@ -147,7 +148,7 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   if (pthread_key_create(&exit_key, thread_exits) == 0) {
     account::set_thread_exit_arm(arm_thread_exit);
   }
-  fork::register_handlers();
+  fork::register_handlers(interrupted_frees::end_after_fork);
   service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
   reclaim::configure(config, kAllocatorOps);
   adapters::configure(config, &memlimit_loader_calls);

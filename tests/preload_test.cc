@@ -812,8 +812,13 @@ TEST_CASE("preload: silent, malformed and rude clients keep nobody else waiting"
   check_quiet_end(holder);
 }
 
+TEST_CASE("preload: what other threads were freeing when a process forked does not stop the child",
+          "[lifetime][fork]") {
+  check_claims({"interrupted_frees_end_in_the_child"}, {kUnset, kTight});
+}
+
 TEST_CASE("preload: a program forks with rounds, hooks, clients and log lines under way",
-          "[fork]") {
+          "[lifetime][fork]") {
   check_claim("fork_with_everything_under_way", {"forks at the limit",
                                                  {"MEMLIMIT=24MiB", "MEMLIMIT_LOG=debug:{tmp}/log",
                                                   "MEMLIMIT_SOCKET={tmp}/%p.sock"}});
