@@ -10,13 +10,15 @@ now and then one is ended by SIGKILL and started again. Held against each proces
 
     allocated less freed is what is on the heap, and totals never fall
     the statistics answer within 10 seconds: the watchdog for deadlocks
-    descriptors and threads, RSS beyond heap and idle pages: no more at the end than early on
+    descriptors and threads: no more at the end than early on
+    resident memory is the heap's, idle pages' or the program's own mappings', but for what comes and goes
     the directory has one socket for each live process and none of the killed ones for long
 
 Ends with status 1 when something does not hold, and says what.
 """
 
 import argparse
+import collections
 import contextlib
 import os
 import pathlib
@@ -33,6 +35,10 @@ import benchlib
 MIB = 1 << 20
 ANSWER_S = 10
 SETTLED_S = 20  # a process has its descriptors and threads by then
+# Resident, and neither a live block nor mapped by the program, for a minute on end: idle pages after a fall of the
+# limit go sooner, and whatever the library keeps for itself is far less.
+UNEXPLAINED_BYTES = 48 * MIB
+UNEXPLAINED_LOOKS = 60
 LIMITS_MIB = (24, 48, 64, 96, 128)
 
 PYTHON = """
@@ -82,6 +88,7 @@ class Service:
                                      "MEMLIMIT": "64MiB", "MEMLIMIT_SOCKET": f"{self.directory}/sockets/",
                                      "MEMLIMIT_LOG": f"warn:{self.directory}/{self.name}.log"})
         self.started, self.early, self.totals = time.monotonic(), None, (0, 0)
+        self.unexplained = collections.deque(maxlen=UNEXPLAINED_LOOKS)
         self.starts += 1
 
     def kill(self):
@@ -180,6 +187,11 @@ class Soak:
         if (now["total_alloc"], now["rounds"]) < service.totals:
             self.complain(service, f"totals fell from {service.totals}")
         service.totals = (now["total_alloc"], now["rounds"])
+        unexplained = service.unexplained
+        unexplained.append(now["rss_anon"] - now["heap_alloc"] - now["mapped"])
+        if len(unexplained) == UNEXPLAINED_LOOKS and min(unexplained) > UNEXPLAINED_BYTES:
+            self.complain(service, f"at least {min(unexplained) // MIB} MiB are nobody's")
+            unexplained.clear()
         if age > SETTLED_S and service.early is None:
             service.early = own
         elif service.early is not None and own > service.early:

@@ -13,9 +13,13 @@ namespace {
 constexpr uint64_t kAll = ~uint64_t{0};
 
 /* The states of a region without a leaf; a leaf's address is larger than any. */
-constexpr uintptr_t kWholeNone = 0;
-constexpr uintptr_t kWholeReserved = 1;
-constexpr uintptr_t kWholeData = 2;
+constexpr uint64_t kWholeNone = 0;
+constexpr uint64_t kWholeReserved = 1;
+constexpr uint64_t kWholeData = 2;
+
+/* Addresses of user space have 48 bits; 65,535 calls at once in one GiB are more than there can be threads. */
+constexpr uint64_t kAddress = (uint64_t{1} << 48) - 1;
+constexpr uint64_t kOneInside = kAddress + 1;
 
 int64_t count(uint64_t bits) noexcept { return std::popcount(bits); }
 
@@ -41,45 +45,56 @@ int64_t PageMap::protect(uintptr_t address, size_t length, bool writable,
 }
 
 PageMap::Use PageMap::at(uintptr_t address) const noexcept {
-  const size_t region = address >> kRegionShift;
-  if (region >= kRegions) return Use::kNone;
-  const uintptr_t state = regions_[region].load(std::memory_order_acquire);
-  if (state == kWholeNone) return Use::kNone;
-  if (state == kWholeReserved) return Use::kReserved;
-  if (state == kWholeData) return Use::kData;
-  const Leaf& leaf = *reinterpret_cast<const Leaf*>(state);
+  const size_t index = address >> kRegionShift;
+  if (index >= kRegions) return Use::kNone;
+  uint64_t state = kWholeNone;
+  const Leaf* const leaf = enter(regions_[index], &state);
+  if (leaf == nullptr) return static_cast<Use>(state);
   const size_t page = (address >> kPageShift) % kRegionPages;
   const uint64_t bit = uint64_t{1} << page % kWordPages;
-  const size_t word = page / kWordPages;
-  if ((leaf.data[word].load(std::memory_order_relaxed) & bit) != 0) return Use::kData;
-  return (leaf.anonymous[word].load(std::memory_order_relaxed) & bit) != 0 ? Use::kReserved
-                                                                           : Use::kNone;
+  const Word& word = leaf->words[page / kWordPages];
+  Use use = Use::kNone;
+  if ((word.data.load(std::memory_order_relaxed) & bit) != 0) {
+    use = Use::kData;
+  } else if ((word.anonymous.load(std::memory_order_relaxed) & bit) != 0) {
+    use = Use::kReserved;
+  }
+  leave(regions_[index], 0);
+  return use;
+}
+
+bool PageMap::uniform_in_leaf(const Leaf& leaf, size_t first, size_t end, Use use) noexcept {
+  while (first < end) {
+    const Word& word = leaf.words[first / kWordPages];
+    const size_t bits = std::min(end - first, kWordPages - first % kWordPages);
+    const uint64_t mask = mask_of(first % kWordPages, bits);
+    const uint64_t anonymous = word.anonymous.load(std::memory_order_relaxed) & mask;
+    const uint64_t data = word.data.load(std::memory_order_relaxed) & mask;
+    if (anonymous != (use == Use::kNone ? 0 : mask)) return false;
+    if (data != (use == Use::kData ? mask : 0)) return false;
+    first += bits;
+  }
+  return true;
 }
 
 bool PageMap::uniform(uintptr_t address, size_t length) const noexcept {
   if (length == 0 || address > UINTPTR_MAX - (length - 1)) return true;
-  const Use first = at(address);
+  const Use use = at(address);
   uintptr_t page = address >> kPageShift;
   const uintptr_t end = ((address + length - 1) >> kPageShift) + 1;
   while (page < end) {
-    const size_t region = page / kRegionPages;
-    const uintptr_t state =
-        region < kRegions ? regions_[region].load(std::memory_order_acquire) : kWholeNone;
-    const size_t index = page % kRegionPages;
-    if (state <= kWholeData) {
-      if (static_cast<Use>(state) != first) return false;
-      page += kRegionPages - index;
-      continue;
+    const size_t index = page / kRegionPages;
+    const size_t first = page % kRegionPages;
+    const size_t last = std::min<size_t>(first + (end - page), kRegionPages);
+    uint64_t state = kWholeNone;
+    const Leaf* const leaf = index < kRegions ? enter(regions_[index], &state) : nullptr;
+    bool same = static_cast<Use>(state) == use;
+    if (leaf != nullptr) {
+      same = uniform_in_leaf(*leaf, first, last, use);
+      leave(regions_[index], 0);
     }
-    const Leaf& leaf = *reinterpret_cast<const Leaf*>(state);
-    const size_t word = index / kWordPages;
-    const size_t bits = std::min<size_t>(end - page, kWordPages - index % kWordPages);
-    const uint64_t mask = mask_of(index % kWordPages, bits);
-    const uint64_t anonymous = leaf.anonymous[word].load(std::memory_order_relaxed) & mask;
-    const uint64_t data = leaf.data[word].load(std::memory_order_relaxed) & mask;
-    if (anonymous != (first == Use::kNone ? 0 : mask)) return false;
-    if (data != (first == Use::kData ? mask : 0)) return false;
-    page += bits;
+    if (!same) return false;
+    page += last - first;
   }
   return true;
 }
@@ -92,10 +107,9 @@ int64_t PageMap::apply(uintptr_t address, size_t length, const Change& change) n
   const uintptr_t end = std::min((address + length - 1) >> kPageShift, kLastPage) + 1;
   int64_t pages = 0;
   while (page < end) {
-    const size_t region = page / kRegionPages;
     const size_t first = page % kRegionPages;
     const size_t last = std::min<size_t>(first + (end - page), kRegionPages);
-    pages += apply_in_region(region, first, last, change);
+    pages += apply_in_region(regions_[page / kRegionPages], first, last, change);
     page += last - first;
   }
   const int64_t bytes = pages * (int64_t{1} << kPageShift);
@@ -103,62 +117,68 @@ int64_t PageMap::apply(uintptr_t address, size_t length, const Change& change) n
   return bytes;
 }
 
-int64_t PageMap::apply_in_region(size_t region, size_t first, size_t end,
+int64_t PageMap::apply_in_region(Region& region, size_t first, size_t end,
                                  const Change& change) noexcept {
-  const uintptr_t state = regions_[region].load(std::memory_order_acquire);
+  const uint64_t state = region.state.load(std::memory_order_acquire);
   if (state <= kWholeData) {
     // The whole region is what a part of it is to become: no leaf for that.
     if (state_after(state, change) == state) return 0;
     int64_t pages;
     if (first == 0 && end == kRegionPages && replace_whole(region, change, &pages)) return pages;
   }
-  Leaf* const leaf = leaf_for(region);
+  Leaf* const leaf = enter_or_make(region);
   if (leaf == nullptr) return 0;
-  int64_t pages = 0;
+  Changed changed;
   while (first < end) {
-    const size_t word = first / kWordPages;
     const size_t bits = std::min(end - first, kWordPages - first % kWordPages);
-    pages += apply_to_word(*leaf, word, mask_of(first % kWordPages, bits), change);
+    apply_to_word(leaf->words[first / kWordPages], mask_of(first % kWordPages, bits), change,
+                  &changed);
     first += bits;
   }
-  return pages;
+  leave(region, changed.bits);
+  return changed.data_pages;
 }
 
-int64_t PageMap::apply_to_word(Leaf& leaf, size_t word, uint64_t mask,
-                               const Change& change) noexcept {
-  std::atomic<uint64_t>& anonymous = leaf.anonymous[word];
-  std::atomic<uint64_t>& data = leaf.data[word];
+void PageMap::apply_to_word(Word& word, uint64_t mask, const Change& change,
+                            Changed* changed) noexcept {
+  const auto note_data = [changed](int64_t pages) {
+    changed->data_pages += pages;
+    changed->bits += pages;
+  };
   const bool to_data = change.set ? change.use == Use::kData : change.writable;
   if (to_data) {
-    const uint64_t wanted = change.set ? mask : mask & anonymous.load(std::memory_order_relaxed);
-    if (change.set) anonymous.fetch_or(mask, std::memory_order_relaxed);
-    return count(wanted & ~data.fetch_or(wanted, std::memory_order_relaxed));
+    uint64_t wanted = mask;
+    if (change.set) {
+      changed->bits += count(mask & ~word.anonymous.fetch_or(mask, std::memory_order_relaxed));
+    } else {
+      wanted &= word.anonymous.load(std::memory_order_relaxed);
+    }
+    note_data(count(wanted & ~word.data.fetch_or(wanted, std::memory_order_relaxed)));
+    return;
   }
-  const int64_t fewer = count(mask & data.fetch_and(~mask, std::memory_order_relaxed));
+  note_data(-count(mask & word.data.fetch_and(~mask, std::memory_order_relaxed)));
   if (change.set && change.use == Use::kReserved) {
-    anonymous.fetch_or(mask, std::memory_order_relaxed);
+    changed->bits += count(mask & ~word.anonymous.fetch_or(mask, std::memory_order_relaxed));
   } else if (change.set) {
-    anonymous.fetch_and(~mask, std::memory_order_relaxed);
+    changed->bits -= count(mask & word.anonymous.fetch_and(~mask, std::memory_order_relaxed));
   }
-  return -fewer;
 }
 
-uintptr_t PageMap::state_after(uintptr_t state, const Change& change) noexcept {
-  static_assert(static_cast<uintptr_t>(Use::kNone) == kWholeNone &&
-                static_cast<uintptr_t>(Use::kReserved) == kWholeReserved &&
-                static_cast<uintptr_t>(Use::kData) == kWholeData);
-  if (change.set) return static_cast<uintptr_t>(change.use);
+uint64_t PageMap::state_after(uint64_t state, const Change& change) noexcept {
+  static_assert(static_cast<uint64_t>(Use::kNone) == kWholeNone &&
+                static_cast<uint64_t>(Use::kReserved) == kWholeReserved &&
+                static_cast<uint64_t>(Use::kData) == kWholeData);
+  if (change.set) return static_cast<uint64_t>(change.use);
   if (state == kWholeNone) return kWholeNone;
   return change.writable ? kWholeData : kWholeReserved;
 }
 
-bool PageMap::replace_whole(size_t region, const Change& change, int64_t* pages) noexcept {
-  std::atomic<uintptr_t>& entry = regions_[region];
-  uintptr_t state = entry.load(std::memory_order_acquire);
+bool PageMap::replace_whole(Region& region, const Change& change, int64_t* pages) noexcept {
+  uint64_t state = region.state.load(std::memory_order_acquire);
   while (state <= kWholeData) {
-    const uintptr_t next = state_after(state, change);
-    if (next == state || entry.compare_exchange_weak(state, next, std::memory_order_acq_rel,
-                                                     std::memory_order_acquire)) {
+    const uint64_t next = state_after(state, change);
+    if (next == state || region.state.compare_exchange_weak(state, next, std::memory_order_acq_rel,
+                                                            std::memory_order_acquire)) {
       const int64_t after = next == kWholeData ? 1 : 0;
       const int64_t before = state == kWholeData ? 1 : 0;
       *pages = (after - before) * static_cast<int64_t>(kRegionPages);
@@ -168,28 +188,62 @@ bool PageMap::replace_whole(size_t region, const Change& change, int64_t* pages)
   return false;
 }
 
-PageMap::Leaf* PageMap::leaf_for(size_t region) noexcept {
-  std::atomic<uintptr_t>& entry = regions_[region];
-  uintptr_t state = entry.load(std::memory_order_acquire);
-  if (state > kWholeData) return reinterpret_cast<Leaf*>(state);
+PageMap::Leaf* PageMap::enter(Region& region, uint64_t* state) noexcept {
+  uint64_t seen = region.state.load(std::memory_order_acquire);
+  while (seen > kWholeData) {
+    if (region.state.compare_exchange_weak(seen, seen + kOneInside, std::memory_order_acquire,
+                                           std::memory_order_acquire)) {
+      return reinterpret_cast<Leaf*>(seen & kAddress);
+    }
+  }
+  *state = seen;
+  return nullptr;
+}
+
+PageMap::Leaf* PageMap::enter_or_make(Region& region) noexcept {
+  uint64_t state = kWholeNone;
+  if (Leaf* const leaf = enter(region, &state)) return leaf;
   auto* const fresh = static_cast<Leaf*>(os::map_pages(sizeof(Leaf)));
   if (fresh == nullptr) return nullptr;
-  uintptr_t filled = kWholeNone; /* fresh pages are zeros */
+  const uint64_t entered = reinterpret_cast<uint64_t>(fresh) + kOneInside;
+  uint64_t filled = kWholeNone; /* fresh pages are zeros */
   for (;;) {
     if (filled != state) {
       const uint64_t anonymous = state >= kWholeReserved ? kAll : 0;
       const uint64_t data = state == kWholeData ? kAll : 0;
-      for (auto& word : fresh->anonymous) word.store(anonymous, std::memory_order_relaxed);
-      for (auto& word : fresh->data) word.store(data, std::memory_order_relaxed);
+      for (Word& word : fresh->words) {
+        word.anonymous.store(anonymous, std::memory_order_relaxed);
+        word.data.store(data, std::memory_order_relaxed);
+      }
       filled = state;
     }
-    if (entry.compare_exchange_strong(state, reinterpret_cast<uintptr_t>(fresh),
-                                      std::memory_order_acq_rel, std::memory_order_acquire)) {
+    if (region.state.compare_exchange_strong(state, entered, std::memory_order_acq_rel,
+                                             std::memory_order_acquire)) {
+      // While this call is inside nobody asks whether the leaf is empty.
+      region.bits.fetch_add(static_cast<int64_t>(filled * kRegionPages), std::memory_order_relaxed);
       return fresh;
     }
     if (state > kWholeData) {
-      os::unmap_pages(fresh, sizeof(Leaf));
-      return reinterpret_cast<Leaf*>(state);
+      if (Leaf* const leaf = enter(region, &state)) {
+        os::unmap_pages(fresh, sizeof(Leaf));
+        return leaf;
+      }
+    }
+  }
+}
+
+void PageMap::leave(Region& region, int64_t changed_bits) noexcept {
+  if (changed_bits != 0) region.bits.fetch_add(changed_bits, std::memory_order_relaxed);
+  uint64_t state = region.state.load(std::memory_order_acquire);
+  for (;;) {
+    // The last one inside sees what all others have added: each left by an exchange of `state`.
+    const bool is_last = (state & ~kAddress) == kOneInside;
+    const bool empty = is_last && region.bits.load(std::memory_order_relaxed) == 0;
+    const uint64_t next = empty ? kWholeNone : state - kOneInside;
+    if (region.state.compare_exchange_weak(state, next, std::memory_order_acq_rel,
+                                           std::memory_order_acquire)) {
+      if (empty) os::unmap_pages(reinterpret_cast<void*>(state & kAddress), sizeof(Leaf));
+      return;
     }
   }
 }

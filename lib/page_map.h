@@ -6,12 +6,14 @@
  * as do those dropped by madvise) and memory that does not hold a program's data: mappings of files,
  * shared ones, reservations without access.
  *
- * Bits lie in leaves of 64 KiB for each GiB of address space, made when the first bit in it is set, of
- * which only touched pages cost memory: two of 4 KiB for each 128 MiB. A GiB that is set whole needs no
- * leaf, so that a mapping of terabytes costs a word a GiB. What lies beyond 128 TiB is not counted.
+ * Bits lie in leaves of 64 KiB for each GiB of address space, of which only touched pages cost memory: 4 KiB
+ * for each 64 MiB. A leaf is made when the first bit in it is set and given back when the last is cleared: V8
+ * maps its pages all over the address space, each time elsewhere. A GiB that is set whole needs no leaf, so
+ * that a mapping of terabytes costs two words a GiB. What lies beyond 128 TiB is not counted.
  *
  * Threads: all, in any context. Lock-free: calls that overlap in time and place leave every page counted
- * at most once. In the child of fork the map is right as it is.
+ * at most once. In the child of fork the map is right as it is; a leaf that another thread was using in the
+ * moment of the fork stays for ever.
  */
 #pragma once
 
@@ -60,9 +62,26 @@ class PageMap {
   static constexpr size_t kRegionPages = size_t{1} << (kRegionShift - kPageShift);
   static constexpr size_t kWordPages = 64;
 
+  struct Word {
+    std::atomic<uint64_t> anonymous;
+    std::atomic<uint64_t> data; /* a subset of `anonymous` */
+  };
   struct Leaf {
-    std::atomic<uint64_t> anonymous[kRegionPages / kWordPages];
-    std::atomic<uint64_t> data[kRegionPages / kWordPages]; /* a subset of `anonymous` */
+    Word words[kRegionPages / kWordPages];
+  };
+
+  struct Region {
+    /* 0: all pages kNone. 1, 2: all kReserved, all kData. Else a leaf's address, and in the bits above those of
+     * an address how many calls are using it (are "in" it): while any is, it stays. */
+    std::atomic<uint64_t> state{0};
+    /* Bits set in the leaf, both kinds; each call adds its own before it leaves. */
+    std::atomic<int64_t> bits{0};
+  };
+
+  /* What one call changed in a leaf. */
+  struct Changed {
+    int64_t data_pages = 0;
+    int64_t bits = 0;
   };
 
   /* One call's effect on a word of pages. */
@@ -74,15 +93,20 @@ class PageMap {
   };
 
   int64_t apply(uintptr_t address, size_t length, const Change& change) noexcept;
-  int64_t apply_in_region(size_t region, size_t first, size_t end, const Change& change) noexcept;
-  static int64_t apply_to_word(Leaf& leaf, size_t word, uint64_t mask,
-                               const Change& change) noexcept;
-  static uintptr_t state_after(uintptr_t state, const Change& change) noexcept;
-  bool replace_whole(size_t region, const Change& change, int64_t* pages) noexcept;
-  Leaf* leaf_for(size_t region) noexcept;
+  int64_t apply_in_region(Region& region, size_t first, size_t end, const Change& change) noexcept;
+  static void apply_to_word(Word& word, uint64_t mask, const Change& change,
+                            Changed* changed) noexcept;
+  static uint64_t state_after(uint64_t state, const Change& change) noexcept;
+  static bool replace_whole(Region& region, const Change& change, int64_t* pages) noexcept;
+  static bool uniform_in_leaf(const Leaf& leaf, size_t first, size_t end, Use use) noexcept;
 
-  /* 0: all pages kNone. 1, 2: all kReserved, all kData. Else a leaf, which stays for ever. */
-  std::atomic<uintptr_t> regions_[kRegions]{};
+  /* The leaf, which must be left again, or nullptr and the state of the whole region. */
+  static Leaf* enter(Region& region, uint64_t* state) noexcept;
+  /* The same, but makes a leaf where there is none; nullptr when that is impossible. */
+  static Leaf* enter_or_make(Region& region) noexcept;
+  static void leave(Region& region, int64_t changed_bits) noexcept;
+
+  mutable Region regions_[kRegions]{};
   std::atomic<int64_t> data_bytes_{0};
 };
 

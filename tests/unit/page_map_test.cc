@@ -1,6 +1,8 @@
 /* The page map: every page counted once, whatever calls overlap, against a plain array. */
 #include "page_map.h"
 
+#include <atomic>
+#include <cstdio>
 #include <memory>
 #include <random>
 #include <thread>
@@ -16,8 +18,18 @@ namespace {
 constexpr uintptr_t kPage = 4096;
 constexpr uintptr_t kGiB = uintptr_t{1} << 30;
 
-/* Large: a MiB of region entries. */
+/* Large: two MiB of region entries. */
 std::unique_ptr<PageMap> make_map() { return std::make_unique<PageMap>(); }
+
+/* Bytes of address space that this process has mapped. */
+int64_t mapped_bytes() {
+  FILE* const file = std::fopen("/proc/self/statm", "re");
+  REQUIRE(file != nullptr);
+  long pages = 0;
+  CHECK(std::fscanf(file, "%ld", &pages) == 1);
+  std::fclose(file);
+  return pages * int64_t{kPage};
+}
 
 }  // namespace
 
@@ -119,6 +131,50 @@ TEST_CASE("page_map: agrees with an array of pages over random calls", "[page_ma
     REQUIRE(map->at(address) == pages[first]);
     REQUIRE(map->at(address + (length - 1) * kPage) == pages[first + length - 1]);
   }
+}
+
+TEST_CASE("page_map: mappings that come and go all over the address space leave nothing behind",
+          "[page_map]") {
+  const auto map = make_map();
+  constexpr int kTimes = 20'000;
+  std::mt19937_64 random(1);
+  const int64_t before = mapped_bytes();
+  for (int i = 0; i < kTimes; ++i) {
+    const uintptr_t address = random() % (uintptr_t{1} << 46) / kPage * kPage;
+    map->set(address, 64 * kPage, Use::kReserved);
+    map->protect(address, 63 * kPage, true, true);
+    if (i % 2 == 0) map->protect(address, 64 * kPage, false, false);
+    CHECK(map->at(address) == (i % 2 == 0 ? Use::kReserved : Use::kData));
+    map->set(address, 64 * kPage, Use::kNone);
+  }
+  CHECK(map->data_bytes() == 0);
+  // Each would have left 64 KiB of address space, and 4 KiB of memory.
+  CHECK(mapped_bytes() - before < kTimes * (int64_t{64} << 10) / 20);
+}
+
+TEST_CASE("page_map: a leaf that empties under threads is right when it is needed again",
+          "[page_map][threads]") {
+  const auto map = make_map();
+  constexpr int kThreads = 4;
+  const int64_t before = mapped_bytes();
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&map, &wrong, t] {
+      // Each its own pages of one GiB, so that it alone says what they are.
+      const uintptr_t address = kGiB + static_cast<uintptr_t>(t) * 1000 * kPage;
+      for (int i = 0; i < 5000; ++i) {
+        map->set(address, 100 * kPage, i % 3 == 0 ? Use::kReserved : Use::kData);
+        if (!map->uniform(address, 100 * kPage)) ++wrong;
+        map->set(address, 100 * kPage, Use::kNone);
+        if (map->at(address) != Use::kNone) ++wrong;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(wrong == 0);
+  CHECK(map->data_bytes() == 0);
+  CHECK(mapped_bytes() - before < int64_t{256} << 20);
 }
 
 TEST_CASE("page_map: overlapping threads never count a page twice", "[page_map][threads]") {
