@@ -30,6 +30,7 @@ import benchlib
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = HERE / "survival"
+CONTAINERS = HERE.parent / "tests" / "containers"
 MIB = 1 << 20
 PATIENCE_S = 600
 LIMIT_PERCENT = 85
@@ -85,11 +86,17 @@ def drive_redis(process, directory):
 Row = collections.namedtuple("Row", "name needs limit_mib command drive by_hand", defaults=(None, {}))
 
 
+def sqlite_by_hand(script):
+    return {f"cache of {mb} MB": ["sh", "-c", f"sed s/-1000000/-{mb}000/ {script} | sqlite3 FILE"] for mb in (100, 150, 190)}
+
+
 def rows(build):
     bench = build / "bench"
     script = lambda name: str(PROGRAMS / name)
     return [
         Row("python: cycles, high thresholds", "python3", 256, ["python3", script("cycles.py")]),
+        Row("python: buffers in cycles, collector as it comes", "python3", 256,
+            ["python3", str(CONTAINERS / "cycles_collected.py")]),
         Row("python: churn beside a graph", "python3", 256, ["python3", script("churn.py"), "roomy"]),
         Row("python: the same, the graph fills the limit", "python3", 256, ["python3", script("churn.py"), "tight"],
             by_hand={f"gc.collect() each {steps}": ["python3", script("churn.py"), "tight", str(steps)]
@@ -97,10 +104,12 @@ def rows(build):
         Row("node: heap larger than the group", "node", 256,
             ["node", "--max-old-space-size=2048", script("garbage.js")]),
         Row("ruby: collector turned off", "ruby", 256, ["ruby", script("deferred.rb")]),
-        Row("sqlite: page cache of 1 GB", "sqlite3", 256, ["sqlite3", "FILE", f".read {script('hot_pages.sql')}"]),
+        Row("ruby: waves of old objects, collector as it comes", "ruby", 256,
+            ["ruby", str(CONTAINERS / "old_objects.rb"), "waves", "300000"]),
+        Row("sqlite: page cache of 1 GB", "sqlite3", 256, ["sqlite3", "FILE", f".read {script('hot_pages.sql')}"],
+            by_hand=sqlite_by_hand(script("hot_pages.sql"))),
         Row("sqlite: the same, reads scattered", "sqlite3", 256, ["sqlite3", "FILE", f".read {script('pages.sql')}"],
-            by_hand={f"cache of {mb} MB": ["sh", "-c", f"sed s/-1000000/-{mb}000/ {script('pages.sql')} | sqlite3 FILE"]
-                     for mb in (100, 150, 190)}),
+            by_hand=sqlite_by_hand(script("pages.sql"))),
         Row("redis: fill, delete 4 of 5, refill", "redis-server", 256,
             ["redis-server", "--port", "0", "--unixsocket", "DIR/redis.sock", "--save", "", "--appendonly",
              "no", "--dir", "DIR", "--daemonize", "no", "--logfile", "DIR/redis.log"], drive_redis),
