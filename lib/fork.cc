@@ -17,7 +17,8 @@
 namespace memlimit::fork {
 namespace {
 
-void (*repair_allocator)() noexcept = []() noexcept {};
+using Repair = void (*)() noexcept;
+constinit Repair repair_allocator = []() noexcept {};
 
 void prepare() {
   purge::lock_for_fork();

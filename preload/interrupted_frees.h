@@ -3,7 +3,7 @@
  * In mimalloc 2 a thread that frees a block of another thread's full page marks the page for the moment in
  * which it tells the owner (MI_DELAYED_FREEING), and the owner waits, spinning, until the mark is gone. In the
  * child of a fork the other thread is gone and the mark stays: the child waits for ever in mi_collect(), or
- * when the page is full once more. Measured, three threads that free what a fourth allocates while it forks:
+ * when the thread that forked ends. Measured, three threads that free what a fourth allocates while it forks:
  * one child in 2,000 never came back from mi_collect(), with mimalloc alone.
  */
 #pragma once
