@@ -10,6 +10,10 @@
 #define MEMLIMIT_COLD __attribute__((cold, noinline))
 #define MEMLIMIT_ALWAYS_INLINE __attribute__((always_inline)) inline
 
+/* For what runs while every process starts, in a file of which nothing else does: the linker puts it with the
+ * rest of the start, whose pages are resident anyway (lib/meson.build). */
+#define MEMLIMIT_AT_START __attribute__((section(".text.startup")))
+
 #define MEMLIMIT_LIKELY(x) __builtin_expect(!!(x), 1)
 #define MEMLIMIT_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

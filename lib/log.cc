@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "attributes.h"
 #include "os.h"
 #include "safe_write.h"
 #include "text.h"
@@ -159,7 +160,7 @@ LogTargets log_targets(const LogSetting& setting, LineKind kind, LogLevel level)
   return {false, setting.asked || level == LogLevel::kError};
 }
 
-void Log::note_stderr() noexcept {
+MEMLIMIT_AT_START void Log::note_stderr() noexcept {
   os::ErrnoGuard guard;
   struct stat status;
   if (fstat(stderr_fd_, &status) == 0) {
@@ -335,7 +336,7 @@ bool Log::ensure_file() noexcept {
   return file_fd_ >= 0;
 }
 
-Log& process_log() noexcept { return g_log; }
+MEMLIMIT_AT_START Log& process_log() noexcept { return g_log; }
 
 void write_fatal(const char* text) noexcept {
   char line[ConfigError::kCap + 64];
