@@ -24,8 +24,8 @@ int64_t collect_own() noexcept;
 /** Collects when every thread has been asked to, and this one has not yet. */
 void collect_if_asked() noexcept;
 
-/** Collects when this thread, which has just published after freeing, keeps much that it has freed. Usage is
- *  past the start threshold. */
+/** Collects when this thread, which has just published after freeing, keeps much that it has freed. For when
+ *  hoards_matter(). */
 void collect_if_hoarding(int64_t limit_bytes) noexcept;
 
 /** Asks every other thread to collect its own heap when it next looks. */

@@ -71,12 +71,27 @@ void purge_gave(PurgeState& state, int64_t limit_bytes, int64_t given_bytes) noe
   if (given_bytes > least_worth(limit_bytes)) state.gap_ns = kPurgeGapMinNs;
 }
 
+bool near_limit(const PurgeInput& in) noexcept {
+  return in.limit_bytes > 0 && in.counted_bytes >= in.limit_bytes / 2;
+}
+
+bool hoards_matter(const PurgeInput& in, int64_t was_near_at_bytes) noexcept {
+  if (in.limit_bytes <= 0) return false;
+  return near_limit(in) ||
+         in.allocated_bytes - was_near_at_bytes < in.limit_bytes / kDescentDivisor;
+}
+
 bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t allocated_bytes,
                int64_t freed_bytes) noexcept {
   const int64_t net = freed_bytes - allocated_bytes;
   state.lowest_net_bytes = std::min(state.lowest_net_bytes, net);
-  const int64_t least = std::max(kHoardMinBytes, limit_bytes / kPurgeLimitDivisor);
+  const int64_t least =
+      std::max({kHoardMinBytes, limit_bytes / kHoardLimitDivisor, -net / kHoardHeldDivisor});
   return (net - state.lowest_net_bytes) >> state.doublings >= least;
+}
+
+void hoard_emptied(HoardState& state, int64_t allocated_bytes, int64_t freed_bytes) noexcept {
+  state.lowest_net_bytes = freed_bytes - allocated_bytes;
 }
 
 void hoard_collected(HoardState& state, int64_t allocated_bytes, int64_t freed_bytes,

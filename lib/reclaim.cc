@@ -72,13 +72,13 @@ constexpr int64_t kServiceFootprintDivisor = 4;
 constinit AllocatorOps allocator{[]() noexcept {}, [](Level) noexcept {},
                                  []() noexcept -> int64_t { return 0; },
                                  []() noexcept -> int64_t { return 0; }};
-constinit int cores = 1;
 constinit int64_t start_ns = 0;
 
 constinit Lock engine_lock{LockRank::kReclaim};
 constinit PacerSettings settings MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit PacerState pacer MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit LimiterState limiter MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit int cores MEMLIMIT_GUARDED_BY(engine_lock) = 0; /* 0: not counted yet */
 constinit PurgeState purge_state MEMLIMIT_GUARDED_BY(engine_lock){};
 /* The limit cannot be held because nothing is left to give; the limiter's state when it is its CPU time
  * that is used up. */
@@ -97,6 +97,8 @@ struct alignas(64) Shared {
   std::atomic<int64_t> rss_read_ns{INT64_MIN / 2};
   std::atomic<int64_t> footprint_due{0}; /* the clock at which to read it again */
   std::atomic<int64_t> mapped_ever{0};   /* by the program itself; monotonic */
+  std::atomic<int64_t> was_near_at{INT64_MIN /
+                                   2}; /* the clock, when usage was last near the limit */
 };
 constinit Shared shared{};
 
@@ -231,6 +233,14 @@ PurgeInput purge_input() noexcept {
           purge::purged_bytes()};
 }
 
+/* To a 64th of the limit, so that threads do not take the line from one another. */
+void note_near_limit(const PurgeInput& in) noexcept {
+  if (!near_limit(in)) return;
+  const int64_t noted = shared.was_near_at.load(std::memory_order_relaxed);
+  if (in.allocated_bytes - noted <= in.limit_bytes / 64) return;
+  shared.was_near_at.store(in.allocated_bytes, std::memory_order_relaxed);
+}
+
 /* On the service thread, which purges last: what the threads did is part of it. */
 void note_purged(int64_t given_bytes) noexcept {
   const PurgeInput in = purge_input();
@@ -254,6 +264,7 @@ struct LimiterNews {
 LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   LimiterNews news;
   if (!limiter.started || now_ns - limiter.now_ns >= kLimiterEveryNs) {
+    if (cores == 0) cores = os::cpu_count();
     news.change = limiter_update(limiter, now_ns, os::process_cpu_ns(), reclaim_cpu_ns(), cores,
                                  assist::waited_ns());
   }
@@ -523,7 +534,6 @@ void configure(const Config& config, const AllocatorOps& ops) noexcept {
   allocator = ops;
   purge::configure(ops.collect, ops.set_eagerness);
   assist::configure(config.assist_ns);
-  cores = os::cpu_count();
   start_ns = os::monotonic_ns();
   paced::configure(config.account);
   LockGuard guard(engine_lock);
@@ -608,7 +618,8 @@ void after_free() noexcept {
   ReentryGuard reentry;
   purge::collect_if_asked();
   const PurgeInput in = purge_input();
-  if (in.limit_bytes > 0 && in.counted_bytes >= in.limit_bytes / 2) {
+  note_near_limit(in);
+  if (hoards_matter(in, shared.was_near_at.load(std::memory_order_relaxed))) {
     read_footprint_if_due();
     purge::collect_if_hoarding(in.limit_bytes);
   }
@@ -909,6 +920,7 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   start_ns = os::monotonic_ns();
   shared.footprint_due.store(0, std::memory_order_relaxed);
   shared.rss_read_ns.store(INT64_MIN / 2, std::memory_order_relaxed);
+  shared.was_near_at.store(INT64_MIN / 2, std::memory_order_relaxed);
   // The parent's eventfd is shared with it: the child's loop would be woken by the parent's rounds.
   poll_descriptor.store(-1, std::memory_order_relaxed);
 }

@@ -42,7 +42,7 @@ struct Segment {
 constexpr size_t kEntries = 1024;
 
 /* Looking at every page of a heap of 400 MB takes a millisecond, so something must have been freed since the
- * last time, by whatever thread: this much, and this part of what lives. */
+ * last time, by whatever thread: this much, and this part of what the thread holds. */
 constexpr int64_t kLeastFreedBytes = int64_t{256} << 10;
 constexpr int64_t kFreedDivisor = 64;
 
@@ -95,7 +95,7 @@ void drop_unused(const Segment& segment) noexcept {
 
 void release() noexcept {
   const int64_t freed = account::published_freed_bytes();
-  const int64_t least = account::published_usage_bytes() / kFreedDivisor;
+  const int64_t least = -account::own_net_freed() / kFreedDivisor;
   if (freed - freed_at_last_look < std::max(kLeastFreedBytes, least)) return;
   freed_at_last_look = freed;
   os::ErrnoGuard errno_guard;

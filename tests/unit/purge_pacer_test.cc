@@ -141,6 +141,48 @@ TEST_CASE("purge pacer: a thread that frees much and then sleeps keeps little of
   CHECK(taken - given < kLimit / 64);
 }
 
+TEST_CASE("purge pacer: the more a thread holds, the seldomer it is looked through", "[purge]") {
+  memlimit::HoardState state;
+  const int64_t taken = 1000 * kMiB;
+  memlimit::hoard_due(state, kLimit, taken, 0);
+  int collections = 0;
+  for (int64_t freed = 0; freed <= taken; freed += 64 << 10) {
+    if (!memlimit::hoard_due(state, kLimit, taken, freed)) continue;
+    ++collections;
+    memlimit::hoard_collected(state, taken, freed, 100 * kMiB);
+  }
+  // 16 for each halving, down to what is worth it at all.
+  CHECK(collections > 30);
+  CHECK(collections < 130);
+}
+
+TEST_CASE("purge pacer: what was collected for another reason is hoarded no more", "[purge]") {
+  memlimit::HoardState state;
+  memlimit::hoard_due(state, kLimit, 100 * kMiB, 0);
+  REQUIRE(memlimit::hoard_due(state, kLimit, 100 * kMiB, 50 * kMiB));
+  memlimit::hoard_emptied(state, 100 * kMiB, 50 * kMiB);
+  CHECK_FALSE(memlimit::hoard_due(state, kLimit, 100 * kMiB, 50 * kMiB));
+  CHECK(memlimit::hoard_due(state, kLimit, 100 * kMiB, 60 * kMiB));
+}
+
+TEST_CASE("purge pacer: hoards matter near the limit, and on the way down from there", "[purge]") {
+  memlimit::PurgeInput in = holding(kLimit / 4, kLimit / 4);
+  in.allocated_bytes = kLimit;
+  constexpr int64_t kNever = INT64_MIN / 2;
+  CHECK_FALSE(memlimit::near_limit(in));
+  CHECK_FALSE(memlimit::hoards_matter(in, kNever));
+  in.counted_bytes = kLimit / 2;
+  CHECK(memlimit::near_limit(in));
+  CHECK(memlimit::hoards_matter(in, kNever));
+  in.counted_bytes = kMiB;
+  CHECK(memlimit::hoards_matter(in, kLimit));
+  in.allocated_bytes += kLimit / 8;
+  CHECK_FALSE(memlimit::hoards_matter(in, kLimit));
+  in.limit_bytes = 0;
+  CHECK_FALSE(memlimit::near_limit(in));
+  CHECK_FALSE(memlimit::hoards_matter(in, in.allocated_bytes));
+}
+
 TEST_CASE("purge pacer: a thread that takes again what it gives back is left alone soon",
           "[purge]") {
   memlimit::HoardState state;
