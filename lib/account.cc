@@ -12,7 +12,7 @@
 namespace memlimit {
 
 constinit ThreadNode unowned_node{{-1}, {-1}};
-MEMLIMIT_TLS ThreadState this_thread{&unowned_node, 0, ThreadPhase::kFresh, false, false, 0};
+MEMLIMIT_TLS ThreadState this_thread{&unowned_node, 0, ThreadPhase::kFresh, false, false, false, 0};
 
 namespace account {
 namespace {
@@ -184,13 +184,15 @@ uint64_t read_count(const ThreadNode& node, Count count) noexcept {
 /* Gives the owner a new allowance from where its counts stand. */
 void set_allowance(ThreadNode* node, uint64_t allocated, uint64_t freed) noexcept {
   const int64_t quantum = tuning.quantum_bytes.load(std::memory_order_relaxed);
+  const bool every_free = node == this_thread.node && this_thread.looks_at_every_free;
+  const int64_t freeable = every_free ? -1 : quantum;
   const uint32_t sequence = node->sequence.load(std::memory_order_relaxed) | 1;
   node->sequence.store(sequence, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
   node->allocated_end.store(allocated + static_cast<uint64_t>(quantum), std::memory_order_relaxed);
-  node->freed_end.store(freed + static_cast<uint64_t>(quantum), std::memory_order_relaxed);
+  node->freed_end.store(freed + static_cast<uint64_t>(freeable), std::memory_order_relaxed);
   node->allocatable.store(quantum, std::memory_order_relaxed);
-  node->freeable.store(quantum, std::memory_order_relaxed);
+  node->freeable.store(freeable, std::memory_order_relaxed);
   node->sequence.store(sequence + 1, std::memory_order_release);
 }
 
@@ -248,6 +250,16 @@ bool recount_freed(uint64_t bytes) noexcept {
   const int64_t left = node.freeable.load(std::memory_order_relaxed) + back;
   node.freeable.store(left, std::memory_order_release);
   return large || left < 0;
+}
+
+void look_at_every_free(bool on) noexcept {
+  this_thread.looks_at_every_free = on;
+  publish();
+}
+
+bool publish_is_due() noexcept {
+  const int64_t quantum = tuning.quantum_bytes.load(std::memory_order_relaxed);
+  return this_thread.node->freeable.load(std::memory_order_relaxed) < -quantum;
 }
 
 int64_t own_net_freed() noexcept {

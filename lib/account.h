@@ -82,6 +82,11 @@ MEMLIMIT_ALWAYS_INLINE bool allowance_left() noexcept {
 /** Takes back a count_allocated(), whatever it returned: the block could not be had. */
 void uncount_allocated(uint64_t bytes) noexcept;
 
+/** On: from now on every count_freed() of this thread returns true, so that its caller can decide what becomes of
+ *  each block, and publish_freed() need follow only when publish_is_due(). Off: as usual. Publishes. */
+void look_at_every_free(bool on) noexcept;
+bool publish_is_due() noexcept;
+
 /** Publishes without having counted anything; registers a fresh thread. */
 void publish() noexcept;
 

@@ -70,7 +70,7 @@ constexpr int64_t kServiceFootprintDivisor = 4;
 
 /* Before configure() there is no allocator to ask, and statistics may be read. */
 constinit AllocatorOps allocator{[]() noexcept {}, [](Level) noexcept {},
-                                 []() noexcept -> int64_t { return 0; },
+                                 []() noexcept -> int64_t { return 0; }, []() noexcept {},
                                  []() noexcept -> int64_t { return 0; }};
 constinit int64_t start_ns = 0;
 
@@ -481,29 +481,47 @@ bool active() noexcept {
 constexpr int64_t kStepDivisor = 256;
 constexpr int64_t kStepMinBytes = int64_t{256} << 10;
 
+/* While it lives. In the child of a hook that forks it ends, too. */
+class EveryFreeLookedAt {
+ public:
+  EveryFreeLookedAt() noexcept { account::look_at_every_free(true); }
+  ~EveryFreeLookedAt() { account::look_at_every_free(false); }
+  EveryFreeLookedAt(const EveryFreeLookedAt&) = delete;
+  EveryFreeLookedAt& operator=(const EveryFreeLookedAt&) = delete;
+};
+
+/* Step by step, until enough is free or the hooks have no more; returns what they freed. Negative: a hook forked,
+ * and this is the child. */
+int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
+  const EveryFreeLookedAt looked_at;
+  const PacerInput input = sample();
+  const int64_t own_bytes = paced::own_bytes();
+  const int64_t step_bytes = std::max(input.limit_bytes / kStepDivisor, kStepMinBytes);
+  int64_t freed = 0;
+  for (;;) {
+    const int64_t rest = still_wanted(wanted_bytes, freed, own_bytes, paced::own_bytes());
+    if (rest <= 0) return freed;
+    hooks::Pass pass = make_pass(round, std::min(rest, step_bytes), level(), sample());
+    const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
+    if (outcome.forked) return -1;
+    freed += outcome.freed_bytes;
+    assist::step_done();
+    // Hooks that gave next to nothing in this step have nothing for the next.
+    if (outcome.freed_bytes < pass.wanted_bytes / 8) return freed;
+  }
+}
+
 /* One pass of the ASYNC hooks, on the service thread. */
 void run_async(int64_t wanted_bytes) noexcept {
   static constinit bool ends_at_exit = false;
   if (!ends_at_exit) hooks::end_before_what_exists();
   ends_at_exit = true;
-  const PacerInput input = sample();
-  const int64_t own_bytes = paced::own_bytes();
   const int64_t round = counters.rounds.load(std::memory_order_relaxed);
   const int64_t began_ns = os::monotonic_ns();
-  const int64_t step_bytes = std::max(input.limit_bytes / kStepDivisor, kStepMinBytes);
   const ReclaimCpu cpu;
-  int64_t freed = 0;
-  for (;;) {
-    const int64_t rest = still_wanted(wanted_bytes, freed, own_bytes, paced::own_bytes());
-    if (rest <= 0) break;
-    hooks::Pass pass = make_pass(round, std::min(rest, step_bytes), level(), sample());
-    const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
-    if (outcome.forked) return;
-    freed += outcome.freed_bytes;
-    assist::step_done();
-    // Hooks that gave next to nothing in this step have nothing for the next.
-    if (outcome.freed_bytes < pass.wanted_bytes / 8) break;
-  }
+  const int64_t freed = run_steps(round, wanted_bytes);
+  if (freed < 0) return;
+  allocator.pass_ended();
   cpu.stop();
   end_round(round, wanted_bytes, freed, began_ns);
 }

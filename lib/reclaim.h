@@ -29,6 +29,9 @@ struct AllocatorOps {
   void (*set_eagerness)(Level level) noexcept;
   /** madvise calls the allocator has made. */
   int64_t (*madvise_calls)() noexcept;
+  /** A pass of the ASYNC hooks is over, in which every free was looked at (account::look_at_every_free). On the
+   *  service thread. */
+  void (*pass_ended)() noexcept;
   /** Bytes that the program has mapped itself and may write to. */
   int64_t (*mapped_bytes)() noexcept;
 };

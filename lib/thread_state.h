@@ -55,7 +55,8 @@ struct ThreadState {
   ThreadPhase phase;
   bool exit_armed; /* the key's destructor will run for this thread */
   bool is_service;
-  uint64_t assisted_step; /* the last step this thread waited for: never twice for one */
+  bool looks_at_every_free; /* count_freed() always returns true */
+  uint64_t assisted_step;   /* the last step this thread waited for: never twice for one */
 };
 
 /** Owned by no thread: its rests are negative, and whatever is subtracted from them means nothing, so

@@ -30,7 +30,9 @@
 #include "os.h"
 #include "plugins.h"
 #include "reclaim.h"
+#include "returned_frees.h"
 #include "service.h"
+#include "thread_state.h"
 
 using namespace memlimit;
 
@@ -88,11 +90,19 @@ bool needs_allocator(const dl_phdr_info& info) {
 int look_at_object(dl_phdr_info* info, size_t, void*) {
   find_allocator(*info);
   const bool ours = info->dlpi_addr == reinterpret_cast<uintptr_t>(&__ehdr_start);
-  if (!ours && needs_allocator(*info)) block_size::look_at_every_block();
+  if (!ours && needs_allocator(*info)) {
+    block_size::look_at_every_block();
+    returned_frees::turn_off();
+  }
   return 0;
 }
 
 void collect() noexcept {
+  if (this_thread.is_service) {
+    returned_frees::take_all();
+  } else {
+    returned_frees::take(returned_frees::kEverything);
+  }
   backing::collect(true);
   idle_pages::release();
 }
@@ -108,8 +118,13 @@ void set_eagerness(Level level) noexcept {
   }
 }
 
+void repair_after_fork() noexcept {
+  interrupted_frees::end_after_fork();
+  returned_frees::reset_after_fork();
+}
+
 constexpr reclaim::AllocatorOps kAllocatorOps{collect, set_eagerness, mappings::madvise_calls,
-                                              mappings::mapped_bytes};
+                                              returned_frees::take_stale, mappings::mapped_bytes};
 
 void report(const ConfigErrors& errors) noexcept {
   for (int i = 0; i < errors.count; ++i) write_fatal(errors.items[i].text);
@@ -148,7 +163,7 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   if (pthread_key_create(&exit_key, thread_exits) == 0) {
     account::set_thread_exit_arm(arm_thread_exit);
   }
-  fork::register_handlers(interrupted_frees::end_after_fork);
+  fork::register_handlers(repair_after_fork);
   service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
   reclaim::configure(config, kAllocatorOps);
   adapters::configure(config, &memlimit_loader_calls);

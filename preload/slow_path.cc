@@ -9,6 +9,8 @@
 #include "block_size.h"
 #include "os.h"
 #include "reclaim.h"
+#include "returned_frees.h"
+#include "thread_state.h"
 
 namespace memlimit::slow {
 namespace {
@@ -45,6 +47,7 @@ size_t naturally_aligned_bytes(size_t alignment, size_t bytes) noexcept {
 
 void* allocated(void* block, size_t block_bytes) noexcept {
   os::ErrnoGuard guard;
+  returned_frees::take(returned_frees::kTakenAtOnce);
   account::publish_allocated(block_bytes);
   reclaim::after_allocation(static_cast<int64_t>(block_bytes));
   return block;
@@ -105,7 +108,12 @@ void freed(void* block, size_t slot_value) noexcept {
       return;
     }
   }
-  backing::release(block);
+  if (this_thread.looks_at_every_free) {
+    if (!returned_frees::give(block, bytes)) backing::release(block);
+    if (!account::publish_is_due()) return;
+  } else {
+    backing::release(block);
+  }
   account::publish_freed(bytes);
   reclaim::after_free();
 }

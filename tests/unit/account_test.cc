@@ -115,6 +115,27 @@ TEST_CASE("account: the slow path comes once a quantum, and publishes all", "[ac
   release(static_cast<uint64_t>(sum));
 }
 
+TEST_CASE("account: a thread may look at each of its frees, and counts them as ever", "[account]") {
+  const int64_t before = heap();
+  const auto quantum = account::quantum_bytes();
+  allocate(1'000'000);
+  account::look_at_every_free(true);
+  for (int i = 1; i <= 300; ++i) {
+    REQUIRE(account::count_freed(1000));
+    if (account::publish_is_due()) account::publish_freed(1000);
+    REQUIRE(heap() == before + 1'000'000 - i * 1000);
+    REQUIRE(account::published_usage_bytes() - account::totals().usage_bytes() <= quantum + 1000);
+  }
+  REQUIRE(account::count_freed(account::kUnknownBytes));
+  CHECK(heap() == before + 700'000);
+  CHECK(account::recount_freed(5000));
+  CHECK(heap() == before + 695'000);
+  account::look_at_every_free(false);
+  CHECK_FALSE(account::count_freed(1000));
+  release(694'000);
+  CHECK(heap() == before);
+}
+
 TEST_CASE("account: threads that hand blocks to each other and exit leave nothing behind",
           "[account][threads]") {
   const int64_t before = heap();

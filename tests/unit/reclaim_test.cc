@@ -24,7 +24,7 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 
 int collects = 0;
 constexpr reclaim::AllocatorOps kPretended{[]() noexcept { ++collects; }, [](Level) noexcept {},
-                                           []() noexcept -> int64_t { return 0; },
+                                           []() noexcept -> int64_t { return 0; }, []() noexcept {},
                                            []() noexcept -> int64_t { return 0; }};
 
 void allocate(int64_t bytes) {
