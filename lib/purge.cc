@@ -95,7 +95,8 @@ void collect_if_hoarding(int64_t limit_bytes) noexcept {
   const auto freed = static_cast<int64_t>(this_thread.node->published_freed);
   // What all of them may keep together is a share of the limit.
   const int64_t threads = std::max(account::thread_count(), 1);
-  if (!hoard_due(hoard, limit_bytes / threads, allocated, freed)) return;
+  const int64_t usage = account::published_usage_bytes();
+  if (!hoard_due(hoard, limit_bytes / threads, usage, allocated, freed)) return;
   hoard_collected(hoard, allocated, freed, collect_own());
 }
 

@@ -81,12 +81,14 @@ bool hoards_matter(const PurgeInput& in, int64_t was_near_at_bytes) noexcept {
          in.allocated_bytes - was_near_at_bytes < in.limit_bytes / kDescentDivisor;
 }
 
-bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t allocated_bytes,
+bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t usage_bytes, int64_t allocated_bytes,
                int64_t freed_bytes) noexcept {
   const int64_t net = freed_bytes - allocated_bytes;
   state.lowest_net_bytes = std::min(state.lowest_net_bytes, net);
+  // What others freed of its blocks it holds no more, and does not know.
+  const int64_t held = std::min(-net, usage_bytes);
   const int64_t least =
-      std::max({kHoardMinBytes, limit_bytes / kHoardLimitDivisor, -net / kHoardHeldDivisor});
+      std::max({kHoardMinBytes, limit_bytes / kHoardLimitDivisor, held / kHoardHeldDivisor});
   return (net - state.lowest_net_bytes) >> state.doublings >= least;
 }
 

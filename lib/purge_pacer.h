@@ -107,8 +107,8 @@ bool hoards_matter(const PurgeInput& in, int64_t was_near_at_bytes) noexcept;
 bool near_limit(const PurgeInput& in) noexcept;
 
 /** Whether the thread, which has allocated and freed so much so far, is to collect its heap now. The limit: the
- *  thread's share of it. */
-bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t allocated_bytes,
+ *  thread's share of it; usage: the process's. */
+bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t usage_bytes, int64_t allocated_bytes,
                int64_t freed_bytes) noexcept;
 
 /** It was collected for another reason. */

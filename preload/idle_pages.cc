@@ -95,7 +95,9 @@ void drop_unused(const Segment& segment) noexcept {
 
 void release() noexcept {
   const int64_t freed = account::published_freed_bytes();
-  const int64_t least = -account::own_net_freed() / kFreedDivisor;
+  // What others freed of the thread's blocks it holds no more, and does not know.
+  const int64_t held = std::min(-account::own_net_freed(), account::published_usage_bytes());
+  const int64_t least = held / kFreedDivisor;
   if (freed - freed_at_last_look < std::max(kLeastFreedBytes, least)) return;
   freed_at_last_look = freed;
   os::ErrnoGuard errno_guard;

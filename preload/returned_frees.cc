@@ -107,7 +107,10 @@ Box* claim(uintptr_t owner) noexcept {
     Box& box = boxes[(first_box(owner) + i) % kBoxes];
     if (box.owner.load(std::memory_order_relaxed) == 0) {
       box.slots = static_cast<Slot*>(os::map_pages(kBoxBlocks * sizeof(Slot)));
-      if (box.slots == nullptr) return nullptr;
+      if (box.slots == nullptr) {
+        turn_off();  // out of address space: do not try at each free
+        return nullptr;
+      }
     } else if (!box.is_empty() ||
                box.tail_at_last_pass != box.tail.load(std::memory_order_relaxed)) {
       continue;
@@ -142,10 +145,12 @@ void take_from(Box& box, uint32_t most) noexcept {
 
 }  // namespace
 
+void turn_off() noexcept { off.store(true, std::memory_order_relaxed); }
+
 bool give(void* block, size_t block_bytes) noexcept {
-  if (block == nullptr || block_bytes > kMostBlockBytes || off.load(std::memory_order_relaxed)) {
-    return false;
-  }
+  // What no slot knows (nullptr, or no block at all) has 0 bytes, and a segment to read perhaps neither.
+  if (block_bytes == 0 || block_bytes > kMostBlockBytes) return false;
+  if (off.load(std::memory_order_relaxed)) return false;
   if (!looked) find_owner_word();
   if (owner_word == 0) return false;
   const uintptr_t owner = header_of(block)[owner_word].load(std::memory_order_relaxed);
@@ -182,8 +187,6 @@ void take_all() noexcept {
     if (box.owner.load(std::memory_order_acquire) != 0) take_from(box, kBoxBlocks);
   }
 }
-
-void turn_off() noexcept { off.store(true, std::memory_order_relaxed); }
 
 void reset_after_fork() noexcept {
   for (Box& box : boxes) {

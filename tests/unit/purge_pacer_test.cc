@@ -17,6 +17,7 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kLimit = 400 * kMiB;
 constexpr int64_t kSlack = 10 * kMiB;
 constexpr int64_t kMs = 1'000'000;
+constexpr int64_t kUsage = int64_t{1} << 40; /* no bound on what a thread may hold */
 
 /* A process that uses `usage` and holds `held`, alone. */
 PurgeInput holding(int64_t usage, int64_t held) {
@@ -132,9 +133,9 @@ TEST_CASE("purge pacer: a thread that frees much and then sleeps keeps little of
   memlimit::HoardState state;
   const int64_t taken = 50 * kMiB;
   int64_t given = 0;
-  CHECK_FALSE(memlimit::hoard_due(state, kLimit, taken, 0));
+  CHECK_FALSE(memlimit::hoard_due(state, kLimit, kUsage, taken, 0));
   for (int64_t freed = 0; freed <= taken; freed += 64 << 10) {
-    if (!memlimit::hoard_due(state, kLimit, taken, freed)) continue;
+    if (!memlimit::hoard_due(state, kLimit, kUsage, taken, freed)) continue;
     memlimit::hoard_collected(state, taken, freed, freed - given);
     given = freed;
   }
@@ -144,10 +145,10 @@ TEST_CASE("purge pacer: a thread that frees much and then sleeps keeps little of
 TEST_CASE("purge pacer: the more a thread holds, the seldomer it is looked through", "[purge]") {
   memlimit::HoardState state;
   const int64_t taken = 1000 * kMiB;
-  memlimit::hoard_due(state, kLimit, taken, 0);
+  memlimit::hoard_due(state, kLimit, kUsage, taken, 0);
   int collections = 0;
   for (int64_t freed = 0; freed <= taken; freed += 64 << 10) {
-    if (!memlimit::hoard_due(state, kLimit, taken, freed)) continue;
+    if (!memlimit::hoard_due(state, kLimit, kUsage, taken, freed)) continue;
     ++collections;
     memlimit::hoard_collected(state, taken, freed, 100 * kMiB);
   }
@@ -156,13 +157,22 @@ TEST_CASE("purge pacer: the more a thread holds, the seldomer it is looked throu
   CHECK(collections < 130);
 }
 
+TEST_CASE("purge pacer: a thread whose blocks others free does not seem to hold them all",
+          "[purge]") {
+  memlimit::HoardState state;
+  const int64_t taken = 100'000 * kMiB;
+  memlimit::hoard_due(state, kLimit, 100 * kMiB, taken, 0);
+  CHECK_FALSE(memlimit::hoard_due(state, kLimit, 100 * kMiB, taken, 6 * kMiB));
+  CHECK(memlimit::hoard_due(state, kLimit, 100 * kMiB, taken, 7 * kMiB));
+}
+
 TEST_CASE("purge pacer: what was collected for another reason is hoarded no more", "[purge]") {
   memlimit::HoardState state;
-  memlimit::hoard_due(state, kLimit, 100 * kMiB, 0);
-  REQUIRE(memlimit::hoard_due(state, kLimit, 100 * kMiB, 50 * kMiB));
+  memlimit::hoard_due(state, kLimit, kUsage, 100 * kMiB, 0);
+  REQUIRE(memlimit::hoard_due(state, kLimit, kUsage, 100 * kMiB, 50 * kMiB));
   memlimit::hoard_emptied(state, 100 * kMiB, 50 * kMiB);
-  CHECK_FALSE(memlimit::hoard_due(state, kLimit, 100 * kMiB, 50 * kMiB));
-  CHECK(memlimit::hoard_due(state, kLimit, 100 * kMiB, 60 * kMiB));
+  CHECK_FALSE(memlimit::hoard_due(state, kLimit, kUsage, 100 * kMiB, 50 * kMiB));
+  CHECK(memlimit::hoard_due(state, kLimit, kUsage, 100 * kMiB, 60 * kMiB));
 }
 
 TEST_CASE("purge pacer: hoards matter near the limit, and on the way down from there", "[purge]") {
@@ -192,9 +202,9 @@ TEST_CASE("purge pacer: a thread that takes again what it gives back is left alo
   constexpr int kTurns = 1000;
   for (int turn = 0; turn < kTurns; ++turn) {
     allocated += 10 * kMiB;
-    memlimit::hoard_due(state, kLimit, allocated, freed);
+    memlimit::hoard_due(state, kLimit, kUsage, allocated, freed);
     freed += 10 * kMiB;
-    if (!memlimit::hoard_due(state, kLimit, allocated, freed)) continue;
+    if (!memlimit::hoard_due(state, kLimit, kUsage, allocated, freed)) continue;
     ++collections;
     memlimit::hoard_collected(state, allocated, freed, 10 * kMiB);
   }
@@ -204,7 +214,7 @@ TEST_CASE("purge pacer: a thread that takes again what it gives back is left alo
   collections = 0;
   for (int turn = 0; turn < kTurns; ++turn) {
     freed += kMiB;
-    if (!memlimit::hoard_due(state, kLimit, 0, freed)) continue;
+    if (!memlimit::hoard_due(state, kLimit, kUsage, 0, freed)) continue;
     ++collections;
     memlimit::hoard_collected(state, 0, freed, 0);
   }
