@@ -30,8 +30,9 @@ constexpr uint32_t kAhead = 8;
 
 using Slot = std::atomic<void*>;
 
-/* One producer, the service thread; one consumer at a time, who has set `taking`. */
-struct Box {
+/* One producer, the service thread; one consumer at a time, who has set `taking`. A line for what both read, one for
+ * what the producer writes, one for what the consumer does. */
+struct Box {                       // NOLINT(clang-analyzer-optin.performance.Padding)
   std::atomic<uintptr_t> owner{0}; /* its thread pointer; 0: the box was never used */
   Slot* slots = nullptr;           /* written before `owner` */
   uint32_t tail_at_last_pass = 0;  /* service thread's */
