@@ -35,8 +35,8 @@ using Slot = std::atomic<void*>;
 struct Box {                       // NOLINT(clang-analyzer-optin.performance.Padding)
   std::atomic<uintptr_t> owner{0}; /* its thread pointer; 0: the box was never used */
   Slot* slots = nullptr;           /* written before `owner` */
-  uint32_t tail_at_last_pass = 0;  /* service thread's */
   alignas(64) std::atomic<uint32_t> head{0};
+  uint32_t tail_at_last_pass = 0; /* the producer's own */
   alignas(64) std::atomic<uint32_t> tail{0};
   std::atomic<bool> taking{false};
 
