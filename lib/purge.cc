@@ -86,7 +86,6 @@ void collect_if_asked() noexcept {
   collect_own();
   hoard_emptied(hoard, static_cast<int64_t>(node->published_allocated),
                 static_cast<int64_t>(node->published_freed));
-  hoard.lowest_net_bytes = static_cast<int64_t>(node->published_freed - node->published_allocated);
 }
 
 void collect_if_hoarding(int64_t limit_bytes) noexcept {

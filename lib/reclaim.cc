@@ -95,10 +95,9 @@ struct alignas(64) Shared {
   std::atomic<int> level{0};
   std::atomic<int64_t> rss_anon{0};
   std::atomic<int64_t> rss_read_ns{INT64_MIN / 2};
-  std::atomic<int64_t> footprint_due{0}; /* the clock at which to read it again */
-  std::atomic<int64_t> mapped_ever{0};   /* by the program itself; monotonic */
-  std::atomic<int64_t> was_near_at{INT64_MIN /
-                                   2}; /* the clock, when usage was last near the limit */
+  std::atomic<int64_t> footprint_due{0};           /* the clock at which to read it again */
+  std::atomic<int64_t> mapped_ever{0};             /* by the program itself; monotonic */
+  std::atomic<int64_t> was_near_at{INT64_MIN / 2}; /* the clock, when it last was near_limit() */
 };
 constinit Shared shared{};
 
