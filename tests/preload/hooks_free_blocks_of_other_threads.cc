@@ -18,6 +18,7 @@ namespace {
 constexpr int kThreads = 3;
 constexpr int kGenerations = 8;
 constexpr int kBlocksEach = 40'000;
+constexpr int64_t kMostLeftBytes = 128 << 20;
 constexpr int64_t kToleranceBytes = 64 << 10; /* what libc keeps of ended threads */
 
 struct Block {
@@ -119,6 +120,8 @@ int main() {
   CHECK_EQ(memlimit_hook_remove(id), 0);
   while (oldest < blocks.size()) free_oldest();
   memlimit_reclaim(0);
+  /* Over half a gigabyte went through: what was left and never freed would show. */
+  CHECK(stats_now().rss_anon < kMostLeftBytes);
   const int64_t difference = stats_now().heap_alloc - before;
   if (difference > kToleranceBytes || difference < -kToleranceBytes)
     finish_saying(1, "%lld bytes more than before", static_cast<long long>(difference));
