@@ -18,8 +18,12 @@ constexpr uint64_t kWholeReserved = 1;
 constexpr uint64_t kWholeData = 2;
 
 /* Addresses of user space have 48 bits; 65,535 calls at once in one GiB are more than there can be threads. */
-constexpr uint64_t kAddress = (uint64_t{1} << 48) - 1;
-constexpr uint64_t kOneInside = kAddress + 1;
+constexpr uint64_t kOneInside = uint64_t{1} << 48;
+
+/* In a bit that a leaf's address, that of a page, does not need: the one call that is inside may give the leaf
+ * back. Set by that call alone, cleared by whoever enters. */
+constexpr uint64_t kClosing = 4;
+constexpr uint64_t kAddress = kOneInside - 1 - kClosing;
 
 int64_t count(uint64_t bits) noexcept { return std::popcount(bits); }
 
@@ -191,8 +195,8 @@ bool PageMap::replace_whole(Region& region, const Change& change, int64_t* pages
 PageMap::Leaf* PageMap::enter(Region& region, uint64_t* state) noexcept {
   uint64_t seen = region.state.load(std::memory_order_acquire);
   while (seen > kWholeData) {
-    if (region.state.compare_exchange_weak(seen, seen + kOneInside, std::memory_order_acquire,
-                                           std::memory_order_acquire)) {
+    if (region.state.compare_exchange_weak(seen, (seen & ~kClosing) + kOneInside,
+                                           std::memory_order_acquire, std::memory_order_acquire)) {
       return reinterpret_cast<Leaf*>(seen & kAddress);
     }
   }
@@ -237,14 +241,24 @@ void PageMap::leave(Region& region, int64_t changed_bits) noexcept {
   uint64_t state = region.state.load(std::memory_order_acquire);
   for (;;) {
     // The last one inside sees what all others have added: each left by an exchange of `state`.
-    const bool is_last = (state & ~kAddress) == kOneInside;
+    const bool is_last = state / kOneInside == 1;
     const bool empty = is_last && region.bits.load(std::memory_order_relaxed) == 0;
-    const uint64_t next = empty ? kWholeNone : state - kOneInside;
-    if (region.state.compare_exchange_weak(state, next, std::memory_order_acq_rel,
-                                           std::memory_order_acquire)) {
-      if (empty) os::unmap_pages(reinterpret_cast<void*>(state & kAddress), sizeof(Leaf));
+    const bool closing = (state & kClosing) != 0;
+    uint64_t next = (state & ~kClosing) - kOneInside;
+    // Between the look at the bits and the exchange others can have been here, set pages and left, and `state`
+    // would be what it was. So the look counts that comes after kClosing: nobody has entered since, or it is
+    // gone, and nobody else can set it as long as this call is inside.
+    if (empty) next = closing ? kWholeNone : state | kClosing;
+    if (!region.state.compare_exchange_weak(state, next, std::memory_order_acq_rel,
+                                            std::memory_order_acquire)) {
+      continue;
+    }
+    if (!empty) return;
+    if (closing) {
+      os::unmap_pages(reinterpret_cast<void*>(state & kAddress), sizeof(Leaf));
       return;
     }
+    state = next;
   }
 }
 

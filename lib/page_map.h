@@ -71,8 +71,8 @@ class PageMap {
   };
 
   struct Region {
-    /* 0: all pages kNone. 1, 2: all kReserved, all kData. Else a leaf's address, and in the bits above those of
-     * an address how many calls are using it (are "in" it): while any is, it stays. */
+    /* 0: all pages kNone. 1, 2: all kReserved, all kData. Else a leaf's address, in the bits above those of
+     * an address how many calls are using it (are "in" it): while any is, it stays; and kClosing. */
     std::atomic<uint64_t> state{0};
     /* Bits set in the leaf, both kinds; each call adds its own before it leaves. */
     std::atomic<int64_t> bits{0};

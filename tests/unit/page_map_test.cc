@@ -164,8 +164,9 @@ TEST_CASE("page_map: a leaf that empties under threads is right when it is neede
       // Each its own pages of one GiB, so that it alone says what they are.
       const uintptr_t address = kGiB + static_cast<uintptr_t>(t) * 1000 * kPage;
       for (int i = 0; i < 5000; ++i) {
-        map->set(address, 100 * kPage, i % 3 == 0 ? Use::kReserved : Use::kData);
-        if (!map->uniform(address, 100 * kPage)) ++wrong;
+        const Use use = i % 3 == 0 ? Use::kReserved : Use::kData;
+        map->set(address, 100 * kPage, use);
+        if (map->at(address) != use || !map->uniform(address, 100 * kPage)) ++wrong;
         map->set(address, 100 * kPage, Use::kNone);
         if (map->at(address) != Use::kNone) ++wrong;
       }
