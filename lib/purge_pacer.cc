@@ -14,6 +14,10 @@ bool idle_is_worth(const PurgeInput& in) noexcept {
   return in.limit_bytes > 0 && in.held_bytes - in.usage_bytes > least_worth(in.limit_bytes);
 }
 
+bool past_slack(const PurgeInput& in) noexcept {
+  return in.counted_bytes > in.limit_bytes + in.slack_bytes;
+}
+
 /* Bytes that must have been allocated since the last purge, 0 from the end of the slack on. */
 int64_t price_bytes(const PurgeInput& in, int64_t given_bytes) noexcept {
   const int64_t left = in.limit_bytes + in.slack_bytes - in.counted_bytes;
@@ -33,7 +37,7 @@ int64_t slack_for(int64_t limit_bytes, int64_t room_bytes) noexcept {
 
 Level purge_eagerness(const PurgeInput& in) noexcept {
   if (!idle_is_worth(in) || in.counted_bytes <= in.limit_bytes) return Level::kModerate;
-  return in.counted_bytes > in.limit_bytes + in.slack_bytes ? Level::kOver : Level::kCritical;
+  return past_slack(in) ? Level::kOver : Level::kCritical;
 }
 
 bool purge_worthwhile(const PurgeInput& in) noexcept {
@@ -64,7 +68,15 @@ bool purge_due(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept
   state.last_allocated_bytes = in.allocated_bytes;
   state.last_purged_bytes = in.purged_bytes;
   state.last_idle_bytes = idle;
+  if (past_slack(in) && state.past_slack_since_ns < 0) state.past_slack_since_ns = now_ns;
   return true;
+}
+
+bool purges_in_vain(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept {
+  if (!idle_is_worth(in) || !past_slack(in)) state.past_slack_since_ns = -1;
+  if (state.past_slack_since_ns < 0) return false;
+  const int64_t threads = std::clamp<int64_t>(in.threads, 1, kPurgePatienceMaxThreads);
+  return now_ns - state.past_slack_since_ns >= threads * kPurgePatienceNs;
 }
 
 void purge_gave(PurgeState& state, int64_t limit_bytes, int64_t given_bytes) noexcept {

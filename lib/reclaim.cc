@@ -229,7 +229,8 @@ PurgeInput purge_input() noexcept {
           paced::bytes_with_idle(),
           slack_bytes(limit),
           clock_bytes(),
-          purge::purged_bytes()};
+          purge::purged_bytes(),
+          account::thread_count()};
 }
 
 /* To a 64th of the limit, so that threads do not take the line from one another. */
@@ -242,14 +243,8 @@ void note_near_limit(const PurgeInput& in) noexcept {
 
 /* On the service thread, which purges last: what the threads did is part of it. */
 void note_purged(int64_t given_bytes) noexcept {
-  const PurgeInput in = purge_input();
-  {
-    LockGuard guard(engine_lock);
-    purge_gave(purge_state, in.limit_bytes, given_bytes);
-  }
-  if (in.limit_bytes > 0 && in.counted_bytes > in.limit_bytes + in.slack_bytes) {
-    footprint_is_over(in.limit_bytes);
-  }
+  LockGuard guard(engine_lock);
+  purge_gave(purge_state, shared.limit.load(std::memory_order_relaxed), given_bytes);
 }
 
 /* What the limiter did, copied out of the lock to be told outside it. */
@@ -358,6 +353,7 @@ hooks::Pass make_pass(int64_t round, int64_t wanted_bytes, Level level,
 struct Begun {
   bool due = false;
   bool purge = false;
+  bool purges_in_vain = false;
   bool asks_runtimes = false;
   int64_t round = 0;
   int64_t wanted_bytes = 0;
@@ -376,6 +372,7 @@ Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUI
   const bool idle_presses = purge_worthwhile(purge_in);
   const int64_t now_ns = decision.round_due || idle_presses ? os::monotonic_ns() : 0;
   if (idle_presses) begun.purge = purge_due(purge_state, purge_in, now_ns);
+  begun.purges_in_vain = purges_in_vain(purge_state, purge_in, now_ns);
   if (!decision.round_due) return begun;
   *news = update_limiter(now_ns);
   if (enabled(limiter)) {
@@ -392,6 +389,7 @@ Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUI
 
 /* Carries out what was decided, on the program's thread and with nothing locked. */
 void begin(const Begun& begun, const PacerInput& input) noexcept {
+  if (begun.purges_in_vain) footprint_is_over(input.limit_bytes);
   if (begun.purge) {
     purge::ask_all();
     purge::collect_if_asked();

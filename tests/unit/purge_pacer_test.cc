@@ -8,6 +8,7 @@ using memlimit::purge_due;
 using memlimit::purge_eagerness;
 using memlimit::purge_gave;
 using memlimit::PurgeInput;
+using memlimit::purges_in_vain;
 using memlimit::PurgeState;
 using memlimit::slack_for;
 
@@ -123,6 +124,51 @@ TEST_CASE("purge pacer: what became idle since ends the waiting past the slack",
   REQUIRE_FALSE(purge_due(state, in, last_ns + 100'000'000));
   in.usage_bytes -= 30 * kMiB;
   CHECK(purge_due(state, in, last_ns + 101'000'000));
+}
+
+TEST_CASE("purge pacer: a purge has time until every thread had its turn", "[purge]") {
+  PurgeState state;
+  PurgeInput in = holding(380 * kMiB, kLimit + 12 * kMiB);
+  in.threads = 5;
+  const auto in_vain_at = [&state, &in](int64_t now_ns) {
+    purge_due(state, in, now_ns);
+    return purges_in_vain(state, in, now_ns);
+  };
+  CHECK_FALSE(in_vain_at(100 * kMs));
+  CHECK_FALSE(in_vain_at(100 * kMs + 5 * memlimit::kPurgePatienceNs - 1));
+  CHECK(in_vain_at(100 * kMs + 5 * memlimit::kPurgePatienceNs));
+
+  SECTION("and from the beginning when the footprint was back within the slack") {
+    in.held_bytes = in.counted_bytes = kLimit + 9 * kMiB;
+    CHECK_FALSE(in_vain_at(200 * kMs));
+    in.held_bytes = in.counted_bytes = kLimit + 12 * kMiB;
+    CHECK_FALSE(in_vain_at(300 * kMs));
+    CHECK(in_vain_at(400 * kMs));
+  }
+  SECTION("and from the beginning when what is held was in use meanwhile") {
+    in.usage_bytes = in.held_bytes;
+    CHECK_FALSE(in_vain_at(200 * kMs));
+    in.usage_bytes = 380 * kMiB;
+    CHECK_FALSE(in_vain_at(300 * kMs));
+    CHECK(in_vain_at(400 * kMs));
+  }
+  SECTION("but not longer the more threads there are") {
+    in.held_bytes = in.counted_bytes = kLimit;
+    CHECK_FALSE(in_vain_at(200 * kMs));
+    in.held_bytes = in.counted_bytes = kLimit + 12 * kMiB;
+    in.threads = 10'000;
+    CHECK_FALSE(in_vain_at(300 * kMs));
+    CHECK(in_vain_at(400 * kMs));
+  }
+}
+
+TEST_CASE("purge pacer: within the slack no purge is in vain", "[purge]") {
+  PurgeState state;
+  const PurgeInput in = holding(380 * kMiB, kLimit + 9 * kMiB);
+  for (int64_t ms = 0; ms < 1000; ++ms) {
+    purge_due(state, in, ms * kMs);
+    CHECK_FALSE(purges_in_vain(state, in, ms * kMs));
+  }
 }
 
 TEST_CASE("purge pacer: a program that allocates nothing is purged by the clock alone", "[purge]") {
