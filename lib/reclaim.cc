@@ -503,8 +503,9 @@ int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
     if (outcome.forked) return -1;
     freed += outcome.freed_bytes;
     assist::step_done();
-    // Hooks that gave next to nothing in this step have nothing for the next.
-    if (outcome.freed_bytes < pass.wanted_bytes / 8) return freed;
+    // Hooks that gave next to nothing in this step have nothing for the next: nothing at all when a few bytes are
+    // wanted, of which an eighth is none.
+    if (outcome.freed_bytes <= pass.wanted_bytes / 8) return freed;
   }
 }
 
