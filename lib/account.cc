@@ -111,9 +111,12 @@ ThreadNode* take_node() noexcept {
   return node;
 }
 
+/* Marked before: pthread_setspecific() allocates for a key that is not among the first 32, and comes back here. */
 void arm_exit() noexcept {
   const auto arm = tuning.arm_exit.load(std::memory_order_acquire);
-  if (arm != nullptr && !this_thread.exit_armed) this_thread.exit_armed = arm();
+  if (arm == nullptr || this_thread.exit_armed) return;
+  this_thread.exit_armed = true;
+  if (!arm()) this_thread.exit_armed = false;
 }
 
 MEMLIMIT_COLD bool register_thread() noexcept {
