@@ -13,6 +13,7 @@
 #include "purge.h"
 #include "reclaim.h"
 #include "service.h"
+#include "thread_state.h"
 
 namespace memlimit::fork {
 namespace {
@@ -21,6 +22,8 @@ using Repair = void (*)() noexcept;
 constinit Repair repair_allocator = []() noexcept {};
 
 void prepare() {
+  // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
+  ++this_thread.guard_depth;
   purge::lock_for_fork();
   limit::lock_for_fork();
   service::lock_for_fork();
@@ -38,6 +41,7 @@ void parent() {
   service::unlock_after_fork();
   limit::unlock_after_fork();
   purge::unlock_after_fork();
+  --this_thread.guard_depth;
 }
 
 void child() {
@@ -51,6 +55,7 @@ void child() {
   reclaim::reset_after_fork();
   service::reset_after_fork();
   limit::reset_after_fork();
+  --this_thread.guard_depth;
 }
 
 }  // namespace

@@ -1,0 +1,49 @@
+/* See atfork.h. glibc runs the handlers that come before fork in the reverse order of their registration, and those that come
+ * after it in that order. Ours hold locks in between, so nothing of the program's may run there: it may wait for a
+ * lock of its own that another thread holds inside malloc, or ask malloc for something that looks up from its work. But
+ * constructors of the program's libraries run before ours. So whoever registers first registers ours before: every
+ * pthread_atfork() ends in this function of libc's (nptl/pthread_atfork.c). */
+#include "atfork.h"
+
+#include <atomic>
+
+#include <dlfcn.h>
+
+#include "attributes.h"
+#include "fork.h"
+#include "interrupted_frees.h"
+#include "returned_frees.h"
+
+namespace memlimit::atfork {
+namespace {
+
+void repair_allocator() noexcept {
+  interrupted_frees::end_after_fork();
+  returned_frees::reset_after_fork();
+}
+
+}  // namespace
+
+void register_ours() noexcept {
+  static constinit std::atomic<bool> registered{false};
+  // Set before: it comes back here.
+  if (!registered.exchange(true, std::memory_order_acq_rel)) {
+    fork::register_handlers(repair_allocator);
+  }
+}
+
+}  // namespace memlimit::atfork
+
+extern "C" {
+
+using Handler = void (*)();
+
+MEMLIMIT_EXPORT int __register_atfork(Handler prepare, Handler parent, Handler child,
+                                      void* dso_handle) noexcept {
+  memlimit::atfork::register_ours();
+  using Register = int (*)(Handler, Handler, Handler, void*);
+  static const auto real = reinterpret_cast<Register>(dlsym(RTLD_NEXT, "__register_atfork"));
+  return real(prepare, parent, child, dso_handle);
+}
+
+}  // extern "C"

@@ -1,0 +1,9 @@
+/* Our fork handlers, in front of everybody's. */
+#pragma once
+
+namespace memlimit::atfork {
+
+/** Registers them, unless that is done. Any thread; not inside malloc. */
+void register_ours() noexcept;
+
+}  // namespace memlimit::atfork
