@@ -80,11 +80,20 @@ MEMLIMIT_ALWAYS_INLINE size_t usable_bytes(const void* block) noexcept {
 /** Gives idle pages of the calling thread's heap, and of exited threads, back to the kernel. */
 inline void collect(bool force) noexcept { mi_collect(force); }
 
+/** Options go by number, which means another one in another version; and the program may be linked with that. */
+inline bool options_are_known() noexcept {
+  constexpr int kRenamed = 212;
+  const int version = mi_version();
+  return version / 100 == MI_MALLOC_VERSION / 100 &&
+         (version < kRenamed) == (MI_MALLOC_VERSION < kRenamed);
+}
+
 /**
  * How eagerly mimalloc gives pages back by itself, in milliseconds after they fell idle.
  * 2.0.9's defaults are 25 (pages) and 500 (segments).
  */
 inline void set_purge_delay(long page_ms, long segment_ms) noexcept {
+  if (!options_are_known()) return;
 #if MI_MALLOC_VERSION < 212
   mi_option_set(mi_option_decommit_delay, page_ms);
   mi_option_set(mi_option_segment_decommit_delay, segment_ms);
@@ -101,6 +110,7 @@ inline void set_purge_delay(long page_ms, long segment_ms) noexcept {
  * (MIMALLOC_DECOMMIT_EXTEND_DELAY) stands.
  */
 inline void keep_purge_delay_fixed() noexcept {
+  if (!options_are_known()) return;
 #if MI_MALLOC_VERSION < 212
   mi_option_set_default(mi_option_decommit_extend_delay, 0);
 #else
@@ -114,6 +124,7 @@ inline void keep_purge_delay_fixed() noexcept {
  * (MIMALLOC_USE_NUMA_NODES) stands. Before the first allocation, with errno kept by the caller.
  */
 inline void count_numa_nodes() noexcept {
+  if (!options_are_known()) return;
   constexpr int kMostNodes = 256;
   int nodes = 1;
   for (; nodes < kMostNodes; ++nodes) {

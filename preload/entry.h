@@ -10,6 +10,7 @@
 #include "account.h"
 #include "backing.h"
 #include "block_size.h"
+#include "direct_use.h"
 #include "slow_path.h"
 
 namespace memlimit::entry {
@@ -111,10 +112,11 @@ MEMLIMIT_ALWAYS_INLINE void release(void* block) noexcept {
   backing::release(block);
 }
 
-/** Bytes the program may use; 0 for nullptr. */
+/** Bytes the program may use; 0 for nullptr. The slot is not asked where it may be wrong: the program writes so far. */
 MEMLIMIT_ALWAYS_INLINE size_t usable_bytes(const void* block) noexcept {
   const uint32_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
-  if (MEMLIMIT_LIKELY(seen != 0 && (seen & block_size::kAskAllocator) == 0)) return seen;
+  const bool known = seen != 0 && (seen & block_size::kAskAllocator) == 0;
+  if (MEMLIMIT_LIKELY(known && !direct_use::is_possible())) return seen;
   return backing::usable_bytes(block);
 }
 

@@ -5,6 +5,7 @@
 #include "idle_pages.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -15,13 +16,17 @@
 
 #include "account.h"
 #include "attributes.h"
+#include "backing.h"
 #include "os.h"
 
 namespace memlimit::idle_pages {
-
-#if MI_MALLOC_VERSION < 212
-
 namespace {
+
+constinit std::atomic<bool> off{false};
+
+/* Later versions do that themselves, and 3 has no segments. Which one runs is known at run time only: a program that is
+ * linked with another version brings its own. */
+constexpr int kFirstVersionThatDoes = 212;
 
 constexpr size_t kSliceBytes = size_t{64} << 10;
 constexpr size_t kSegmentBytes = size_t{32} << 20;
@@ -93,7 +98,10 @@ void drop_unused(const Segment& segment) noexcept {
 
 }  // namespace
 
+void turn_off() noexcept { off.store(true, std::memory_order_relaxed); }
+
 void release() noexcept {
+  if (off.load(std::memory_order_relaxed) || backing::version() >= kFirstVersionThatDoes) return;
   const int64_t freed = account::published_freed_bytes();
   // What others freed of the thread's blocks it holds no more, and does not know.
   const int64_t held = std::min(-account::own_net_freed(), account::published_usage_bytes());
@@ -110,12 +118,5 @@ void release() noexcept {
   }
   os::unmap_pages(memory, sizeof(Table));
 }
-
-#else
-
-// Later versions do that themselves.
-void release() noexcept {}
-
-#endif
 
 }  // namespace memlimit::idle_pages

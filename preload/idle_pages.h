@@ -12,4 +12,7 @@ namespace memlimit::idle_pages {
  *  time of the call. Only the owner of a heap may do that: nobody else takes pages from its segments. */
 void release() noexcept;
 
+/** From now on release() does nothing: a thread may have a second heap, whose pages it would take for idle. */
+void turn_off() noexcept;
+
 }  // namespace memlimit::idle_pages

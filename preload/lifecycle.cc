@@ -16,14 +16,14 @@
 #include "adapters/notices.h"
 #include "adapters/registry.h"
 #include "adapters/sqlite.h"
+#include "atfork.h"
 #include "attributes.h"
 #include "backing.h"
 #include "block_size.h"
 #include "config.h"
+#include "direct_use.h"
 #include "dlopen.h"
-#include "fork.h"
 #include "idle_pages.h"
-#include "interrupted_frees.h"
 #include "limit.h"
 #include "log.h"
 #include "mappings.h"
@@ -36,9 +36,6 @@
 
 using namespace memlimit;
 
-/* Where this library begins; the linker's. */
-extern "C" MEMLIMIT_HIDDEN const ElfW(Ehdr) __ehdr_start;
-
 namespace {
 
 constexpr int kBadSettingStatus = 78; /* EX_CONFIG of sysexits.h */
@@ -46,7 +43,8 @@ constexpr int kBadSettingStatus = 78; /* EX_CONFIG of sysexits.h */
 constinit Config config{};
 constinit pthread_key_t exit_key = 0;
 
-/* glibc keeps the first 32 keys inside the thread, so setting ours never allocates. */
+/* glibc keeps the first 32 keys inside the thread, and allocates for the others: libraries whose constructors ran
+ * before ours may have taken those. */
 bool arm_thread_exit() noexcept { return pthread_setspecific(exit_key, &exit_key) == 0; }
 
 void thread_exits(void*) { account::thread_exit(); }
@@ -63,37 +61,9 @@ void find_allocator(const dl_phdr_info& info) {
   }
 }
 
-/* Whether an object is linked with libmimalloc. */
-bool needs_allocator(const dl_phdr_info& info) {
-  constexpr char kLibrary[] = "libmimalloc";
-  const ElfW(Dyn)* dynamic = nullptr;
-  for (int i = 0; i < info.dlpi_phnum; ++i) {
-    if (info.dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
-    dynamic = reinterpret_cast<const ElfW(Dyn)*>(info.dlpi_addr + info.dlpi_phdr[i].p_vaddr);
-  }
-  if (dynamic == nullptr) return false;
-  const char* names = nullptr;
-  for (const ElfW(Dyn)* entry = dynamic; entry->d_tag != DT_NULL; ++entry) {
-    if (entry->d_tag == DT_STRTAB) names = reinterpret_cast<const char*>(entry->d_un.d_ptr);
-  }
-  if (names == nullptr) return false;
-  for (const ElfW(Dyn)* entry = dynamic; entry->d_tag != DT_NULL; ++entry) {
-    if (entry->d_tag == DT_NEEDED &&
-        strncmp(names + entry->d_un.d_val, kLibrary, sizeof kLibrary - 1) == 0) {
-      return true;
-    }
-  }
-  return false;
-}
-
-/* A program linked with the allocator may take blocks from it by the allocator's own names. */
 int look_at_object(dl_phdr_info* info, size_t, void*) {
   find_allocator(*info);
-  const bool ours = info->dlpi_addr == reinterpret_cast<uintptr_t>(&__ehdr_start);
-  if (!ours && needs_allocator(*info)) {
-    block_size::look_at_every_block();
-    returned_frees::turn_off();
-  }
+  direct_use::look_at_object(*info);
   return 0;
 }
 
@@ -116,11 +86,6 @@ void set_eagerness(Level level) noexcept {
   } else {
     backing::set_purge_delay(25, 500);
   }
-}
-
-void repair_after_fork() noexcept {
-  interrupted_frees::end_after_fork();
-  returned_frees::reset_after_fork();
 }
 
 constexpr reclaim::AllocatorOps kAllocatorOps{collect, set_eagerness, mappings::madvise_calls,
@@ -163,10 +128,10 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   if (pthread_key_create(&exit_key, thread_exits) == 0) {
     account::set_thread_exit_arm(arm_thread_exit);
   }
-  fork::register_handlers(repair_after_fork);
+  atfork::register_ours();
   service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
   reclaim::configure(config, kAllocatorOps);
-  adapters::configure(config, &memlimit_loader_calls);
+  adapters::configure(config, &memlimit_loader_calls, direct_use::look_at_all);
   adapters::sqlite::configure(config);
   adapters::configure_notices(config);
   limit::apply(config.limit, LimitSource::kEnvironment);

@@ -10,6 +10,7 @@
 #include "attributes.h"
 #include "backing.h"
 #include "os.h"
+#include "slow_path.h"
 
 namespace memlimit::returned_frees {
 namespace {
@@ -77,7 +78,8 @@ void find_owner_word() noexcept {
     found = i;
     ++times;
   }
-  backing::release(block);
+  // It may be the first of a page, which whoever is given the second has not seen.
+  slow::release_uncounted(block);
   if (times == 1) owner_word = found;
 }
 

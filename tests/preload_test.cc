@@ -207,6 +207,14 @@ TEST_CASE("preload: usage is exact", "[counting]") {
       {kUnset, kRoomy, kTight});
 }
 
+TEST_CASE("preload: a library that uses mimalloc by its own names may come later", "[counting]") {
+  const std::string module = module_path("mimalloc_module");
+  for (const Settings& settings : {kUnset, limit_of("64MiB"), kTight}) {
+    check_claim("loaded_library_uses_mimalloc", settings, {module});
+    check_claim("second_heap_keeps_its_content", settings, {module});
+  }
+}
+
 TEST_CASE("preload: malloc works from before the first constructor to after the last destructor",
           "[lifetime]") {
   check_claims({"exit_handlers_allocate", "malloc_before_constructors"},
@@ -239,6 +247,7 @@ TEST_CASE("preload: forks, children and spawned programs go on", "[lifetime][for
           "fork_handlers_allocate",
           "fork_in_signal_handler",
           "fork_under_allocation_churn",
+          "library_that_comes_first",
           "raw_fork_child_allocates",
       },
       {kPlain, kUnset, kTight});
@@ -486,6 +495,7 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("hook_removes_itself", kUnset);
   check_claim("hook_that_closes_descriptors", kUnset);
   check_claim("hook_that_closes_descriptors", kTight);
+  check_claim("hook_that_rounds_down", limit_of("64MiB"));
   check_claim("hook_that_throws_is_passed_over", kUnset);
   check_claim("hook_that_throws_is_passed_over", kTight);
   check_claim("hook_that_hangs_stops_nobody", limit_of("16MiB"));

@@ -70,6 +70,8 @@ constinit bool threads_are_named = false;
 constinit std::atomic<bool> help_wanted{false};
 
 constinit const std::atomic<uint32_t>* loader_calls = nullptr;
+using LibrariesAdded = void (*)() noexcept;
+constinit LibrariesAdded tell_libraries_added = nullptr;
 constinit std::atomic<uint32_t> handled_calls{0};
 constinit std::atomic<int64_t> look_again_ns{0};
 constinit int looks = 0;                    /* service thread */
@@ -236,6 +238,7 @@ void discover() noexcept {
                       std::memory_order_relaxed);
   looks += again ? 1 : 0;
   if (!libraries_were_added()) return;
+  tell_libraries_added();
   Candidate candidate;
   candidate.index = 0;
   while (dl_iterate_phdr(find_candidate, &candidate) == 1) {
@@ -250,7 +253,8 @@ void discover() noexcept {
 
 }  // namespace
 
-void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcept {
+void configure(const Config& config, const std::atomic<uint32_t>* calls,
+               void (*libraries_added)() noexcept) noexcept {
   uint32_t wanted = 0;
   for (size_t i = 0; i < kCount; ++i) {
     if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
@@ -260,11 +264,11 @@ void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcep
       config.adapters.kind == AdapterKind::kList && adapter_wanted(config, "cpython-threads");
   if (threads_are_named) wanted |= 1;
   static_assert(kAdapters[0] == &kCPython);
-  if (wanted == 0) return;
   wanted_set.store(wanted, std::memory_order_relaxed);
+  tell_libraries_added = libraries_added;
   loader_calls = calls;
   handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
-  dl_iterate_phdr(attach_all, nullptr);
+  if (wanted != 0) dl_iterate_phdr(attach_all, nullptr);
 }
 
 bool may_use_threads() noexcept { return threads_are_named; }

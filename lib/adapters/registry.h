@@ -18,8 +18,10 @@
 namespace memlimit::adapters {
 
 /** Once, from the constructor, when every library of the program's start is relocated: discovers what is
- *  there. `loader_calls` counts calls of dlopen; it must live for ever. */
-void configure(const Config& config, const std::atomic<uint32_t>* loader_calls) noexcept;
+ *  there. `loader_calls` counts calls of dlopen; it must live for ever. `libraries_added` is called on the service
+ *  thread some time after a dlopen, and may wait for one that is under way. */
+void configure(const Config& config, const std::atomic<uint32_t>* loader_calls,
+               void (*libraries_added)() noexcept) noexcept;
 
 /** Whether serve() has anything to do: libraries may have been loaded, or an adapter wants help. A few
  *  atomic loads; any thread, inside malloc too. */
