@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <dlfcn.h>
 #include <link.h>
 #include <pthread.h>
 #include <sys/auxv.h>
@@ -49,9 +50,9 @@ bool arm_thread_exit() noexcept { return pthread_setspecific(exit_key, &exit_key
 
 void thread_exits(void*) { account::thread_exit(); }
 
-/* The segment that holds mi_malloc: the allocator's code. */
-void find_allocator(const dl_phdr_info& info) {
-  const auto target = reinterpret_cast<uintptr_t>(&mi_malloc);
+/* The segment that holds mi_malloc: the allocator's code. Not the address that this library sees: that is one in a
+ * program that takes it, too, and is not position-independent. */
+void find_allocator(const dl_phdr_info& info, uintptr_t target) {
   for (int i = 0; i < info.dlpi_phnum; ++i) {
     const ElfW(Phdr)& segment = info.dlpi_phdr[i];
     const uintptr_t begin = info.dlpi_addr + segment.p_vaddr;
@@ -61,8 +62,8 @@ void find_allocator(const dl_phdr_info& info) {
   }
 }
 
-int look_at_object(dl_phdr_info* info, size_t, void*) {
-  find_allocator(*info);
+int look_at_object(dl_phdr_info* info, size_t, void* mimalloc_function) {
+  find_allocator(*info, reinterpret_cast<uintptr_t>(mimalloc_function));
   direct_use::look_at_object(*info);
   return 0;
 }
@@ -115,7 +116,7 @@ bool wants_service_at_start() noexcept {
 __attribute__((constructor)) void start(int, char**, char** envp) {
   os::ErrnoGuard errno_guard;
   block_size::note_loaded();
-  dl_iterate_phdr(look_at_object, nullptr);
+  dl_iterate_phdr(look_at_object, dlsym(RTLD_NEXT, "mi_malloc"));
   backing::keep_purge_delay_fixed();
   backing::count_numa_nodes();
   process_log().note_stderr();

@@ -198,6 +198,7 @@ TEST_CASE("preload: usage is exact", "[counting]") {
           "every_call_counts_its_usable_size",
           "jemalloc_questions_are_answered",
           "pages_change_their_block_size",
+          "program_takes_the_allocators_address",
           "program_uses_mimalloc_directly",
           "purge_reaches_into_segments",
           "thread_churn_keeps_the_count",
