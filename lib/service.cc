@@ -1,5 +1,5 @@
-/* See service.h. The thread sleeps in epoll_wait on two descriptors: an eventfd that wake() writes, and
- * the socket's own epoll set. */
+/* See service.h. The thread sleeps in poll() on two descriptors: an eventfd that wake() writes, and the
+ * socket's own epoll set. */
 #include "service.h"
 
 #include <algorithm>
@@ -42,6 +42,10 @@ constexpr int64_t kRetryNs = 1'000'000'000;
 
 /* How long the thread sleeps while it has no eventfd. */
 constexpr int kDeafMs = 1000;
+
+/* The longest sleep. A program that closes all descriptors closes the eventfd, too; the kernel keeps it for
+ * a poll() that is under way, which nobody can end any more. The next one is told, and makes another. */
+constexpr int kLongestSleepMs = 5000;
 
 /* stop() waits this long for the thread to hang up on its clients. */
 constexpr int64_t kStopWaitNs = 200'000'000;
@@ -194,14 +198,15 @@ void run_timers(int64_t now_ns) noexcept {
   }
 }
 
-/* Milliseconds for poll(): until the next deadline of any kind, for ever without one. */
+/* Milliseconds for poll(): until the next deadline of any kind. */
 int sleep_ms() noexcept {
   static_assert(StatsSocket::kNever == INT64_MAX);
   const int64_t deadline_ns = std::min({stats_socket.next_deadline_ns(), report_timer.due_ns,
                                         container_timer.due_ns, group_timer.due_ns});
-  if (deadline_ns == INT64_MAX) return -1;
+  if (deadline_ns == INT64_MAX) return kLongestSleepMs;
   const int64_t left_ns = deadline_ns - os::monotonic_ns();
-  return left_ns <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left_ns / 1'000'000 + 1, 60'000));
+  if (left_ns <= 0) return 0;
+  return static_cast<int>(std::min<int64_t>(left_ns / 1'000'000 + 1, kLongestSleepMs));
 }
 
 int make_wake_fd() noexcept {

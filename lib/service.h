@@ -1,9 +1,9 @@
 /* The one background thread, named "memlimit", with all signals blocked: runs ASYNC hooks, collects
  * exited threads' pages, serves the statistics socket, writes the log.
  *
- * Answers for: existing only when needed (it may be started from inside any allocation), never waking up
- * without cause, being forgotten in the child of a fork and started again there when needed, and
- * descriptors that stay out of the program's way.
+ * Answers for: existing only when needed (it may be started from inside any allocation), waking up without
+ * cause every few seconds only (the program may have closed its descriptors), being forgotten in the child
+ * of a fork and started again there when needed, and descriptors that stay out of the program's way.
  * Threads: start_if_wanted() and wake() may be called by any thread, inside malloc too.
  */
 #pragma once

@@ -1,15 +1,14 @@
 /* A program that closes every descriptor, ours included, and opens files of its own in their place, goes on: allocation
  * past every mark works, and nothing of ours is read from, written to or closed in the program's files. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "check.h"
+#include "threads.h"
 
 enum { kPipes = 40, kBlocks = 300, kBlockBytes = 100000 };
 static void* blocks[kBlocks];
@@ -23,18 +22,6 @@ static void allocate_much(void) {
     }
     for (int i = 0; i < kBlocks; ++i) free(blocks[i]);
   }
-}
-
-/* A service thread that finds its descriptors gone may not spin: sooner or later it sleeps. */
-static void wait_for_threads_to_sleep(void) {
-  DIR* directory = opendir("/proc/self/task");
-  if (directory == NULL) return;
-  for (const struct dirent* entry; (entry = readdir(directory)) != NULL;) {
-    const int thread_id = atoi(entry->d_name);
-    if (thread_id == 0 || thread_id == getpid()) continue;
-    for (char state; (state = thread_state(thread_id)) != 'S' && state != 0;) sched_yield();
-  }
-  closedir(directory);
 }
 
 int main(int argc, char** argv) {

@@ -1,10 +1,9 @@
 /* An async hook closes every descriptor, as daemons do, while the service thread is awake: that thread then has nothing to
  * wait on. It may not spin, and it goes on serving. */
-#include <dirent.h>
-#include <sched.h>
 #include <sys/syscall.h>
 
 #include "blocks.h"
+#include "threads.h"
 
 static _Atomic int calls;
 
@@ -13,17 +12,6 @@ static int64_t close_all(const struct memlimit_request* request, void* argument)
   (void)argument;
   if (calls++ == 0) CHECK_EQ(syscall(SYS_close_range, 3U, ~0U, 0U), 0);
   return 0;
-}
-
-static void wait_for_threads_to_sleep(void) {
-  DIR* directory = opendir("/proc/self/task");
-  if (directory == NULL) SKIP("no /proc here");
-  for (const struct dirent* entry; (entry = readdir(directory)) != NULL;) {
-    const int thread_id = atoi(entry->d_name);
-    if (thread_id == 0 || thread_id == getpid()) continue;
-    for (char state; (state = thread_state(thread_id)) != 'S' && state != 0;) sched_yield();
-  }
-  closedir(directory);
 }
 
 int main(void) {
