@@ -40,7 +40,7 @@ constexpr size_t kStackBytes = size_t{1} << 20;
 /* After pthread_create failed (RLIMIT_NPROC, a seccomp filter), the next try comes this much later. */
 constexpr int64_t kRetryNs = 1'000'000'000;
 
-/* How long the thread sleeps while it has no eventfd. */
+/* How long the thread sleeps while it has no eventfd, or may not poll(). */
 constexpr int kDeafMs = 1000;
 
 /* The longest sleep. A program that closes all descriptors closes the eventfd, too; the kernel keeps it for
@@ -56,13 +56,15 @@ constexpr int64_t kGroupPressedNs = 100'000'000;
 constexpr int64_t kGroupCalmNs = 1'000'000'000;
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
+constexpr int64_t kNsPerMs = 1'000'000;
 
 enum class State : uint32_t { kStopped, kStarting, kRunning, kStopping };
 
 constinit Lock start_lock{LockRank::kService};
 constinit std::atomic<uint32_t> state{static_cast<uint32_t>(State::kStopped)};
 constinit std::atomic<int> wake_fd{-1};
-constinit std::atomic<bool> woken{false}; /* the eventfd is readable, or about to be */
+constinit std::atomic<uint32_t> woken{0}; /* 1: the eventfd is readable, or about to be */
+constinit std::atomic<bool> deaf{false};  /* poll() failed: the thread sleeps on `woken` itself */
 constinit std::atomic<int> start_error{0};
 constinit int64_t retry_at_ns MEMLIMIT_GUARDED_BY(start_lock) = 0;
 constinit bool at_exit MEMLIMIT_GUARDED_BY(start_lock) = false;
@@ -239,17 +241,33 @@ bool sleep_until_woken() noexcept {
   // A negative descriptor is passed over, so a closed socket needs no case of its own.
   // Without an eventfd (the table was full when it was replaced) nobody can wake us: look again soon.
   // A wake() that came before there was one wrote nowhere; seq_cst, so that it saw the new one or is seen.
-  const bool asleep = !woken.load(std::memory_order_seq_cst);
+  const bool asleep = woken.load(std::memory_order_seq_cst) == 0;
   const int timeout_ms = !asleep ? 0 : fds[0].fd >= 0 ? sleep_ms() : kDeafMs;
   const int ready = ::poll(fds, 2, timeout_ms);
+  // Two descriptors are too many where RLIMIT_NOFILE is 0 or 1, as in sandboxes: EINVAL, at once for ever.
+  const bool refused = ready < 0 && errno != EINTR;
+  // Set before the wait looks at `woken`: a wake() either comes before that look, which then does not wait,
+  // or sees that the futex is to be woken. (Each writes its own word and reads the other's, seq_cst.)
+  deaf.store(refused, std::memory_order_seq_cst);
+  if (refused) os::futex_wait(woken, 0, std::min(timeout_ms, kDeafMs) * kNsPerMs);
   if (ready > 0 && wake_fd_is_lost(fds[0])) wake_fd.store(-1, std::memory_order_seq_cst);
   if (ready > 0 && socket_is_lost(fds[1])) {
     stats_socket.abandon();
     open_socket();
   }
-  // Cleared before the work is looked for: a wake() that comes from here on writes again.
-  woken.store(false, std::memory_order_seq_cst);
-  return fds[1].revents != 0 || ready == 0;
+  // Cleared before the work is looked for: a wake() that comes from here on writes again. An exchange, to
+  // see the work of those that came before.
+  woken.exchange(0, std::memory_order_seq_cst);
+  return fds[1].revents != 0 || ready <= 0;
+}
+
+/* After `woken` was set. */
+void rouse() noexcept {
+  // Both: a thread that was deaf may be about to try poll() again.
+  if (deaf.load(std::memory_order_seq_cst)) os::futex_wake(woken, 1);
+  const uint64_t one = 1;
+  os::write_all(wake_fd.load(std::memory_order_seq_cst), reinterpret_cast<const char*>(&one),
+                sizeof one);
 }
 
 void* run(void*) noexcept {
@@ -339,10 +357,7 @@ bool running() noexcept {
 }
 
 void wake() noexcept {
-  if (!running() || woken.exchange(true, std::memory_order_seq_cst)) return;
-  const uint64_t one = 1;
-  os::write_all(wake_fd.load(std::memory_order_seq_cst), reinterpret_cast<const char*>(&one),
-                sizeof one);
+  if (running() && woken.exchange(1, std::memory_order_seq_cst) == 0) rouse();
 }
 
 int last_error() noexcept { return start_error.load(std::memory_order_relaxed); }
@@ -355,9 +370,8 @@ void stop() noexcept {
   }
   if (!running()) return;
   become(State::kStopping);
-  const uint64_t one = 1;
-  os::write_all(wake_fd.load(std::memory_order_acquire), reinterpret_cast<const char*>(&one),
-                sizeof one);
+  woken.exchange(1, std::memory_order_seq_cst);
+  rouse();
   const int64_t deadline_ns = os::monotonic_ns() + kStopWaitNs;
   for (int64_t left = kStopWaitNs; left > 0 && now() == State::kStopping;
        left = deadline_ns - os::monotonic_ns()) {
@@ -381,7 +395,8 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   report_timer = {};
   container_timer = {};
   group_timer = {};
-  woken.store(false, std::memory_order_relaxed);
+  woken.store(0, std::memory_order_relaxed);
+  deaf.store(false, std::memory_order_relaxed);
   retry_at_ns = 0;
   become(State::kStopped);
 }

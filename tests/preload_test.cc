@@ -273,6 +273,8 @@ TEST_CASE("preload: a program that lacks things goes on", "[lifetime]") {
     check_claim("descriptors_closed_and_reused", settings, {"reclaim"});
     check_claim("descriptors_closed_and_reused", settings, {"reclaim", "service-first"});
   }
+  check_claim("descriptor_limit_of_zero", kUnset);
+  check_claim("descriptor_limit_of_zero", kTight);
   check_claim("descriptors_closed_while_the_service_sleeps", kUnset);
   check_claim("descriptors_closed_while_the_service_sleeps", kTight);
 }

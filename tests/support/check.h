@@ -104,18 +104,30 @@ static inline void settle(void) {
   CHECK_EQ(memlimit_hook_remove(id), 0);
 }
 
-/** State letter of a thread of this process, as in /proc/PID/stat; 'S': it waits. 0 when that cannot be read. */
-static inline char thread_state(int thread_id) {
-  char path[64], text[256];
+/** Opens what the kernel says of a thread of this process; negative when it says nothing. */
+static inline int open_thread_stat(int thread_id) {
+  char path[64];
   snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread_id);
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  const ssize_t length = read(fd, text, sizeof text - 1);
-  close(fd);
+  return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/** State letter from there; 'S': the thread waits. 0 when that cannot be read. */
+static inline char state_in_stat(int fd) {
+  char text[256];
+  const ssize_t length = pread(fd, text, sizeof text - 1, 0);
   if (length <= 0) return 0;
   text[length] = '\0';
   const char* end_of_name = strrchr(text, ')');
   return end_of_name != NULL && end_of_name[1] == ' ' ? end_of_name[2] : 0;
+}
+
+/** State letter of a thread of this process, or 0. */
+static inline char thread_state(int thread_id) {
+  const int fd = open_thread_stat(thread_id);
+  if (fd < 0) return 0;
+  const char state = state_in_stat(fd);
+  close(fd);
+  return state;
 }
 
 /** A small random number generator (xorshift64*): the same numbers on every machine. `state` is not 0. */
