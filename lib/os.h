@@ -79,6 +79,10 @@ void close_file(int fd) noexcept;
 /** True when the path names something, readable or not. */
 bool file_exists(const char* path) noexcept;
 
+/** Whether the path names a regular file that this user may read: 0, -errno, or kNoRegularFile. Opens nothing. */
+inline constexpr int kNoRegularFile = 1;
+int check_readable_file(const char* path) noexcept;
+
 /** The id that mountinfo gives the mount which `path` is on; -1 where the kernel (before 5.8) or a
  *  sandbox does not say. */
 int64_t mount_id(const char* path) noexcept;

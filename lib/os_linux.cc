@@ -106,6 +106,14 @@ bool file_exists(const char* path) noexcept {
   return syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0;
 }
 
+int check_readable_file(const char* path) noexcept {
+  ErrnoGuard guard;
+  struct stat st {};
+  if (stat(path, &st) != 0) return -errno;
+  if (!S_ISREG(st.st_mode)) return kNoRegularFile;
+  return syscall(SYS_faccessat, AT_FDCWD, path, R_OK) == 0 ? 0 : -errno;
+}
+
 int64_t mount_id(const char* path) noexcept {
   ErrnoGuard guard;
   struct statx st {};

@@ -125,6 +125,8 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   config = parse_config(envp, secure, &errors);
   report(errors);
   if (config.strict && errors.error_count > 0) _exit(kBadSettingStatus);
+  // Before anything is done that the settings ask for: they may be those of another user's process.
+  if (config.check) _exit(check_plugins(config) > 0 ? kBadSettingStatus : 0);
 
   if (pthread_key_create(&exit_key, thread_exits) == 0) {
     account::set_thread_exit_arm(arm_thread_exit);
@@ -137,7 +139,6 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   adapters::configure_notices(config);
   limit::apply(config.limit, LimitSource::kEnvironment);
   if (load_plugins(config) > 0 && config.strict) _exit(kBadSettingStatus);
-  if (config.check) _exit(0);
   if (wants_service_at_start()) service::start();
 }
 

@@ -15,6 +15,13 @@ import unittest
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 RUN = str(BUILD / "scripts" / "memlimit-run")
 LIBRARY = str(BUILD / "preload" / "libmemlimit.so")
+PLUGIN = """#include <unistd.h>
+void program_says(void);
+__attribute__((constructor)) static void enter(void) {
+  program_says();
+  (void)!write(1, "loaded\\n", 7);
+}
+"""
 SHOW = 'printf "%s\\n" "${LD_PRELOAD-}" "${MEMLIMIT-unset}" "${MEMLIMIT_LOG-unset}"'
 
 
@@ -67,6 +74,21 @@ class Starts(unittest.TestCase):
         result = run("grep", "-c", "libmemlimit.so", "/proc/self/maps")
         self.assertGreater(int(result.stdout), 0)
 
+    def test_a_plugin_is_loaded_into_the_program_and_nowhere_else(self):
+        if shutil.which("gcc") is None:
+            self.skipTest("no gcc")
+        with tempfile.TemporaryDirectory() as name:
+            plugin, program = f"{name}/plugin.so", f"{name}/program"
+            # It needs a function of its program, so that no shell can load it.
+            for output, options, code in (
+                (plugin, ["-shared", "-fPIC"], PLUGIN),
+                (program, ["-rdynamic"], "void program_says(void) {}\nint main(void) { return 7; }\n"),
+            ):
+                pathlib.Path(f"{output}.c").write_text(code, encoding="utf-8")
+                subprocess.run(["gcc", *options, f"{output}.c", "-o", output], check=True)
+            result = run("-l", "64MiB", "--", program, MEMLIMIT_PLUGINS=plugin)
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (7, "loaded\n", ""))
+
     def test_an_installed_tree_finds_its_own_library(self):
         with tempfile.TemporaryDirectory() as name:
             root = pathlib.Path(name).resolve()
@@ -115,6 +137,14 @@ class Refuses(unittest.TestCase):
         ):
             with self.subTest(name):
                 self.refused(run("echo", "started", **{name: value}), 78, name)
+
+    def test_plugins_that_are_not_there(self):
+        missing = "MEMLIMIT_PLUGINS: not loaded: /no/such.so: cannot open shared object file: No such file or directory"
+        self.refused(run("echo", "started", MEMLIMIT_PLUGINS="/no/such.so"), 78, missing)
+        self.refused(run("echo", "started", MEMLIMIT_PLUGINS=f"{LIBRARY}:/no/such.so"), 78, missing)
+        self.refused(run("echo", "started", MEMLIMIT_PLUGINS="/tmp"), 78, "not loaded: /tmp:")
+        # A bad one beside them is refused for itself.
+        self.refused(run("echo", "started", MEMLIMIT_PLUGINS=f"/no/such.so:{'x' * 300}"), 78, "each with a /")
 
     def test_an_empty_value(self):
         self.refused(run("-l", "", "echo", "started"), 78, "-l needs a value")
