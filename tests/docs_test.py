@@ -93,6 +93,15 @@ class Tables(unittest.TestCase):
         self.assertEqual(table_after(expected[0]), expected)
 
 
+class Doctor(unittest.TestCase):
+    def test_it_knows_which_settings_name_files(self):
+        # Of another user's process it tries out none of them.
+        source = (SOURCE / "scripts" / "memlimit_cli" / "doctor.py").read_text(encoding="utf-8")
+        known = re.findall(r'"(\w+)"', re.search(r"^NAMES_A_FILE = \((.*)\)$", source, re.M)[1])
+        named = [row[1] for row in rows("lib/options.inc", "MEMLIMIT_OPTION") if "path" in row[3]]
+        self.assertEqual(known, named)
+
+
 class Events(unittest.TestCase):
     def test_every_kind_of_event_is_told_by_somebody(self):
         kinds = {row[0] for row in rows("lib/events.inc", "MEMLIMIT_EVENT")}

@@ -6,6 +6,7 @@ Usage: tool_test.py BUILD_ROOT.
 
 import contextlib
 import fcntl
+import io
 import os
 import pathlib
 import pty
@@ -28,7 +29,7 @@ RUN = str(BUILD / "scripts" / "memlimit-run")
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(BUILD / "scripts"))
-from memlimit_cli import client, elf, processes, text, top  # noqa: E402
+from memlimit_cli import client, doctor, elf, processes, text, top  # noqa: E402
 
 NOBODY = 65534
 PATIENCE_S = 120  # for a machine that has much else to do; nothing is expected to take it
@@ -126,6 +127,25 @@ def server(behave):
                 yield path
             finally:
                 thread.join()
+
+
+@contextlib.contextmanager
+def quiet():
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def build_plugin(directory):
+    """A shared object that leaves a file beside itself when it is loaded; skips where there is no compiler."""
+    if shutil.which("gcc") is None:
+        raise unittest.SkipTest("no gcc")
+    source, plugin = f"{directory}/plugin.c", f"{directory}/plugin.so"
+    code = f"""#include <fcntl.h>
+__attribute__((constructor)) static void enter(void) {{ open("{directory}/loaded", O_CREAT | O_WRONLY, 0600); }}
+"""
+    pathlib.Path(source).write_text(code, encoding="utf-8")
+    subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", plugin], check=True)
+    return plugin
 
 
 def as_nobody(copy, *arguments):
@@ -499,6 +519,79 @@ class Explains(unittest.TestCase):
             )
             self.assertEqual(result.returncode, 1)
             self.assertIn("libmimalloc is missing: apt install", result.stdout)
+
+    def test_doctor_shows_settings_on_one_line(self):
+        with tempfile.TemporaryDirectory() as name:
+            with holder(MEMLIMIT_LOG=f"warn:{name}/a\nbad   \x1b[2J") as process:
+                result = tool("doctor", "-p", str(process.pid))
+            self.assertEqual(result.returncode, 0, result.stdout)
+            self.assertIn(f"MEMLIMIT_LOG=warn:{name}/a?bad   ?[2J", result.stdout)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, to become another user")
+    def test_doctor_tries_out_no_file_that_another_user_names(self):
+        settings = {
+            "MEMLIMIT": "1",  # as tight as can be, so that a service would start at once
+            "MEMLIMIT_START": "40%",
+            "MEMLIMIT_PLUGINS": "PLUGIN",
+            "MEMLIMIT_SOCKET": "DIR/socket",
+            "MEMLIMIT_LOG": "debug:DIR/log",
+        }
+        tried = []
+
+        def probe(library, environment):
+            tried.append(environment)
+            return 0, ""
+
+        with tempfile.TemporaryDirectory() as name:
+            plugin = build_plugin(name)
+            settings = {key: value.replace("DIR", name).replace("PLUGIN", plugin) for key, value in settings.items()}
+            for user, said in ((NOBODY, True), (None, False)):
+                with subprocess.Popen(["/bin/sleep", "1000"], env=settings, user=user, cwd="/") as process:
+                    try:
+                        while not pathlib.Path(f"/proc/{process.pid}/environ").read_bytes().startswith(b"MEMLIMIT="):
+                            os.sched_yield()
+                        result = tool("doctor", "-p", str(process.pid))
+                        with unittest.mock.patch.object(doctor, "probe", probe), quiet():
+                            doctor.doctor(process.pid, [])
+                    finally:
+                        process.kill()
+                self.assertEqual(sorted(os.listdir(name)), ["plugin.c", "plugin.so"])
+                self.assertIn("MEMLIMIT_START=40%", result.stdout, result.stderr)
+                self.assertEqual("files are not looked for on another user's behalf" in result.stdout, said, result.stdout)
+        # Each time the library is tried by itself first.
+        self.assertEqual(len(tried), 4)
+        plain = {key: settings[key] for key in ("MEMLIMIT", "MEMLIMIT_START")}
+        self.assertEqual(tried[1], {"PATH": "/usr/bin:/bin", "MEMLIMIT_LOG": "debug", **plain})
+        self.assertEqual(tried[3], {"PATH": "/usr/bin:/bin", **settings})
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, to make a program of another user")
+    def test_the_environment_of_a_set_user_id_program_is_its_callers(self):
+        with tempfile.TemporaryDirectory() as name:
+            os.chmod(name, 0o755)
+            program = shutil.copy("/bin/sleep", f"{name}/sleep")
+            os.chmod(program, 0o4755)
+            for path, user, ours in (("/bin/sleep", 0, True), ("/bin/sleep", NOBODY, False), (program, NOBODY, False)):
+                with subprocess.Popen([path, "1000"], user=user, cwd="/") as process:
+                    try:
+                        while os.readlink(f"/proc/{process.pid}/exe") != os.path.realpath(path):
+                            os.sched_yield()
+                        self.assertEqual(processes.is_like_us(process.pid), ours, (path, user))
+                    finally:
+                        process.kill()
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, to become another user")
+    def test_a_process_cannot_call_itself_somebody_elses(self):
+        code = r"""
+open("/proc/self/comm", "wb").write(b"\rUid:\t0\t0\t0\t0")
+print("ready", flush=True)
+input()
+"""
+        with subprocess.Popen(
+            ["/usr/bin/python3", "-I", "-c", code], user=NOBODY, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            self.assertEqual(process.stdout.readline(), b"ready\n")
+            self.assertEqual(processes.user_ids(process.pid), (NOBODY,) * 4)
+            process.communicate(b"\n")
 
     def test_doctor_on_a_running_process(self):
         with holder() as process:

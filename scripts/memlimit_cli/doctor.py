@@ -1,5 +1,10 @@
-"""`memlimit doctor`: why a program is, or would not be, under the library. Each finding names its remedy."""
+"""`memlimit doctor`: why a program is, or would not be, under the library. Each finding names its remedy.
 
+A running process may be anybody's while root looks. What it says of itself (its environment, the path of its
+program) is looked at and shown; nothing that it names is run, loaded, or written to.
+"""
+
+import contextlib
 import os
 import pathlib
 import platform
@@ -10,10 +15,12 @@ import subprocess
 import sys
 
 from . import elf, processes
-from .text import UserError
+from .text import UserError, printable
 
 # Names of libraries that bring a malloc of their own, as they appear in file names.
 ALLOCATORS = re.compile(r"lib(jemalloc|tcmalloc\w*|mimalloc|hoard|snmalloc\w*|rpmalloc\w*|scudo|asan|tsan|lsan)\b")
+# Settings that name a file, all or in part (the level in front of MEMLIMIT_LOG's can be checked by itself).
+NAMES_A_FILE = ("MEMLIMIT_SOCKET", "MEMLIMIT_PLUGINS", "MEMLIMIT_LOG")
 BAD, FINE, NOTE = "bad ", "ok  ", "note"
 
 
@@ -23,7 +30,7 @@ class Findings:
 
     def add(self, kind, text):
         self.bad += kind == BAD
-        print(f"{kind}  {text}")
+        print(f"{kind}  {printable(text)}")
 
 
 def find_library():
@@ -62,7 +69,7 @@ def check_library(findings):
     plain = {key: value for key, value in os.environ.items() if not key.startswith(("MEMLIMIT", "LD_"))}
     status, said = probe(library, plain)
     if status or "cannot be preloaded" in said or "error while loading" in said:
-        findings.add(BAD, f"{library} does not load: {said or f'status {status}'}")
+        findings.add(BAD, f"{library} does not load: {'; '.join(said.splitlines()) or f'status {status}'}")
         if "libmimalloc" in said:
             findings.add(BAD, "libmimalloc is missing: apt install libmimalloc2.0")
         return None
@@ -70,12 +77,30 @@ def check_library(findings):
     return library
 
 
-def check_settings(findings, library, environment):
+def without_files(settings):
+    """What of a stranger's settings may be tried out, and the names of those of which something is left out."""
+    tried = {key: value for key, value in settings.items() if key not in NAMES_A_FILE}
+    level, colon, _ = settings.get("MEMLIMIT_LOG", "").partition(":")
+    if level:
+        tried["MEMLIMIT_LOG"] = level
+    left_out = [key for key in NAMES_A_FILE if key in settings and (key != "MEMLIMIT_LOG" or colon)]
+    return tried, left_out
+
+
+def check_settings(findings, library, environment, ours=True):
+    """`ours`: the settings are this user's own. Of anybody else's nothing is tried out that names a file."""
     settings = {key: value for key, value in environment.items() if key.startswith("MEMLIMIT")}
     if not settings:
         findings.add(NOTE, "no MEMLIMIT variable is set: without a limit, memlimit only counts")
         return
-    status, said = probe(library, {"PATH": "/usr/bin:/bin", **settings})
+    tried, left_out = (settings, []) if ours else without_files(settings)
+    if left_out:
+        findings.add(NOTE, f"files are not looked for on another user's behalf: {', '.join(left_out)}")
+    try:
+        status, said = probe(library, {"PATH": "/usr/bin:/bin", **tried})
+    except OSError as error:
+        findings.add(BAD, f"the settings cannot be checked: {error.strerror}")
+        return
     for line in said.splitlines():
         findings.add(BAD if status else NOTE, re.sub(r"^memlimit\[\d+\]: ", "", line))
     if status == 0:
@@ -133,12 +158,8 @@ def check_program(findings, name, depth=0):
         findings.add(BAD, f"{name}: command not found, or not executable")
         return
     path = os.path.realpath(path)
-    if (privilege := is_privileged(path)) is not None:
-        findings.add(
-            BAD, f"{path}: {privilege}: for such programs the loader ignores LD_PRELOAD; start it from the account it runs as"
-        )
     try:
-        program = elf.read_program(path)
+        check_file(findings, path, path)
     except elf.NotElf:
         interpreter = interpreter_of(path)
         if interpreter is None or depth > 4:
@@ -146,7 +167,16 @@ def check_program(findings, name, depth=0):
         else:
             findings.add(FINE, f"{path}: a script; what counts is {interpreter}")
             check_program(findings, interpreter, depth + 1)
-        return
+
+
+def check_file(findings, file, path):
+    """A program, called `path`. NotElf when it is something else."""
+    if (privilege := is_privileged(file)) is not None:
+        findings.add(
+            BAD, f"{path}: {privilege}: for such programs the loader ignores LD_PRELOAD; start it from the account it runs as"
+        )
+    try:
+        program = elf.read_program(file)
     except OSError as error:
         findings.add(BAD, f"{path}: {error.strerror}")
         return
@@ -190,7 +220,9 @@ def check_process(findings, pid):
         name = processes.name_of(pid)
         under = processes.is_under(pid)
         executable = os.readlink(f"/proc/{pid}/exe")
+        ours = processes.is_like_us(pid)
         environment = processes.environment_of(pid)
+        ours = ours and processes.is_like_us(pid)  # or the one it became in between wrote that
     except FileNotFoundError as error:
         raise UserError(f"no process {pid}, or a thread of the kernel") from error
     except (PermissionError, ProcessLookupError) as error:
@@ -207,18 +239,20 @@ def check_process(findings, pid):
     else:
         findings.add(BAD, f"{pid} ({name}) has LD_PRELOAD set, but the library is not in it")
     if not under:
-        check_program(findings, executable)
-    return environment
+        # Not by its path, where anything may be by now, and nothing of the kind when it is in a container.
+        with contextlib.suppress(elf.NotElf):
+            check_file(findings, f"/proc/{pid}/exe", executable)
+    return environment, ours
 
 
 def doctor(pid, command):
     findings = Findings()
-    environment = dict(os.environ)
+    environment, ours = dict(os.environ), True
     if pid is not None:
-        environment = check_process(findings, pid)
+        environment, ours = check_process(findings, pid)
     library = check_library(findings)
     if library is not None:
-        check_settings(findings, library, environment)
+        check_settings(findings, library, environment, ours)
     check_preload(findings, environment)
     check_socket(findings, environment)
     if command:

@@ -10,11 +10,13 @@ import dataclasses
 import os
 import pwd
 import re
+import struct
 
 from . import client
 from .text import UserError, printable
 
 LIBRARY = "libmemlimit.so"
+AT_SECURE = 23  # of the auxiliary vector: set-user-ID and the like
 LISTENING = 0x10000  # __SO_ACCEPTCON, the `Flags` column of /proc/net/unix
 # Where the library moves its descriptors: so far below 1024, or the limit at that time if that was lower.
 CUSTOMARY_DESCRIPTORS, HIGH_DESCRIPTORS = 1024, 64
@@ -59,7 +61,8 @@ class Process:
 
 
 def read(path):
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    """Text of /proc as it is: a carriage return in a process's name ends no line."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return file.read()
 
 
@@ -87,6 +90,28 @@ def pid_inside(pid):
 def environment_of(pid):
     entries = read(f"/proc/{pid}/environ").split("\0")
     return dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
+
+
+def user_ids(pid):
+    """Its real, effective, saved and file-system user ids."""
+    found = re.search(r"^Uid:((?:\t\d+){4})$", read(f"/proc/{pid}/status"), re.M)
+    return tuple(int(word) for word in found[1].split())
+
+
+def is_like_us(pid):
+    """Whether what stands in the process's environment is as good as what this user wrote: it is of this very
+    user, sees the same users and files (root of a container does not), and no less privileged user started it
+    (of sudo the environment is its caller's)."""
+    try:
+        with open(f"/proc/{pid}/auxv", "rb") as file:
+            auxiliary = dict(struct.iter_unpack("@LL", file.read()))
+        return (
+            set(user_ids(pid)) == {os.geteuid()}
+            and auxiliary.get(AT_SECURE) == 0
+            and all(os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}") for kind in ("user", "mnt"))
+        )
+    except (OSError, struct.error):  # or a program for a smaller machine
+        return False
 
 
 def listening_sockets(pid):
