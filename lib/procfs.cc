@@ -63,6 +63,15 @@ int64_t take_integer(std::string_view* text) noexcept {
   return value;
 }
 
+bool maps_all_ids(std::string_view text) noexcept {
+  // The last id, -1, stands for none.
+  for (const int64_t expected : {int64_t{0}, int64_t{0}, int64_t{UINT32_MAX}}) {
+    skip_blanks(&text);
+    if (take_integer(&text) != expected) return false;
+  }
+  return text == "\n";
+}
+
 int64_t parse_statm(std::string_view text, int64_t page_bytes) noexcept {
   int64_t fields[3]; /* size, resident, shared, in pages */
   for (int64_t& field : fields) {
@@ -159,6 +168,23 @@ int64_t physical_memory_bytes(const char* root) noexcept {
   const int64_t bytes = find_kb(path, "MemTotal:");
   return bytes > 0 ? bytes : os::installed_memory_bytes();
 }
+
+Ids read_ids(const char* map_path, const char* overflow_path) noexcept {
+  Ids ids;
+  char text[128];
+  int64_t length = os::read_file(overflow_path, text, sizeof text);
+  std::string_view number{text, static_cast<size_t>(length > 0 ? length : 0)};
+  const int64_t overflow = take_integer(&number);
+  if (overflow != kUnknown && overflow <= UINT32_MAX) {
+    ids.overflow = static_cast<uint32_t>(overflow);
+  }
+  length = os::read_file(map_path, text, sizeof text);
+  ids.all_mapped = maps_all_ids({text, static_cast<size_t>(length > 0 ? length : 0)});
+  return ids;
+}
+
+Ids user_ids() noexcept { return read_ids("/proc/self/uid_map", "/proc/sys/kernel/overflowuid"); }
+Ids group_ids() noexcept { return read_ids("/proc/self/gid_map", "/proc/sys/kernel/overflowgid"); }
 
 size_t process_name(char* out, size_t cap) noexcept {
   char text[64];

@@ -68,6 +68,25 @@ int64_t physical_memory_bytes(const char* root = "") noexcept;
  *  Returns its length. `cap` must be at least 2. */
 size_t process_name(char* out, size_t cap) noexcept;
 
+/** How ids of users, or of groups, look from this process's user namespace. */
+struct Ids {
+  uint32_t overflow = 65534; /* what everybody is called who is not mapped into it */
+  bool all_mapped = false;   /* nobody is not, as in the initial namespace */
+};
+
+/** From a uid_map and overflowuid, or those of groups; where they are missing, nothing is taken for granted. */
+Ids read_ids(const char* map_path, const char* overflow_path) noexcept;
+Ids user_ids() noexcept;
+Ids group_ids() noexcept;
+
+/** Whether the id that the kernel gives for somebody else stands for the very one that `own` is. */
+constexpr bool is_same_id(uint32_t other, uint32_t own, const Ids& ids) noexcept {
+  return other == own && (other != ids.overflow || ids.all_mapped);
+}
+
+/** Whether a uid_map or gid_map has every id in it, each under its own number. */
+bool maps_all_ids(std::string_view text) noexcept;
+
 /** The second field of statm less its third, times the page size. */
 int64_t parse_statm(std::string_view text, int64_t page_bytes) noexcept;
 

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "os.h"
+#include "procfs.h"
 #include "stats_text.h"
 #include "text.h"
 
@@ -72,6 +73,14 @@ bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULD
 void hang_up(int fd) noexcept {
   shutdown(fd, SHUT_RDWR);
   close(fd);
+}
+
+/** "uid 1000"; the overflow id alone would puzzle who reads that it is the program's as well. */
+void put_peer(TextWriter& out, const Peer& peer, const procfs::Ids& ids) noexcept {
+  out.put("uid ").put_uint(peer.uid);
+  if (peer.uid == ids.overflow && !ids.all_mapped) {
+    out.put(" (as is anybody from outside of its user namespace)");
+  }
 }
 
 /** Says one line to somebody who gets nothing else, if that is possible without waiting. */
@@ -158,6 +167,8 @@ int StatsSocket::open(const SocketPlace& place, const SocketContent& content, ch
   listen_fd_.store(bound_.fd);
   if (!os::file_id(bound_.fd, &listener_id_)) listener_id_ = {};
   content_ = content;
+  user_ids_ = procfs::user_ids();
+  group_ids_ = procfs::group_ids();
   mode_ = place.mode;
   send_buffer_bytes_ = place.send_buffer_bytes;
   const int epoll_fd = os::move_fd_high(epoll_create1(EPOLL_CLOEXEC));
@@ -338,12 +349,19 @@ void StatsSocket::accept_clients(int64_t now_ns) noexcept {
   listen_for(true);
 }
 
-/** Root and the program's own user may always read; others if the mode says so. For a socket with a
- * file the kernel has compared its mode with the client's groups; an abstract one has no file. */
+/** Root and the program's own user. Who is not mapped into the program's user namespace is called by the
+ * overflow id there, which may be the program's own: then it cannot be told from such a stranger. */
+bool StatsSocket::is_owner(const Peer& peer) const noexcept {
+  return peer.uid == 0 || procfs::is_same_id(peer.uid, geteuid(), user_ids_);
+}
+
+/** The owner may always read; others if the mode says so. For a socket with a file the kernel has
+ * compared its mode with the client's groups; an abstract one has no file. */
 bool StatsSocket::may_read(const Peer& peer) const noexcept {
-  if (peer.uid == 0 || peer.uid == geteuid()) return true;
-  if (bound_.abstract) return (mode_ & 0006) != 0 || ((mode_ & 0060) != 0 && peer.gid == getegid());
-  return (mode_ & 0066) != 0;
+  if (is_owner(peer)) return true;
+  if (!bound_.abstract) return (mode_ & 0066) != 0;
+  const bool in_group = procfs::is_same_id(peer.gid, getegid(), group_ids_);
+  return (mode_ & 0006) != 0 || ((mode_ & 0060) != 0 && in_group);
 }
 
 void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
@@ -357,9 +375,10 @@ void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
   if (!known || !may_read(peer)) {
     ++refused_;
     if (content_.refused != nullptr) content_.refused(content_.context, peer);
-    char line[160];
+    char line[256];
     TextWriter text(line, sizeof line);
-    text.put("memlimit: not permitted: you are uid ").put_uint(peer.uid);
+    text.put("memlimit: not permitted: you are ");
+    put_peer(text, peer, user_ids_);
     text.put(", and this process talks to uid ").put_uint(geteuid()).put(" and root only\n");
     turn_away(fd, text.view());
     return;
@@ -377,7 +396,7 @@ void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
   while (client->state != State::kFree) ++client;
   if (client->slot > high_slot_) high_slot_ = client->slot;
   client->state = State::kReading;
-  client->may_set = peer.uid == 0 || peer.uid == geteuid();
+  client->may_set = is_owner(peer);
   client->input_ended = client->overlong = client->prompt = client->watched = false;
   client->watched_for = 0;
   client->peer = peer;
@@ -490,7 +509,8 @@ void StatsSocket::answer(Client& client, const Request& request, int64_t now_ns)
   if (!client.may_set) {
     ++refused_;
     text.put("memlimit: not permitted: only uid ").put_uint(geteuid());
-    text.put(" and root may change the limit; you are uid ").put_uint(client.peer.uid);
+    text.put(" and root may change the limit; you are ");
+    put_peer(text, client.peer, user_ids_);
     answer_error(client, request, text.view(), now_ns);
     return;
   }

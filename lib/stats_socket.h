@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "os.h"
+#include "procfs.h"
 #include "request.h"
 #include "socket_path.h"
 
@@ -123,6 +124,7 @@ class StatsSocket {
   void listen_for(bool wanted) noexcept;
   bool make_room(int64_t now_ns) noexcept;
   void admit(int fd, int64_t now_ns) noexcept;
+  bool is_owner(const Peer& peer) const noexcept;
   bool may_read(const Peer& peer) const noexcept;
   void dispatch(Client& client, uint32_t events, int64_t now_ns) noexcept;
   void read_request(Client& client, int64_t now_ns) noexcept;
@@ -151,6 +153,7 @@ class StatsSocket {
   BoundSocket bound_{};
   os::FileId listener_id_{};
   SocketContent content_{};
+  procfs::Ids user_ids_{}, group_ids_{}; /* as they were at open() */
   unsigned mode_ = 0600;
   int send_buffer_bytes_ = 0;
   bool listening_ = false;      /* the listener is in the epoll set with EPOLLIN */

@@ -140,6 +140,45 @@ TEST_CASE("procfs: physical memory has a fallback where /proc is absent", "[proc
   CHECK(procfs::physical_memory_bytes(std::string(5000, 'x').c_str()) == installed);
 }
 
+TEST_CASE("procfs: only a map of all ids to themselves maps everybody", "[procfs]") {
+  CHECK(procfs::maps_all_ids("         0          0 4294967295\n"));
+  for (const char* text :
+       {"", "\n", "         0          0 4294967295", "         0          0      65536\n",
+        "         0     100000 4294967295\n", "         1          1 4294967295\n",
+        "         0          0 4294967295\n         0          0          1\n",
+        "         0          0 42949672950\n", "all of them\n"}) {
+    CAPTURE(text);
+    CHECK_FALSE(procfs::maps_all_ids(text));
+  }
+}
+
+TEST_CASE("procfs: who is not mapped is nobody's equal", "[procfs]") {
+  constexpr procfs::Ids kInitial{65534, true};
+  constexpr procfs::Ids kContainer{65534, false};
+  constexpr procfs::Ids kOther{4000, false};
+  CHECK(procfs::is_same_id(1000, 1000, kContainer));
+  CHECK_FALSE(procfs::is_same_id(1000, 1001, kContainer));
+  CHECK_FALSE(procfs::is_same_id(65534, 1001, kContainer));
+  CHECK_FALSE(procfs::is_same_id(65534, 65534, kContainer));
+  CHECK(procfs::is_same_id(65534, 65534, kInitial));
+  CHECK(procfs::is_same_id(65534, 65534, kOther));
+  CHECK_FALSE(procfs::is_same_id(4000, 4000, kOther));
+}
+
+TEST_CASE("procfs: ids are read, and where they are not told nobody is mapped", "[procfs]") {
+  TempDir dir;
+  const std::string map = dir.path() + "/map", overflow = dir.path() + "/overflow";
+  const auto read = [&] { return procfs::read_ids(map.c_str(), overflow.c_str()); };
+  CHECK(read().overflow == 65534);
+  CHECK_FALSE(read().all_mapped);
+  std::ofstream(map) << "         0          0 4294967295\n";
+  std::ofstream(overflow) << "4000\n";
+  CHECK(read().overflow == 4000);
+  CHECK(read().all_mapped);
+  std::ofstream(overflow) << "4294967296\n";
+  CHECK(read().overflow == 65534);
+}
+
 TEST_CASE("procfs: the footprint is still told after the main thread has ended",
           "[procfs][threads][fork]") {
   int pipe_fds[2];

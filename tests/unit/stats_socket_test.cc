@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -796,6 +797,73 @@ TEST_CASE("stats_socket: a process that is not root lets root and itself in, and
   CHECK(WEXITSTATUS(status) == 0);
   CHECK(root.received() == "7MiB\n");
   for (const int fd : {ready[0], ready[1], done[0], done[1]}) close(fd);
+}
+
+TEST_CASE("stats_socket: whom its user namespace does not know is not the program's user",
+          "[stats_socket][fork]") {
+  if (skip_unless_root()) return;
+  constexpr uid_t kUnmapped = 12345;
+  TempDir dir;
+  chmod(dir.path().c_str(), 0777);
+  const std::string path = dir / "s";
+  int ready[2], go[2];
+  REQUIRE(pipe(ready) == 0);
+  REQUIRE(pipe(go) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    char turn = '.';
+    if (unshare(CLONE_NEWUSER) != 0) _exit(77);
+    if (write(ready[1], &turn, 1) != 1 || read(go[0], &turn, 1) != 1) _exit(2);
+    if (setresuid(kNobody, kNobody, kNobody) != 0) _exit(3);
+    SocketPlace place;
+    place.setting = path;
+    place.mode = 0666;
+    Server server(place);
+    if (write(ready[1], &turn, 1) != 1 || read(go[0], &turn, 1) != 1) _exit(4);
+    server.run();
+    if (server.limit != "off") _exit(5);
+    if (write(ready[1], &turn, 1) != 1 || read(go[0], &turn, 1) != 1) _exit(6);
+    server.run();
+    _exit(server.limit == "7MiB" ? 0 : 7);
+  }
+  close(ready[1]);
+  close(go[0]);
+  char turn;
+  const auto wait_for_child = [&] { return read(ready[0], &turn, 1) == 1; };
+  const auto let_child_go = [&] { return write(go[1], &turn, 1) == 1; };
+  if (wait_for_child()) {
+    // Both are themselves in there, and nobody else is anybody.
+    std::ofstream("/proc/" + std::to_string(child) + "/uid_map") << "0 0 1\n65534 65534 1\n";
+    let_child_go();
+  }
+  if (wait_for_child()) {
+    const bool asked = in_child([&] {
+      if (setresuid(kUnmapped, kUnmapped, kUnmapped) != 0) return false;
+      UnixClient stranger(path);
+      return stranger.send_some("limit=1MiB\n") > 0;
+    });
+    CHECK(asked);
+    let_child_go();
+  }
+  if (wait_for_child()) {
+    UnixClient root(path);
+    root.send_some("limit=7MiB\n");
+    let_child_go();
+    int status = 0;
+    waitpid(child, &status, 0);
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(root.received() == "7MiB\n");
+  } else {
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (WEXITSTATUS(status) == 77) {
+      WARN("skipped: no user namespaces here");
+    } else {
+      CHECK(WEXITSTATUS(status) == 0);
+    }
+  }
+  close(ready[0]);
+  close(go[1]);
 }
 
 TEST_CASE("stats_socket: descriptors stay out of the program's way and errno as it was",
