@@ -184,7 +184,9 @@ MEMLIMIT_EXPORT void* mremap(void* address, size_t old_length, size_t new_length
                              ...) noexcept {
   va_list arguments;
   va_start(arguments, flags);
-  void* const target = (flags & MREMAP_FIXED) != 0 ? va_arg(arguments, void*) : nullptr;
+  // With MREMAP_DONTUNMAP alone it is a hint.
+  const bool has_target = (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0;
+  void* const target = has_target ? va_arg(arguments, void*) : nullptr;
   va_end(arguments);
   if (mappings::caller_at(__builtin_return_address(0)) == Caller::kProgram) {
     return mappings::remap_counted(address, old_length, new_length, flags, target);

@@ -297,6 +297,10 @@ TEST_CASE("preload: a small program is left alone", "[invisible]") {
                {kPlain, kUnset, kEmpty, kRoomy, limit_of("512MiB"), limit_of("auto")});
 }
 
+TEST_CASE("preload: mappings are made where the program wants them", "[invisible]") {
+  check_claims({"remap_hint_reaches_the_kernel"}, {kPlain, kUnset, kTight});
+}
+
 TEST_CASE("preload: output and exit status come through unchanged", "[invisible]") {
   for (const Settings& settings : {kPlain, kUnset, kEmpty, kRoomy, kTight}) {
     INFO(settings.name);
