@@ -1,4 +1,4 @@
-/* CPython 3.8 and later: the cyclic garbage collector, run by a pending call.
+/* CPython 3.9 and later: the cyclic garbage collector, run by a pending call.
  *
  * Py_AddPendingCall() may be called from anywhere: it takes one short lock and allocates nothing. The
  * main thread then runs the call between two bytecodes, with the GIL held, where the program's own signal
@@ -46,7 +46,7 @@ struct Functions {
   void (*fetch_error)(Object**, Object**, Object**);
   void (*restore_error)(Object*, Object*, Object*);
   Object* builtin_function_type;
-  /* 3.9 and later: whose turn it is */
+  /* whose turn it is */
   void* (*this_interpreter)();
   void* (*main_interpreter)();
   /* 3.10 and later */
@@ -90,19 +90,18 @@ bool attach(const ElfImage& image) noexcept {
                         image.find("PyErr_Fetch", &found.fetch_error) &&
                         image.find("PyErr_Restore", &found.restore_error) &&
                         (found.builtin_function_type = image.symbol("PyCFunction_Type")) != nullptr;
-  // 3.8 brought the name; older ones take a pending call before they are ready for one.
-  if (!complete || image.symbol("PyConfig_InitPythonConfig") == nullptr) return false;
-  if (!image.find("PyGILState_GetThisThreadState", &found.this_thread_state) ||
+  // 3.9 brought the first name. 3.8 answers a pending call with an error, printed on standard error, while
+  // the program's atexit functions run; older ones take one before they are ready for it.
+  if (!complete || !image.find("PyInterpreterState_Get", &found.this_interpreter) ||
+      !image.find("PyInterpreterState_Main", &found.main_interpreter) ||
+      !image.find("PyGILState_GetThisThreadState", &found.this_thread_state) ||
       !image.find("PyGILState_Ensure", &found.gil_ensure) ||
       !image.find("PyGILState_Release", &found.gil_release)) {
     return false;
   }
-  image.find("PyInterpreterState_Get", &found.this_interpreter);
-  image.find("PyInterpreterState_Main", &found.main_interpreter);
   image.find("PyGC_IsEnabled", &found.is_enabled);
   const auto* const version = static_cast<const unsigned long*>(image.symbol("Py_Version"));
-  if (version != nullptr && *version >= kVersion312 && found.is_enabled != nullptr &&
-      found.main_interpreter != nullptr) {
+  if (version != nullptr && *version >= kVersion312 && found.is_enabled != nullptr) {
     image.find("_PyEval_AddPendingCall", &found.add_call_anywhere);
   }
   if (image.find("PyGC_Collect", &found.collect) && image.find("PyGC_Enable", &found.enable)) {
@@ -160,10 +159,7 @@ struct Progress {
 Outcome reclaim(const Work& work) {
   Outcome outcome;
   if (python.is_initialized() == 0 || python.is_finalizing() != 0) return outcome;
-  if (python.this_interpreter != nullptr && python.main_interpreter != nullptr &&
-      python.this_interpreter() != python.main_interpreter()) {
-    return outcome;
-  }
+  if (python.this_interpreter() != python.main_interpreter()) return outcome;
   Object *type, *value, *traceback;
   python.fetch_error(&type, &value, &traceback);
   Progress progress;

@@ -161,6 +161,28 @@ def case_cpython_main_thread_blocked(bench):
     assert int(ended.output.split()[1]) > 0, 'it was not a foreign thread that collected'
 
 
+AT_EXIT = '''
+import atexit
+def allocate():
+    hold = bytes(80 << 20)
+    for i in range(300):
+        rows = [bytes(100_000) for i in range(20)]
+    print("done")
+atexit.register(allocate)
+'''
+
+
+def case_cpython_exits_in_silence(bench):
+    """Every version that is found here: what some answer while functions of atexit run is not for the user."""
+    places = [pathlib.Path('/usr/bin'), pathlib.Path('/usr/local/bin'),
+              *pathlib.Path.home().glob('.pyenv/versions/*/bin')]
+    for python in sorted({path.resolve() for place in places for path in place.glob('python3.[0-9]*')
+                          if re.fullmatch(r'python3\.[0-9]+', path.name)}):
+        ended = bench.run([python, '-c', AT_EXIT])
+        said = [line for line in ended.errors.splitlines() if not line.startswith('memlimit[')]
+        assert (ended.status, ended.output, said) == (0, 'done\n', []), (python, said[:3])
+
+
 def case_cpython_is_found_when_it_is_loaded(bench):
     """A program that loads the interpreter later on: here by way of ctypes, from another interpreter's point
     of view just a library. Ruby's stands for it, since a process has one CPython."""
