@@ -66,6 +66,11 @@ constinit Functions python{};
 /* When the pending call that has not come yet was asked for; 0: none is outstanding. */
 constinit std::atomic<int64_t> outstanding_ns{0};
 
+/* Calls of ours in the interpreter's queue, which holds 32 and is the program's, too: while the main thread
+ * is blocked they stay there, and more of them would do no more. Two: one may be lost. */
+constinit std::atomic<int> queued_calls{0};
+constexpr int kMostQueued = 2;
+
 /* A request that the main thread has not come to for so long is taken to another thread. */
 constexpr int64_t kBlockedNs = 100'000'000;
 
@@ -185,35 +190,58 @@ bool on_main_thread() noexcept { return os::thread_id() == os::process_id(); }
 
 bool is_ready() noexcept { return python.is_initialized() != 0 && python.is_finalizing() == 0; }
 
-int on_pending(void*) {
+void come() {
   outstanding_ns.store(0, std::memory_order_relaxed);
   arrive(kCPython);
+}
+
+/* Not below none: a call may come after its interpreter was taken for gone. */
+void call_left_queue() noexcept {
+  int queued = queued_calls.load(std::memory_order_relaxed);
+  while (queued > 0 &&
+         !queued_calls.compare_exchange_weak(queued, queued - 1, std::memory_order_relaxed)) {
+  }
+}
+
+int on_pending(void*) {
+  call_left_queue();
+  come();
   return 0;
 }
 
 /* The same on whichever thread comes first, unless only the main thread will do. */
 int on_pending_anywhere(void*) {
   if (on_main_thread() || python.is_enabled() != 0) return on_pending(nullptr);
-  python.add_pending_call(on_pending, nullptr);
+  if (python.add_pending_call(on_pending, nullptr) != 0) call_left_queue();
   return 0;
+}
+
+/* False: the queue is full, and the program's own calls are late, too. */
+bool queue_call(bool main_thread) noexcept {
+  if (queued_calls.load(std::memory_order_relaxed) >= kMostQueued) return true;
+  queued_calls.fetch_add(1, std::memory_order_relaxed);
+  const int result =
+      !main_thread && python.add_call_anywhere != nullptr
+          ? python.add_call_anywhere(python.main_interpreter(), on_pending_anywhere, nullptr, 0)
+          : python.add_pending_call(on_pending, nullptr);
+  if (result != 0) call_left_queue();
+  return result == 0;
 }
 
 Asked ask(int64_t now_ns) noexcept {
   const bool main_thread = on_main_thread();
+  const bool ready = is_ready();
+  // The next interpreter's queue is empty.
+  if (!ready) queued_calls.store(0, std::memory_order_relaxed);
   if (!main_thread && python.this_thread_state() == nullptr) return Asked::kNotMine;
-  if (!is_ready()) return Asked::kNotNow;
+  if (!ready) return Asked::kNotNow;
   const int64_t since_ns = outstanding_ns.load(std::memory_order_relaxed);
   if (since_ns != 0 && now_ns - since_ns < kRequestExpiresNs) {
     const bool blocked = !main_thread && now_ns - since_ns >= kBlockedNs;
     if (blocked && may_use_threads()) request_help();
     return Asked::kNotNow;
   }
-  // Full when 32 calls wait: then the program's own calls are late, too.
-  const int result =
-      !main_thread && python.add_call_anywhere != nullptr
-          ? python.add_call_anywhere(python.main_interpreter(), on_pending_anywhere, nullptr, 0)
-          : python.add_pending_call(on_pending, nullptr);
-  if (result != 0) return Asked::kNotNow;
+  if (!queue_call(main_thread)) return Asked::kNotNow;
   outstanding_ns.store(now_ns, std::memory_order_relaxed);
   // Off the main thread: come again, to see whether it was blocked.
   return main_thread ? Asked::kAsked : Asked::kNotNow;
@@ -224,7 +252,7 @@ Asked ask(int64_t now_ns) noexcept {
 extern "C" void* collect_for_blocked(void*) {
   if (is_ready()) {
     const int state = python.gil_ensure();
-    on_pending(nullptr);
+    come();
     python.gil_release(state);
   }
   helping.store(false, std::memory_order_release);
@@ -248,6 +276,7 @@ void help() noexcept {
 
 void reset_after_fork() noexcept {
   outstanding_ns.store(0, std::memory_order_relaxed);
+  queued_calls.store(0, std::memory_order_relaxed);
   helping.store(false, std::memory_order_relaxed);
 }
 

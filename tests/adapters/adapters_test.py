@@ -161,6 +161,36 @@ def case_cpython_main_thread_blocked(bench):
     assert int(ended.output.split()[1]) > 0, 'it was not a foreign thread that collected'
 
 
+QUEUE = '''
+import ctypes, threading, time
+kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+call = kind(lambda argument: 0)
+add = ctypes.pythonapi.Py_AddPendingCall
+add.argtypes = [kind, ctypes.c_void_p]
+def churn():
+    hold = bytes(70 << 20)
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        rows = [bytes(200_000) for _ in range(20)]
+        time.sleep(0.005)
+    added = 0
+    while added < 32 and add(call, None) == 0:
+        added += 1
+    print(added)
+thread = threading.Thread(target=churn)
+thread.start()
+thread.join()
+'''
+
+
+def case_cpython_leaves_room_in_the_queue(bench):
+    """Up to 3.11 the queue of pending calls has 32 places, of which one stays empty; a blocked main thread
+    takes none out."""
+    free, _ = bench.number([PYTHON, '-c', QUEUE.replace('SECONDS', '0')], limit='off')
+    left, _ = bench.number([PYTHON, '-c', QUEUE.replace('SECONDS', '5')])
+    assert free - left <= 2, f'{left} places of {free} are left'
+
+
 AT_EXIT = '''
 import atexit
 def allocate():
