@@ -82,7 +82,11 @@ LimiterChange limiter_update(LimiterState& state, int64_t now_ns, int64_t proces
     state.needed_bytes = std::max<int64_t>(state.lowest_paced_bytes, 0);
     return LimiterChange::kCameOn;
   }
-  if (state.fill_ns > half) return LimiterChange::kNone;
+  return state.fill_ns > half ? LimiterChange::kNone : limiter_release(state);
+}
+
+LimiterChange limiter_release(LimiterState& state) noexcept {
+  if (!state.on) return LimiterChange::kNone;
   state.on = false;
   forget_lowest(state);
   return LimiterChange::kWentOff;

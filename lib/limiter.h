@@ -66,6 +66,10 @@ LimiterChange limiter_update(LimiterState& state, int64_t now_ns, int64_t proces
                              int64_t reclaim_cpu_ns_total, int64_t cores,
                              int64_t stalled_ns_total = 0) noexcept;
 
+/** There is no limit any more, hence none to let go: ends the episode. The bucket keeps what it holds, and
+ *  drains as ever from the next update on. Allocates nothing. */
+LimiterChange limiter_release(LimiterState& state) noexcept;
+
 /** A round ended and left this much paced: the estimate of what the program cannot do without. Call
  *  it before the limiter_update() at the end of the round. When the limiter came on in the middle
  *  of the round, `needed_bytes` may be 0 until then. Bytes; allocates nothing. */

@@ -247,6 +247,11 @@ void note_purged(int64_t given_bytes) noexcept {
   purge_gave(purge_state, shared.limit.load(std::memory_order_relaxed), given_bytes);
 }
 
+bool active() noexcept {
+  return shared.limit.load(std::memory_order_relaxed) > 0 ||
+         shared.growth.load(std::memory_order_relaxed);
+}
+
 /* What the limiter did, copied out of the lock to be told outside it. */
 struct LimiterNews {
   LimiterChange change = LimiterChange::kNone;
@@ -255,9 +260,17 @@ struct LimiterNews {
   int64_t since_ns = 0;
 };
 
+/* Both reasons to let the limit go. */
+struct News {
+  LimiterNews limiter;
+  LimiterNews hopeless;
+};
+
 LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   LimiterNews news;
-  if (!limiter.started || now_ns - limiter.now_ns >= kLimiterEveryNs) {
+  if (!active()) {
+    news.change = limiter_release(limiter);
+  } else if (!limiter.started || now_ns - limiter.now_ns >= kLimiterEveryNs) {
     if (cores == 0) cores = os::cpu_count();
     news.change = limiter_update(limiter, now_ns, os::process_cpu_ns(), reclaim_cpu_ns(), cores,
                                  assist::waited_ns());
@@ -290,6 +303,14 @@ LimiterNews update_hopeless(int64_t now_ns, int64_t paced) noexcept MEMLIMIT_REQ
   return news;
 }
 
+/* While the limit is let go: whether that is over, which no round may be due to notice. */
+News update_let_go(int64_t now_ns, int64_t paced) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+  News news;
+  if (enabled(limiter)) news.limiter = update_limiter(now_ns);
+  if (hopeless) news.hopeless = update_hopeless(now_ns, paced);
+  return news;
+}
+
 void tell(const LimiterNews& news) noexcept {
   if (news.change == LimiterChange::kCameOn) {
     emit(EventKind::kLimiterOn, news.needed_bytes, limit_bytes());
@@ -297,6 +318,11 @@ void tell(const LimiterNews& news) noexcept {
   } else if (news.change == LimiterChange::kWentOff) {
     emit(EventKind::kLimiterOff, news.skipped, os::monotonic_ns() - news.since_ns);
   }
+}
+
+void tell(const News& news) noexcept {
+  tell(news.limiter);
+  tell(news.hopeless);
 }
 
 /* Ends a round: tells the pacer and the limiter what came of it. */
@@ -308,19 +334,17 @@ void end_round(int64_t round, int64_t wanted_bytes, int64_t freed_bytes,
   counters.reclaimed.fetch_add(freed_bytes, std::memory_order_relaxed);
   round_histogram.observe(now_ns - began_ns);
   freed_histogram.observe(freed_bytes);
-  LimiterNews news;
-  LimiterNews hopeless_news;
+  News news;
   {
     LockGuard guard(engine_lock);
     const int64_t paced = paced::bytes();
     round_done(pacer, {wanted_bytes, freed_bytes, paced, clock_bytes()});
     limiter_round_done(limiter, paced);
-    news = update_limiter(now_ns);
-    hopeless_news = update_hopeless(now_ns, paced);
+    news.limiter = update_limiter(now_ns);
+    news.hopeless = update_hopeless(now_ns, paced);
   }
   emit(EventKind::kRound, round, wanted_bytes, freed_bytes, now_ns - began_ns);
   tell(news);
-  tell(hopeless_news);
 }
 
 void tell_overrun(int64_t now_ns, int64_t round) noexcept {
@@ -361,8 +385,8 @@ struct Begun {
   Level level_before = Level::kLow;
 };
 
-/* Under the lock: asks the pacer, and the limiter when a round is due. */
-Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+/* Under the lock: asks the pacer, and the limiter when a round is due or the limit is let go. */
+Begun decide(const PacerInput& input, News* news) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   const Decision decision = pace(settings, pacer, input);
   Begun begun;
   begun.level = decision.level;
@@ -370,11 +394,16 @@ Begun decide(const PacerInput& input, LimiterNews* news) noexcept MEMLIMIT_REQUI
       shared.level.exchange(static_cast<int>(decision.level), std::memory_order_relaxed));
   const PurgeInput purge_in = purge_input();
   const bool idle_presses = purge_worthwhile(purge_in);
-  const int64_t now_ns = decision.round_due || idle_presses ? os::monotonic_ns() : 0;
+  const bool let_go = enabled(limiter) || hopeless;
+  const int64_t now_ns = decision.round_due || idle_presses || let_go ? os::monotonic_ns() : 0;
   if (idle_presses) begun.purge = purge_due(purge_state, purge_in, now_ns);
   begun.purges_in_vain = purges_in_vain(purge_state, purge_in, now_ns);
+  if (let_go) {
+    *news = update_let_go(now_ns, input.paced_bytes);
+  } else if (decision.round_due) {
+    news->limiter = update_limiter(now_ns);
+  }
   if (!decision.round_due) return begun;
-  *news = update_limiter(now_ns);
   if (enabled(limiter)) {
     limiter_round_skipped(limiter);
     round_skipped(pacer);
@@ -452,7 +481,7 @@ void look(bool insist) noexcept {
   } else if (!engine_lock.try_lock()) {
     return;
   }
-  LimiterNews news;
+  News news;
   const Begun begun = decide(input, &news);
   engine_lock.unlock();
   account::set_quantum_bytes(
@@ -465,11 +494,6 @@ void look(bool insist) noexcept {
   tell(news);
   begin(begun, input);
   if (begun.level == Level::kOver) assist::wait(kernel_is_near());
-}
-
-bool active() noexcept {
-  return shared.limit.load(std::memory_order_relaxed) > 0 ||
-         shared.growth.load(std::memory_order_relaxed);
 }
 
 /* A step of a pass asks for at most this share of the limit, so that threads which wait for the step
@@ -884,7 +908,8 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.limiter_on = enabled(limiter) || hopeless ? 1 : 0;
   out.limiter_episodes = limiter.episodes + hopeless_episodes;
   out.limiter_skipped = limiter.skipped;
-  out.limiter_needed = hopeless ? hopeless_needed : limiter.needed_bytes;
+  const bool hopeless_last = hopeless_since_ns > limiter.on_since_ns;
+  out.limiter_needed = hopeless_last ? hopeless_needed : limiter.needed_bytes;
 }
 
 void fill(Snapshot* snapshot) noexcept {

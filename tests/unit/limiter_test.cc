@@ -160,6 +160,19 @@ TEST_CASE("limiter: an idle program gets its limit back, slowly", "[limiter]") {
   CHECK(p.idle(1) == LimiterChange::kWentOff);
 }
 
+TEST_CASE("limiter: an episode ends with the limit, and the bucket keeps what it holds",
+          "[limiter]") {
+  Process p;
+  CHECK(memlimit::limiter_release(p.state) == LimiterChange::kNone);
+  REQUIRE(p.round(1000) == LimiterChange::kCameOn);
+  CHECK(memlimit::limiter_release(p.state) == LimiterChange::kWentOff);
+  CHECK_FALSE(enabled(p.state));
+  CHECK(p.state.fill_ns == 1000 * kMs);
+  CHECK(p.work(1) == LimiterChange::kNone);
+  CHECK(p.round(1) == LimiterChange::kCameOn);
+  CHECK(p.state.episodes == 2);
+}
+
 TEST_CASE("limiter: reclaim alone in an idle program takes 1 % of a core", "[limiter]") {
   // Only the service thread runs: another process of the container presses, say.
   Process p;

@@ -10,6 +10,7 @@
 #include <catch2/catch.hpp>
 
 #include "account.h"
+#include "event_ring.h"
 #include "hooks.h"
 
 namespace account = memlimit::account;
@@ -41,6 +42,14 @@ void release(int64_t bytes) {
     account::publish_freed(amount);
     reclaim::after_free();
   }
+}
+
+/* How many events of a kind came since the last call, whichever it asked for. */
+int count_events(memlimit::EventKind kind) {
+  int count = 0;
+  memlimit::Event event;
+  while (memlimit::process_events().pop(&event)) count += event.kind == kind ? 1 : 0;
+  return count;
 }
 
 memlimit_stats figures() {
@@ -210,4 +219,47 @@ TEST_CASE("reclaim: a leak with a useless hook is not asked at every quantum", "
   for (int64_t done = 0; done < 4 * kLimit; done += 4096) allocate(4096);
   CHECK(engine.cache.requests.size() < 200);
   CHECK(reclaim::level() == Level::kOver);
+}
+
+namespace {
+
+/* Fills far beyond the limit with what the cache does not hold, until the limit is let go. */
+void leak_until_let_go(int64_t limit) {
+  int64_t leaked = 0;
+  while (figures().limiter_on == 0 && leaked < 8 * limit) {
+    for (int64_t done = 0; done < limit / 16; done += 4096) allocate(4096);
+    leaked += limit / 16;
+  }
+  REQUIRE(figures().limiter_on == 1);
+  REQUIRE(reclaim::level() == Level::kOver);
+  count_events(memlimit::EventKind::kLimiterOff);
+}
+
+}  // namespace
+
+TEST_CASE("reclaim: a limit that was let go is held again once usage is below it", "[reclaim]") {
+  Engine engine(kLimit);
+  leak_until_let_go(kLimit);
+  const int64_t episodes = figures().limiter_episodes;
+  int64_t held = figures().heap_alloc;
+  while (held > kLimit / 4) {
+    release(kMiB);
+    held -= kMiB;
+  }
+  CHECK(figures().limiter_on == 0);
+  CHECK(figures().limiter_episodes == episodes);
+  CHECK(figures().limiter_needed > kLimit); /* when it was last let go */
+  CHECK(count_events(memlimit::EventKind::kLimiterOff) == 1);
+  leak_until_let_go(kLimit);
+  CHECK(figures().limiter_episodes == episodes + 1);
+}
+
+TEST_CASE("reclaim: a limit that was let go is not when it is raised or turned off", "[reclaim]") {
+  for (const int64_t next : {64 * kLimit, int64_t{0}}) {
+    Engine engine(kLimit);
+    leak_until_let_go(kLimit);
+    reclaim::set_limit(next, LimitSource::kApi, "test");
+    CHECK(figures().limiter_on == 0);
+    CHECK(count_events(memlimit::EventKind::kLimiterOff) == 1);
+  }
 }
