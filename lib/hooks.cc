@@ -61,6 +61,8 @@ constinit std::atomic<uint32_t> run_ended{0}; /* futex */
 constinit std::atomic<uint32_t> waiters{0};   /* threads that wait for it */
 /* How many fork()s lie between this process and the first. */
 constinit std::atomic<uint32_t> forks{0};
+/* The process that added a hook last, or is a fork() of that: in a child made otherwise no hook runs. */
+constinit std::atomic<int> owner_pid{0};
 
 Slot* find(uint64_t id) noexcept MEMLIMIT_REQUIRES(table_lock) {
   if (id == 0) return nullptr;
@@ -244,6 +246,7 @@ int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept {
   if (hook.context < 0 || hook.context >= kContexts) return -EINVAL;
   prepare_unwinder();
   end_before_destructors();
+  owner_pid.store(os::process_id(), std::memory_order_relaxed);
   LockGuard guard(table_lock);
   for (uint64_t i = 0; i < kMaxHooks; ++i) {
     Slot& slot = slots[i];
@@ -294,6 +297,7 @@ void end() noexcept {
     // There is a handler for each of many hooks: the first one waits.
     if (ended.exchange(true, std::memory_order_relaxed)) return;
   }
+  if (owner_pid.load(std::memory_order_relaxed) != os::process_id()) return;
   const int self = account::own_tid();
   const int64_t until_ns = os::monotonic_ns() + kEndWaitNs;
   for (int64_t left = kEndWaitNs; left > 0; left = until_ns - os::monotonic_ns()) {
@@ -420,6 +424,7 @@ void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   forks.fetch_add(1, std::memory_order_relaxed);
+  owner_pid.store(os::process_id(), std::memory_order_relaxed);
   waiters.store(0, std::memory_order_relaxed);
   past_sums = {};
   for (Slot& slot : slots) {

@@ -63,6 +63,10 @@ enum class State : uint32_t { kStopped, kStarting, kRunning, kStopping };
 constinit Lock start_lock{LockRank::kService};
 constinit std::atomic<uint32_t> state{static_cast<uint32_t>(State::kStopped)};
 constinit std::atomic<int> wake_fd{-1};
+/* Of wake_fd, written before it. The kernel has one inode for all eventfds and their like: what is told from them is
+ * a program's file, socket or pipe. */
+constinit os::FileId wake_id{};
+constinit std::atomic<int> owner_pid{0};  /* of the process that started the thread */
 constinit std::atomic<uint32_t> woken{0}; /* 1: the eventfd is readable, or about to be */
 constinit std::atomic<bool> deaf{false};  /* poll() failed: the thread sleeps on `woken` itself */
 constinit std::atomic<int> start_error{0};
@@ -213,16 +217,24 @@ int sleep_ms() noexcept {
 
 int make_wake_fd() noexcept {
   if (wake_fd.load(std::memory_order_relaxed) >= 0) return 0;
-  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd < 0) return errno;
-  wake_fd.store(os::move_fd_high(fd), std::memory_order_seq_cst);
+  fd = os::move_fd_high(fd);
+  os::file_id(fd, &wake_id);
+  wake_fd.store(fd, std::memory_order_seq_cst);
   return 0;
 }
 
-/* The program closed all descriptors, ours among them, and may have opened files under the same numbers:
- * waiting on those would return at once for ever. */
+/* The program may close all descriptors, ours among them, and open files under the same numbers: those are not to be
+ * read from, written to or closed. */
+bool is_wake_fd(int fd) noexcept {
+  os::FileId id;
+  return fd >= 0 && os::file_id(fd, &id) && id == wake_id;
+}
+
+/* Waiting on a file of the program's would return at once for ever, or never. */
 bool wake_fd_is_lost(const pollfd& waited) noexcept {
-  if ((waited.revents & POLLNVAL) != 0) return true;
+  if (!is_wake_fd(waited.fd)) return true;
   if ((waited.revents & POLLIN) == 0) return false;
   uint64_t ignored;
   const ssize_t got = read(waited.fd, &ignored, sizeof ignored);
@@ -250,7 +262,7 @@ bool sleep_until_woken() noexcept {
   // or sees that the futex is to be woken. (Each writes its own word and reads the other's, seq_cst.)
   deaf.store(refused, std::memory_order_seq_cst);
   if (refused) os::futex_wait(woken, 0, std::min(timeout_ms, kDeafMs) * kNsPerMs);
-  if (ready > 0 && wake_fd_is_lost(fds[0])) wake_fd.store(-1, std::memory_order_seq_cst);
+  if (fds[0].fd >= 0 && wake_fd_is_lost(fds[0])) wake_fd.store(-1, std::memory_order_seq_cst);
   if (ready > 0 && socket_is_lost(fds[1])) {
     stats_socket.abandon();
     open_socket();
@@ -265,12 +277,13 @@ bool sleep_until_woken() noexcept {
 void rouse() noexcept {
   // Both: a thread that was deaf may be about to try poll() again.
   if (deaf.load(std::memory_order_seq_cst)) os::futex_wake(woken, 1);
+  const int fd = wake_fd.load(std::memory_order_seq_cst);
   const uint64_t one = 1;
-  os::write_all(wake_fd.load(std::memory_order_seq_cst), reinterpret_cast<const char*>(&one),
-                sizeof one);
+  if (is_wake_fd(fd)) os::write_all(fd, reinterpret_cast<const char*>(&one), sizeof one);
 }
 
-void* run(void*) noexcept {
+/* Not noexcept: pthread_exit() unwinds it. */
+void* run(void*) {
   ReentryGuard reentry;
   this_thread.is_service = true;
   prctl(PR_SET_NAME, "memlimit");
@@ -339,6 +352,7 @@ void start() noexcept {
   if (now() == State::kStopped && !at_exit && os::monotonic_ns() >= retry_at_ns) {
     int error = make_wake_fd();
     if (error == 0) {
+      owner_pid.store(os::process_id(), std::memory_order_relaxed);
       become(State::kStarting);
       error = create_thread();
       if (error != 0) become(State::kStopped);
@@ -368,7 +382,8 @@ void stop() noexcept {
     LockGuard guard(start_lock);
     at_exit = true;
   }
-  if (!running()) return;
+  // A child that was made without fork's handlers (a raw clone) has the parent's state, and its socket is the parent's.
+  if (!running() || owner_pid.load(std::memory_order_relaxed) != os::process_id()) return;
   become(State::kStopping);
   woken.exchange(1, std::memory_order_seq_cst);
   rouse();
@@ -387,7 +402,7 @@ void unlock_after_fork() noexcept { start_lock.unlock_after_fork(); }
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   start_lock.reset_after_fork();
   const int fd = wake_fd.exchange(-1, std::memory_order_relaxed);
-  if (fd >= 0) close(fd);
+  if (is_wake_fd(fd)) os::close_file(fd);
   stats_socket.forget_after_fork();
   process_events().reset_after_fork();
   process_log().reset_after_fork();

@@ -252,6 +252,7 @@ TEST_CASE("preload: forks, children and spawned programs go on", "[lifetime][for
           "raw_fork_child_allocates",
       },
       {kPlain, kUnset, kTight});
+  check_claim("raw_fork_child_exits", {"a socket", {"MEMLIMIT_SOCKET={tmp}/a.sock"}});
   check_claim("spawned_programs_run", kPlain);
   check_claim("spawned_programs_run", kUnset);
   check_claim("spawned_programs_run", kTight);
@@ -269,6 +270,7 @@ TEST_CASE("preload: a program that lacks things goes on", "[lifetime]") {
   /* With the log at its default, which would write a line: to nowhere. */
   check_claim("closed_stderr_is_not_written_to", {"limit and default log", {"MEMLIMIT=1MiB"}});
   for (const Settings& settings : {kPlain, kUnset, kTight}) {
+    check_claim("descriptors_taken_over", settings);
     check_claim("descriptors_closed_and_reused", settings);
     check_claim("descriptors_closed_and_reused", settings, {"reclaim"});
     check_claim("descriptors_closed_and_reused", settings, {"reclaim", "service-first"});
@@ -495,6 +497,7 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("exit_ends_hooks_before_destructors", limit_of("32MiB"));
   check_claim("forked_child_has_its_own_service", limit_of("32MiB"));
   check_claim("hook_may_fork", limit_of("8MiB"));
+  check_claim("hook_may_return_in_its_child", limit_of("8MiB"));
   check_claim("hook_is_no_cancellation_point", limit_of("16MiB"));
   check_claim("hook_may_use_heap_and_interface", limit_of("16MiB"));
   check_claim("hook_registry_checks_arguments", kUnset);
