@@ -803,7 +803,7 @@ int poll() noexcept {
   const int fd = poll_descriptor.load(std::memory_order_acquire);
   uint64_t ignored;
   // Cleared before the figure is taken: a round that comes in between makes it readable again.
-  if (fd >= 0 && read(fd, &ignored, sizeof ignored) < 0) ignored = 0;
+  if (fd >= 0) os::read_some(fd, reinterpret_cast<char*>(&ignored), sizeof ignored);
   const int64_t wanted = pending.poll_wanted.exchange(0, std::memory_order_acq_rel);
   int calls = 0;
   if (wanted > 0) {

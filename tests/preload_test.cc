@@ -513,6 +513,7 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("hook_that_hangs_stops_nobody", limit_of("16MiB"));
   check_claim("hooks_free_blocks_of_other_threads", limit_of("64MiB"));
   check_claim("inline_hook_holds_the_limit", limit_of("32MiB"));
+  check_claim("interface_is_no_cancellation_point", limit_of("16MiB"));
   check_claim("limit_can_be_set_and_read", {"log off", {"MEMLIMIT_LOG=off"}});
   for (const char* const example :
        {"epoll_loop_holds_the_limit", "free_lists_hold_the_limit", "lru_cache_holds_the_limit"})
