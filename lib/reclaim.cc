@@ -832,7 +832,8 @@ bool has_pending_work() noexcept {
 }
 
 void serve() noexcept {
-  if (pending.look.exchange(false, std::memory_order_acq_rel) && active()) {
+  // Without a limit, too: level, quantum and eagerness are to be what they are without one.
+  if (pending.look.exchange(false, std::memory_order_acq_rel)) {
     read_footprint();
     look(true);
   }

@@ -709,6 +709,23 @@ TEST_CASE("preload: the socket tells a running program's figures", "[socket]") {
   check_quiet_end(holder);
 }
 
+TEST_CASE("preload: a limit turned off over the socket leaves no pressure behind", "[socket]") {
+  Holder holder;
+  const auto becomes = [&holder](const std::string& key, int64_t value) {
+    for (int turn = 0; turn < 1000; ++turn) {
+      if (parse_stat(ask(holder.path(), "stat\n")).at(key) == value) return true;
+      poll(nullptr, 0, 10);
+    }
+    return false;
+  };
+  ask(holder.path(), "limit=" + std::to_string(holder.held_bytes()) + "\n");
+  REQUIRE(becomes("level", 3));
+  ask(holder.path(), "limit=off\n");
+  CHECK(becomes("level", 0));
+  CHECK(becomes("quantum", 64 << 10));
+  check_quiet_end(holder);
+}
+
 TEST_CASE("preload: the limit can be read and changed over the socket", "[socket]") {
   Holder holder;
   CHECK(ask(holder.path(), "limit\n") == "67108864\n");

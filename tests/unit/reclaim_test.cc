@@ -12,6 +12,8 @@
 #include "account.h"
 #include "event_ring.h"
 #include "hooks.h"
+#include "pacer.h"
+#include "thread_state.h"
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;
@@ -24,7 +26,9 @@ namespace {
 constexpr int64_t kMiB = int64_t{1} << 20;
 
 int collects = 0;
-constexpr reclaim::AllocatorOps kPretended{[]() noexcept { ++collects; }, [](Level) noexcept {},
+Level eagerness = Level::kModerate;
+constexpr reclaim::AllocatorOps kPretended{[]() noexcept { ++collects; },
+                                           [](Level level) noexcept { eagerness = level; },
                                            []() noexcept -> int64_t { return 0; }, []() noexcept {},
                                            []() noexcept -> int64_t { return 0; }};
 
@@ -179,6 +183,30 @@ TEST_CASE("reclaim: without a limit nothing is asked, and the level is low", "[r
   CHECK(engine.cache.requests.size() == asked);
   CHECK(reclaim::level() == Level::kLow);
   CHECK(reclaim::limit_bytes() == 0);
+}
+
+TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[reclaim]") {
+  const bool by_client_or_hook = GENERATE(true, false);
+  constexpr int64_t kSmall = kMiB;
+  const std::vector<char> idle(8 * kMiB, 'x'); /* to the engine, which is not told of it */
+  Engine engine(kSmall);
+  hooks::remove(engine.cache.id);
+  engine.fill(kSmall + 8192);
+  for (int i = 0; i < 64; ++i) engine.fill(4096);
+  REQUIRE(reclaim::level() == Level::kOver);
+  REQUIRE(account::quantum_bytes() < memlimit::kQuantumMaxBytes);
+  REQUIRE(eagerness == Level::kOver);
+  if (by_client_or_hook) {
+    const memlimit::ReentryGuard inside;
+    reclaim::set_limit(0, LimitSource::kSocket, "socket");
+    REQUIRE(reclaim::has_pending_work());
+    reclaim::serve();
+  } else {
+    reclaim::set_limit(0, LimitSource::kApi, "test");
+  }
+  CHECK(reclaim::level() == Level::kLow);
+  CHECK(account::quantum_bytes() == memlimit::kQuantumMaxBytes);
+  CHECK(eagerness == Level::kModerate);
 }
 
 TEST_CASE("reclaim: an explicit reclaim ignores the pacer and says what it freed", "[reclaim]") {
