@@ -362,6 +362,86 @@ class Distrusts(unittest.TestCase):
                     request(processes.Process(7, "gone", path))
 
 
+def bound(name):
+    """A socket that listens at a path, or at an abstract name that begins with NUL."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(name)
+    listener.listen()
+    return listener
+
+
+class DistrustsNames(unittest.TestCase):
+    """/proc/net/unix prints names as they are, newlines included, and anybody may bind any."""
+
+    def test_names_that_break_the_table(self):
+        names = ("\0x\na b c zz e f g h", "\0\ra b c zz e f g h", "\0\x85a b c zz e f g h", "\0x\n\n", "\0x\n0 0 0 0 0 0 0 0")
+        with holder() as process, contextlib.ExitStack() as stack:
+            for name in names:
+                stack.enter_context(bound(name + str(process.pid)))
+            result = tool("ps")
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            (line,) = [line for line in result.stdout.splitlines() if line.split()[0] == str(process.pid)]
+            self.assertIn("64 MiB", line)
+            self.assertIn(f"Pid:\t{process.pid}\n", tool("stat", str(process.pid)).stdout)
+
+    def test_a_name_that_adds_a_line_for_the_socket_of_another(self):
+        with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+            # One that is found by its name, and one that is found by its descriptor.
+            for place in (f"{name}/memlimit.sock", f"{name}/s"):
+                process = stack.enter_context(holder(socket=place, MEMLIMIT_ACCOUNT="heap"))
+                (inode,) = [
+                    line.split()[6]
+                    for line in pathlib.Path("/proc/net/unix").read_text(errors="replace").splitlines()
+                    if line.endswith(f" {place}")
+                ]
+                line = f"00000000: 00000002 00000000 00010000 0001 01 {inode} "
+                stack.enter_context(bound(f"{name}/memlimit-{process.pid}"))
+                stack.enter_context(bound(f"\0\n{line}{name}/memlimit-{process.pid}"))
+                # Paths come first in the table, in 128 lists by their files' numbers: some before the real one.
+                directory = f"{name}/\n{line}"
+                os.mkdir(directory)
+                with contextlib.chdir(name):
+                    for number in range(256):
+                        stack.enter_context(bound(f"\n{line}/memlimit-{number}"))
+                self.assertEqual(processes.address_of(process.pid), place)
+                self.assertIn(f"Pid:\t{process.pid}\n", tool("stat", str(process.pid)).stdout)
+
+    def test_a_path_where_another_process_listens(self):
+        with tempfile.TemporaryDirectory() as name:
+            path = f"{name}/memlimit.sock"
+            with holder(socket=path) as process:
+                os.rename(path, f"{path}.real")
+                with bound(path):
+                    for arguments in (("stat",), ("events",)):
+                        result = tool(arguments[0], str(process.pid))
+                        self.assertEqual((result.returncode, result.stdout), (1, ""))
+                        self.assertIn(f"{path} is another process's socket", result.stderr)
+                    lines = tool("ps").stdout.splitlines()
+                    self.assertEqual(len([line for line in lines if line.split()[0] == str(process.pid)]), 1)
+                # Who names a path means who listens there.
+                self.assertIn(f"Pid:\t{process.pid}\n", tool("stat", f"{path}.real").stdout)
+                os.rename(f"{path}.real", path)
+
+    def test_a_socket_of_another_user(self):
+        pid, uid = os.getpid(), os.geteuid()
+        for peer, process_uids, same_table, fine in (
+            ((pid, uid), (uid,) * 4, True, True),
+            ((pid, 0), (1000,) * 4, True, True),  # made before it gave up root
+            ((pid, 1001), (1000,) * 4, True, False),
+            ((pid + 1, uid), (uid,) * 4, True, False),
+            ((0, uid), (uid,) * 4, True, False),
+            ((0, 1000), (0, 1000, 0, 1000), False, True),
+            ((0, 0), (1000,) * 4, False, False),
+            ((pid, 1001), (1000,) * 4, False, False),
+        ):
+            with (
+                unittest.mock.patch.object(client, "peer", lambda sock: peer),
+                unittest.mock.patch.object(processes, "user_ids", lambda pid: process_uids),
+                unittest.mock.patch.object(os, "readlink", lambda path: str(pid if same_table else pid + 1)),
+            ):
+                self.assertEqual(processes.is_peer(None, pid), fine, (peer, process_uids, same_table))
+
+
 class Records(unittest.TestCase):
     def test_record_of_a_command_and_its_plot(self):
         with tempfile.TemporaryDirectory() as name:

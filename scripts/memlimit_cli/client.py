@@ -35,10 +35,10 @@ def connect(address, timeout_s=TIMEOUT_S):
         yield sock
 
 
-def peer_pid(sock):
-    """The process that listens, as our pid namespace numbers it; 0 when it is outside of it."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return struct.unpack("3i", credentials)[0]
+def peer(sock):
+    """Process and user that listen, as our namespaces number them; a process outside of ours is 0."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    return struct.unpack("iII", credentials)[:2]
 
 
 def read_all(sock, deadline):
@@ -60,11 +60,14 @@ def check(answer):
         raise UserError(answer.removeprefix(ERROR_PREFIX).strip())
 
 
-def ask(address, request):
-    """The answer to one line. OSError when there is nobody; UserError when the server refuses."""
+def ask(address, request, check_peer=None):
+    """The answer to one line. OSError when there is nobody; UserError when the server refuses, or check_peer(socket)
+    finds that it is the wrong one."""
     deadline = time.monotonic() + TIMEOUT_S
     try:
         with connect(address) as sock:
+            if check_peer is not None:
+                check_peer(sock)
             # A server that refuses may have hung up before it was asked; what it said can still be read.
             with contextlib.suppress(BrokenPipeError):
                 sock.sendall(request.encode() + b"\n")
@@ -86,9 +89,11 @@ def parse_stat(text):
     return figures
 
 
-def events(address):
-    """Lines of the stream `events`, as they come, until the server closes. UserError when it refuses."""
+def events(address, check_peer=None):
+    """Lines of the stream `events`, as they come, until the server closes. UserError as ask() has them."""
     with connect(address) as sock:
+        if check_peer is not None:
+            check_peer(sock)
         with contextlib.suppress(BrokenPipeError):
             sock.sendall(b"events\n")
         sock.settimeout(None)

@@ -2,7 +2,8 @@
 
 A process is under the library when its memory map names libmemlimit.so. Its socket is the one that it
 listens on among the places where the library puts sockets; the kernel's tables (/proc/PID/fd,
-/proc/PID/net/unix) say which that is, so custom places and containers are found too.
+/proc/PID/net/unix) say which that is, so custom places and containers are found too. But sockets have names
+that anybody may choose, and paths can be exchanged: who is connected to is asked of the kernel each time.
 """
 
 import contextlib
@@ -18,8 +19,15 @@ from .text import UserError, printable
 LIBRARY = "libmemlimit.so"
 AT_SECURE = 23  # of the auxiliary vector: set-user-ID and the like
 LISTENING = 0x10000  # __SO_ACCEPTCON, the `Flags` column of /proc/net/unix
+# A line of /proc/net/unix: address, references, protocol, flags, type, state, inode and perhaps a name. A name with a
+# newline in it goes on below, where it may look like another line.
+SOCKET_LINE = re.compile(r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +([0-9]+) (.+)")
 # Where the library moves its descriptors: so far below 1024, or the limit at that time if that was lower.
 CUSTOMARY_DESCRIPTORS, HIGH_DESCRIPTORS = 1024, 64
+
+
+class WrongPeer(UserError):
+    """Somebody else listens where the socket of a process should be."""
 
 
 @dataclasses.dataclass
@@ -27,15 +35,21 @@ class Process:
     pid: int
     name: str
     address: str | None  # None: it has no socket (small, or switched off)
+    by_address: bool = False  # whoever listens there is meant
 
     def ask(self, request):
         with self.errors():
-            return client.ask(self.address, request)
+            return client.ask(self.address, request, self.check_peer)
 
     def events(self):
         """Lines of the stream, until the process ends."""
         with self.errors():
-            yield from client.events(self.address)
+            yield from client.events(self.address, self.check_peer)
+
+    def check_peer(self, sock):
+        if not self.by_address and not is_peer(sock, self.pid):
+            shown = self.address.replace("\0", "@")
+            raise WrongPeer(f"{self.pid} ({self.name}): {printable(shown)} is another process's socket")
 
     @contextlib.contextmanager
     def errors(self):
@@ -124,10 +138,22 @@ def listening_sockets(pid):
             continue
         if target.startswith("socket:["):
             inodes[target[8:-1]] = int(entry.name)
-    for line in read(f"/proc/{pid}/net/unix").splitlines()[1:]:
-        fields = line.split(maxsplit=7)
-        if len(fields) == 8 and int(fields[3], 16) & LISTENING and fields[6] in inodes:
-            yield inodes[fields[6]], fields[7]
+    for line in read(f"/proc/{pid}/net/unix").split("\n"):
+        if found := SOCKET_LINE.fullmatch(line):
+            flags, inode, name = found.groups()
+            if int(flags, 16) & LISTENING and inode in inodes:
+                yield inodes[inode], name
+
+
+def is_peer(sock, pid):
+    """Whether it is this process that made the socket at the other end."""
+    peer_pid, peer_uid = client.peer(sock)
+    uids = user_ids(pid)
+    if os.readlink("/proc/self") == str(os.getpid()):
+        # It may have given up root since.
+        return peer_pid == pid and (peer_uid in uids or peer_uid == 0)
+    # /proc numbers processes as another namespace does: what remains is whose they are.
+    return peer_uid in uids
 
 
 def expand(setting, pid):
@@ -160,18 +186,41 @@ def address_of(pid):
     inner_pid = pid_inside(pid)
     environment = environment_of(pid)
     sockets = list(listening_sockets(pid))
-    names = [name for _, name in sockets if is_ours(name, inner_pid, environment)]
-    if not names:
-        # The environment may be overwritten (redis writes its title there), and the place its secret.
-        names = [name for descriptor, name in sockets if is_high(pid, descriptor)]
-        if len(names) != 1:
-            return None
-    name = names[0]
+    # One socket with two names: one of them is made up.
+    doubtful = len(sockets) > len({descriptor for descriptor, _ in sockets})
+    ours = addresses_of(pid, {name for _, name in sockets if is_ours(name, inner_pid, environment)}, doubtful)
+    if ours:
+        return ours[0]
+    # The environment may be overwritten (redis writes its title there), and the place its secret.
+    high = addresses_of(pid, {name for descriptor, name in sockets if is_high(pid, descriptor)}, doubtful)
+    return high[0] if len(high) == 1 else None
+
+
+def addresses_of(pid, names, doubtful):
+    """Where to connect to for these names of sockets. A single one without doubt is not tried here: who is there is
+    looked at when it is asked."""
+    addresses = [address_inside(pid, name) for name in sorted(names)]
+    return [address for address in addresses if answers(address, pid)] if doubtful or len(addresses) > 1 else addresses
+
+
+def address_inside(pid, name):
+    """Where to connect to for what the process calls so: in a container the path is in its root."""
     if name.startswith("@"):
         return "\0" + name[1:]
-    # In a container the path is in its root.
     inside = f"/proc/{pid}/root{name}"
-    return name if os.path.exists(name) and os.path.samefile(name, inside) else inside
+    try:
+        return name if os.path.samefile(name, inside) else inside
+    except OSError:
+        return inside
+
+
+def answers(address, pid):
+    """Whether this process listens there."""
+    try:
+        with client.connect(address) as sock:
+            return is_peer(sock, pid)
+    except (OSError, ValueError):  # or a name that no address can be
+        return False
 
 
 def find_all():
@@ -192,9 +241,8 @@ def open_to_us(pid):
     """A socket in a default place that answers for `pid`, for processes of other users that let us read."""
     for path in (f"/run/memlimit/{pid}.sock", "\0" + f"memlimit/{pid}"):
         try:
-            with client.connect(path) as sock:
-                if client.peer_pid(sock) != pid:
-                    continue
+            if not answers(path, pid):
+                continue
             client.ask(path, "limit")  # an abstract name has no mode: whether we may read, the server says
             return path
         except (OSError, UserError):
@@ -231,7 +279,7 @@ def find(which):
     if "/" in which:
         try:
             with client.connect(which) as sock:
-                return Process(client.peer_pid(sock), which, which)
+                return Process(client.peer(sock)[0], which, which, by_address=True)
         except OSError as error:
             raise UserError(f"{which}: {error.strerror or error}") from error
     found = [process for process in find_all() if process.name == which[:15]]

@@ -44,6 +44,8 @@ def rows(which=()):
         if process.address is not None:
             try:
                 figures = process.stat()
+            except processes.WrongPeer:
+                pass  # it has none of its own
             except UserError:
                 continue  # it ended in between, or is not ours to see
         found.append(Row(process, figures))
