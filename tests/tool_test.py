@@ -682,6 +682,45 @@ input()
 
 
 class Parts(unittest.TestCase):
+    def test_names_that_a_setting_may_lead_to(self):
+        for setting, name, fine in (
+            ("/run/%p.app", "/run/7.app", True),
+            ("/run/%p.app", "/run/7-2.app", True),
+            ("/run/%p.app", "/run/7-.app", False),
+            ("/run/%p.app", "/run/77.app", False),
+            ("/run/%p.app", "/srv/run/7.app", False),
+            ("/run/%p%p", "/run/7-127", True),
+            ("/run/%p%p", "/run/7-12", False),
+            ("/run/%h/%h.s", "/run/a.b/c.s", True),
+            ("/run/%h/%h.s", "/run/a/b/c.s", False),
+            ("/run/%h.s", "/run/.s", True),
+            ("/run/%h.s", "/run/a.s.t", False),
+            ("/run/%%h", "/run/%h", True),
+            ("/run/%%h", "/run/x", False),
+            ("/run/", "/run/7.sock", True),
+            ("/run/", "/run/7-31.sock", True),
+            ("/run/", "/run/8.sock", False),
+            ("./run/s", "/srv/run/s", True),
+            ("run/s", "/run/s", True),
+            ("run/s", "/srun/s", False),
+            ("./", "/srv/7.sock", True),
+            ("s", "/srv/s", False),
+            ("/run/a+b.*", "/run/a+b.*", True),
+            ("/run/a+b.*", "/run/aab.c", False),
+        ):
+            self.assertEqual(processes.is_ours(name, 7, {"MEMLIMIT_SOCKET": setting}), fine, (setting, name))
+
+    def test_a_setting_cannot_keep_the_tool_busy(self):
+        # With a regular expression each %h took 17 times as long as those before it together.
+        code = (
+            f"import sys; sys.path.insert(0, {str(BUILD / 'scripts')!r})\n"
+            "from memlimit_cli import processes\n"
+            "name = '/' + 'a' * 107\n"
+            "for setting in ('/' + '%h' * 100 + 'X', '/' + '%h' * 100_000 + 'X', '/' + '%p' * 100 + 'X'):\n"
+            "    assert not processes.is_ours(name, 1, {'MEMLIMIT_SOCKET': setting})\n"
+        )
+        subprocess.run(["/usr/bin/python3", "-B", "-I", "-c", code], check=True, timeout=PATIENCE_S)
+
     def test_sizes_for_people(self):
         for size, shown in (
             (0, "0 B"),

@@ -22,6 +22,7 @@ LISTENING = 0x10000  # __SO_ACCEPTCON, the `Flags` column of /proc/net/unix
 # A line of /proc/net/unix: address, references, protocol, flags, type, state, inode and perhaps a name. A name with a
 # newline in it goes on below, where it may look like another line.
 SOCKET_LINE = re.compile(r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +([0-9]+) (.+)")
+SETTING_CAP = 256  # of MEMLIMIT_SOCKET: the library takes no longer one
 # Where the library moves its descriptors: so far below 1024, or the limit at that time if that was lower.
 CUSTOMARY_DESCRIPTORS, HIGH_DESCRIPTORS = 1024, 64
 
@@ -156,22 +157,49 @@ def is_peer(sock, pid):
     return peer_uid in uids
 
 
-def expand(setting, pid):
-    """The pattern of MEMLIMIT_SOCKET as a regular expression."""
-    parts = {"%p": rf"{pid}(-\d+)?", "%h": "[^/]*", "%%": "%"}
-    pattern = "".join(parts.get(part) or re.escape(part) for part in re.split("(%[ph%])", setting))
+def after(part, name, begins, pid):
+    """Where a part of MEMLIMIT_SOCKET that begins at one of these places of `name` may end."""
+    if part == "%h":
+        ends = set()
+        for at in sorted(begins):
+            while at not in ends:
+                ends.add(at)
+                if at == len(name) or name[at] == "/":
+                    break
+                at += 1
+        return ends
+    literal = {"%p": str(pid), "%%": "%"}.get(part, part)
+    ends = {at + len(literal) for at in begins if name.startswith(literal, at)}
+    if part == "%p":
+        ends.update(*(ends_of_number(name, at) for at in tuple(ends)))
+    return ends
+
+
+def ends_of_number(name, at):
+    """Of the -2, -3 that tell two processes of the same pid apart."""
+    found = re.compile("-[0-9]+").match(name, at)
+    return range(at + 2, found.end() + 1) if found else ()
+
+
+def follows(name, setting, pid):
+    """Whether `name` is what the library may make of this MEMLIMIT_SOCKET. The setting is another process's, the
+    name anybody's: the time it takes is theirs to choose only up to the product of the lengths."""
+    if "/" not in setting or len(setting) >= SETTING_CAP:
+        return False
     if setting.endswith("/"):
-        pattern += rf"{pid}(-\d+)?\.sock"
-    return pattern
+        setting += "%p.sock"
+    # A relative path was made absolute: its end must agree.
+    begins = {0} if setting.startswith("/") else {at + 1 for at, c in enumerate(name) if c == "/"}
+    for part in re.split("(%[ph%])", setting.removeprefix("./")):
+        begins = after(part, name, begins, pid)
+    return len(name) in begins
 
 
 def is_ours(name, inner_pid, environment):
     default = rf"(@memlimit/{inner_pid}(-\d+)?|/(.*/)?memlimit(-\d+)?/{inner_pid}(-\d+)?\.sock)"
     if re.fullmatch(default, name) or "memlimit" in os.path.basename(name):
         return True
-    setting = environment.get("MEMLIMIT_SOCKET", "")
-    # A setting that is a relative path was made absolute by the library: its end must agree.
-    return "/" in setting and re.fullmatch(f"(/.*/)?{expand(setting.removeprefix('./'), inner_pid)}", name) is not None
+    return follows(name, environment.get("MEMLIMIT_SOCKET", ""), inner_pid)
 
 
 def is_high(pid, descriptor):
