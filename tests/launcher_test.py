@@ -14,6 +14,7 @@ import unittest
 
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 RUN = str(BUILD / "scripts" / "memlimit-run")
+TOOL = str(BUILD / "scripts" / "memlimit")
 LIBRARY = str(BUILD / "preload" / "libmemlimit.so")
 PLUGIN = """#include <unistd.h>
 void program_says(void);
@@ -137,6 +138,32 @@ class Refuses(unittest.TestCase):
         ):
             with self.subTest(name):
                 self.refused(run("echo", "started", **{name: value}), 78, name)
+
+    def test_what_the_environment_says_of_strictness(self):
+        # The check needs MEMLIMIT_STRICT for itself: the script, the doctor and the library must know the same words.
+        words = ("", "on", "1", "yes", "true", "off", "0", "no", "false", "check", "banana", "ON", "2", "on ", "*", "che")
+        bad = []
+        for word in words:
+            with self.subTest(word):
+                settings = {"PATH": "/usr/bin:/bin", "MEMLIMIT_STRICT": word}
+                plain = subprocess.run(
+                    ["true"], env={**settings, "LD_PRELOAD": LIBRARY}, capture_output=True, text=True, check=False
+                )
+                doctor = subprocess.run(
+                    ["/usr/bin/python3", TOOL, "doctor"], env=settings, capture_output=True, text=True, check=False
+                )
+                shown = f'MEMLIMIT_STRICT="{word}" is none of on, off and check: '
+                if shown in plain.stderr:
+                    bad.append(word)
+                    self.refused(run("echo", "started", **settings), 78, f"memlimit-run: {shown}")
+                    self.assertEqual(doctor.returncode, 1)
+                    self.assertIn(shown, doctor.stdout)
+                else:
+                    result = run("echo", "started", **settings)
+                    started = "" if word == "check" else "started\n"
+                    self.assertEqual((result.returncode, result.stdout, result.stderr), (0, started, ""))
+                    self.assertEqual(doctor.returncode, 0, doctor.stdout)
+        self.assertEqual(bad, ["banana", "ON", "2", "on ", "*", "che"])
 
     def test_plugins_that_are_not_there(self):
         missing = "MEMLIMIT_PLUGINS: not loaded: /no/such.so: cannot open shared object file: No such file or directory"

@@ -21,6 +21,8 @@ from .text import UserError, printable
 ALLOCATORS = re.compile(r"lib(jemalloc|tcmalloc\w*|mimalloc|hoard|snmalloc\w*|rpmalloc\w*|scudo|asan|tsan|lsan)\b")
 # Settings that name a file, all or in part (the level in front of MEMLIMIT_LOG's can be checked by itself).
 NAMES_A_FILE = ("MEMLIMIT_SOCKET", "MEMLIMIT_PLUGINS", "MEMLIMIT_LOG")
+# What MEMLIMIT_STRICT may be: probe() gives it a value of its own, so the library does not see the one it has.
+STRICT_WORDS = ("", "on", "1", "yes", "true", "off", "0", "no", "false", "check")
 BAD, FINE, NOTE = "bad ", "ok  ", "note"
 
 
@@ -103,7 +105,9 @@ def check_settings(findings, library, environment, ours=True):
         return
     for line in said.splitlines():
         findings.add(BAD if status else NOTE, re.sub(r"^memlimit\[\d+\]: ", "", line))
-    if status == 0:
+    if (strict := settings.get("MEMLIMIT_STRICT", "")) not in STRICT_WORDS:
+        findings.add(BAD, f'MEMLIMIT_STRICT="{strict}" is none of on, off and check: write on, off or check')
+    elif status == 0:
         findings.add(FINE, "settings: " + " ".join(f"{key}={value}" for key, value in sorted(settings.items())))
 
 
