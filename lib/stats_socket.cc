@@ -11,6 +11,10 @@
  * Before a client's descriptor is closed, it is taken out of the epoll set and shut down by hand: a
  * child forked meanwhile may hold a copy, which would keep both the registration and the connection
  * alive.
+ *
+ * The program may have closed every descriptor and opened files of its own under our numbers. So none is
+ * used before it was compared with the file that was opened: a socket has an inode to itself, and the
+ * epoll set is known by the listener in it.
  */
 #include "stats_socket.h"
 
@@ -43,6 +47,12 @@ constexpr size_t kDroppedLineBytes = 32; /* room for dropped=1844674407370955161
 constexpr uint64_t kListenerKey = UINT64_MAX;
 
 enum class State : uint8_t { kFree, kReading, kAnswering, kStreaming, kLingering };
+
+/** Whether the number still stands for that file. */
+bool is_file(int fd, const os::FileId& id) noexcept {
+  os::FileId now;
+  return fd >= 0 && os::file_id(fd, &now) && now == id;
+}
 
 ssize_t send_some(int fd, const char* text, size_t length) noexcept {
   ssize_t sent;
@@ -95,6 +105,7 @@ void turn_away(int fd, std::string_view line) noexcept {
 
 struct StatsSocket::Client {
   std::atomic<int> fd{-1};
+  os::FileId id{}; /* what fd was when it was accepted */
   State state = State::kFree;
   bool may_set = false;     /* the same user, or root */
   bool input_ended = false; /* it shut its writing side */
@@ -116,6 +127,20 @@ struct StatsSocket::Client {
     if (state == State::kStreaming) return kNever;
     const int64_t idle = progress_ns + kProgressNs, total = started_ns + kTotalNs;
     return idle < total ? idle : total;
+  }
+
+  bool is_intact() const noexcept { return is_file(fd.load(), id); }
+
+  /** EBADF when the program has taken the number; then the client is to be dropped. */
+  ssize_t send(const char* text, size_t length) const noexcept {
+    if (is_intact()) return send_some(fd.load(), text, length);
+    errno = EBADF;
+    return -1;
+  }
+  ssize_t receive(char* buffer, size_t cap) const noexcept {
+    if (is_intact()) return receive_some(fd.load(), buffer, cap);
+    errno = EBADF;
+    return -1;
   }
 };
 
@@ -164,8 +189,8 @@ int StatsSocket::open(const SocketPlace& place, const SocketContent& content, ch
   os::ErrnoGuard guard;
   const int result = bind_stats_socket(place, &bound_, error, cap);
   if (result != 0) return result;
-  listen_fd_.store(bound_.fd);
   if (!os::file_id(bound_.fd, &listener_id_)) listener_id_ = {};
+  listen_fd_.store(bound_.fd);
   content_ = content;
   user_ids_ = procfs::user_ids();
   group_ids_ = procfs::group_ids();
@@ -199,28 +224,39 @@ void StatsSocket::close() noexcept {
   }
   unlink_stats_socket(bound_);
   bound_ = BoundSocket{};
-  const int listen_fd = listen_fd_.exchange(-1);
-  if (listen_fd >= 0) hang_up(listen_fd);
-  const int epoll_fd = epoll_fd_.exchange(-1);
-  if (epoll_fd >= 0) ::close(epoll_fd);
-  listening_ = false;
+  close_listener(hang_up);
+  listening_ = lost_ = orphans_ = false;
   unmap_pool();
+}
+
+/** The listener and the epoll set; the set first, which is known by the listener. */
+void StatsSocket::close_listener(void (*close_socket)(int)) noexcept {
+  const bool own_set = owns_epoll_set();
+  const int epoll_fd = epoll_fd_.exchange(-1);
+  if (own_set) ::close(epoll_fd);
+  const int listen_fd = listen_fd_.exchange(-1);
+  if (is_file(listen_fd, listener_id_)) close_socket(listen_fd);
+}
+
+/** Epoll sets share one inode with eventfds and others; but no other has the listener in it. */
+bool StatsSocket::owns_epoll_set() const noexcept {
+  const int epoll_fd = epoll_fd_.load(), listen_fd = listen_fd_.load();
+  if (epoll_fd < 0 || !is_file(listen_fd, listener_id_)) return false;
+  // Not EPOLL_CTL_MOD: the set may be the parent's, who changes what it waits for meanwhile.
+  epoll_event nothing{0, {.u64 = kListenerKey}};
+  if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listen_fd, &nothing) != 0) return errno == EEXIST;
+  epoll_ctl(epoll_fd, EPOLL_CTL_DEL, listen_fd, nullptr);  // a set of the program's
+  return false;
 }
 
 bool StatsSocket::is_intact() const noexcept {
   os::ErrnoGuard guard;
-  os::FileId now;
-  if (!os::file_id(listen_fd_.load(), &now) || now != listener_id_) return false;
-  // Epoll sets share one inode with eventfds and others; but only of a set can this be asked.
-  epoll_event ready;
-  return epoll_wait(epoll_fd_.load(), &ready, 1, 0) >= 0 || errno == EINTR;
+  return !lost_ && owns_epoll_set();
 }
 
 void StatsSocket::abandon() noexcept {
   os::ErrnoGuard guard;
-  unlink_stats_socket(bound_);
-  listen_fd_.store(-1);
-  epoll_fd_.store(-1);
+  close();
   reset();
 }
 
@@ -230,13 +266,10 @@ void StatsSocket::forget_after_fork() noexcept {
   if (Pool* pool = pool_.load(std::memory_order_relaxed)) {
     for (Client& client : pool->clients) {
       const int fd = client.fd.exchange(-1);
-      if (fd >= 0) ::close(fd);
+      if (is_file(fd, client.id)) ::close(fd);
     }
   }
-  const int listen_fd = listen_fd_.exchange(-1);
-  if (listen_fd >= 0) ::close(listen_fd);
-  const int epoll_fd = epoll_fd_.exchange(-1);
-  if (epoll_fd >= 0) ::close(epoll_fd);
+  close_listener([](int fd) { ::close(fd); });
   reset();
 }
 
@@ -245,7 +278,7 @@ void StatsSocket::reset() noexcept {
   unmap_pool();
   bound_ = BoundSocket{};
   content_ = SocketContent{};
-  listening_ = false;
+  listening_ = lost_ = orphans_ = false;
   accept_again_ns_ = 0;
   clients_ = watched_ = event_streams_ = high_slot_ = 0;
   requests_ = refused_ = 0;
@@ -265,7 +298,10 @@ bool StatsSocket::dispatch_events(int64_t now_ns) noexcept {
       continue;
     }
     Client& client = pool->clients[key % kMaxClients];
-    if (client.state == State::kFree || client.generation != key / kMaxClients) continue;
+    if (client.state == State::kFree || client.generation != key / kMaxClients) {
+      if (orphans_) lost_ = true;  // else it would wake us for ever
+      continue;
+    }
     dispatch(client, events[i].events, now_ns);
   }
   return knock;
@@ -274,6 +310,10 @@ bool StatsSocket::dispatch_events(int64_t now_ns) noexcept {
 void StatsSocket::handle(int64_t now_ns) noexcept {
   if (!is_open()) return;
   os::ErrnoGuard guard;
+  if (!is_intact()) {
+    lost_ = true;
+    return;
+  }
   handled_ns_ = now_ns;
   const bool knock = dispatch_events(now_ns);
   if (clients_ > 0) {
@@ -365,6 +405,8 @@ bool StatsSocket::may_read(const Peer& peer) const noexcept {
 }
 
 void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
+  os::FileId id;
+  if (!os::file_id(fd, &id)) return;  // the program has closed it already
   ucred credentials{};
   socklen_t size = sizeof credentials;
   Peer peer;
@@ -404,6 +446,7 @@ void StatsSocket::admit(int fd, int64_t now_ns) noexcept {
   client->request_length = client->pending_at = client->pending_end = 0;
   client->answer_touched = 0;
   client->dropped = 0;
+  client->id = id;
   client->fd.store(fd);
   ++clients_;
   read_request(*client, now_ns);
@@ -435,6 +478,10 @@ void StatsSocket::dispatch(Client& client, uint32_t events, int64_t now_ns) noex
 
 void StatsSocket::watch(Client& client, uint32_t events) noexcept {
   if (client.watched && client.watched_for == events) return;
+  if (!client.is_intact()) {
+    drop(client);
+    return;
+  }
   // Most are answered by now and never come here: only who stays is worth two calls to move.
   if (!client.watched) client.fd.store(move_beside(listen_fd_.load(), client.fd.load()));
   epoll_event interest{events, {.u64 = uint64_t{client.generation} * kMaxClients + client.slot}};
@@ -450,9 +497,14 @@ void StatsSocket::watch(Client& client, uint32_t events) noexcept {
 
 void StatsSocket::drop(Client& client) noexcept {
   const int fd = client.fd.load();
+  const bool intact = client.is_intact();
   if (client.watched) {
     --watched_;
-    epoll_ctl(epoll_fd_.load(), EPOLL_CTL_DEL, fd, nullptr);
+    if (intact) {
+      epoll_ctl(epoll_fd_.load(), EPOLL_CTL_DEL, fd, nullptr);
+    } else {
+      orphans_ = true;
+    }
   }
   if (client.state == State::kStreaming) --event_streams_;
   if (client.answer_touched > 0) {
@@ -462,7 +514,7 @@ void StatsSocket::drop(Client& client) noexcept {
   client.state = State::kFree;
   ++client.generation;
   client.fd.store(-1);
-  hang_up(fd);
+  if (intact) hang_up(fd);
   --clients_;
   if (!listening_ && clients_ == kMaxClients - 1) accept_again_ns_ = 0;
 }
@@ -472,7 +524,7 @@ void StatsSocket::read_request(Client& client, int64_t now_ns) noexcept {
   while (true) {
     // One byte more than allowed tells "exactly full" from "too long".
     const size_t room = kMaxRequestBytes + 1 - client.request_length;
-    const ssize_t got = receive_some(client.fd.load(), request + client.request_length, room);
+    const ssize_t got = client.receive(request + client.request_length, room);
     if (got < 0) {
       if (would_block(errno)) {
         watch(client, EPOLLIN);
@@ -565,7 +617,7 @@ void StatsSocket::answer_error(Client& client, const Request& request, std::stri
 void StatsSocket::send_answer(Client& client, const char* text, size_t length,
                               int64_t now_ns) noexcept {
   while (length > 0) {
-    const ssize_t sent = send_some(client.fd.load(), text, length);
+    const ssize_t sent = client.send(text, length);
     if (sent < 0 && would_block(errno)) {
       std::memcpy(pool_.load(std::memory_order_relaxed)->answers[client.slot], text, length);
       client.pending_at = 0;
@@ -644,6 +696,10 @@ void StatsSocket::queue_event(Client& client, std::string_view line) noexcept {
 void StatsSocket::publish_event(std::string_view line) noexcept {
   if (event_streams_ == 0) return;
   os::ErrnoGuard guard;
+  if (!is_intact()) {
+    lost_ = true;
+    return;
+  }
   if (line.ends_with('\n')) line.remove_suffix(1);
   line = line.substr(0, kMaxEventBytes);
   for (Client& client : pool_.load(std::memory_order_relaxed)->clients) {
@@ -657,8 +713,8 @@ void StatsSocket::publish_event(std::string_view line) noexcept {
 void StatsSocket::flush(Client& client, int64_t now_ns) noexcept {
   char* answer = pool_.load(std::memory_order_relaxed)->answers[client.slot];
   while (client.pending_at < client.pending_end) {
-    const ssize_t sent = send_some(client.fd.load(), answer + client.pending_at,
-                                   client.pending_end - client.pending_at);
+    const ssize_t sent =
+        client.send(answer + client.pending_at, client.pending_end - client.pending_at);
     if (sent < 0 && would_block(errno)) {
       const bool reads = client.state == State::kStreaming && !client.input_ended;
       watch(client, EPOLLOUT | (reads ? static_cast<uint32_t>(EPOLLIN) : 0U));
@@ -693,7 +749,7 @@ void StatsSocket::finish(Client& client, int64_t now_ns) noexcept {
     drop(client);
     return;
   }
-  shutdown(client.fd.load(), SHUT_WR);
+  if (client.is_intact()) shutdown(client.fd.load(), SHUT_WR);
   client.state = State::kLingering;
   linger(client, now_ns);
 }
@@ -705,7 +761,7 @@ StatsSocket::Input StatsSocket::drain(Client& client, int64_t now_ns) noexcept {
   if (client.input_ended) return Input::kEnded;
   char* scratch = pool_.load(std::memory_order_relaxed)->render;
   for (int turn = 0; turn < kTurns; ++turn) {
-    const ssize_t got = receive_some(client.fd.load(), scratch, kScratchBytes);
+    const ssize_t got = client.receive(scratch, kScratchBytes);
     if (got < 0 && would_block(errno)) return Input::kQuiet;
     if (got <= 0) {
       client.input_ended = true;
@@ -745,7 +801,7 @@ void StatsSocket::expire(Client& client) noexcept {
       put_http_head(out, 408, StatsFile::kStatus, kLine.size());
     }
     out.put(kLine);
-    send_some(client.fd.load(), buffer, out.length());
+    client.send(buffer, out.length());
   }
   if (client.state != State::kLingering) ++refused_;
   drop(client);

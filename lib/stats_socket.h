@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -67,19 +68,21 @@ class StatsSocket {
   /** Absolute path, or '@' and the abstract name; "" when closed. */
   const char* path() const noexcept { return bound_.path; }
 
-  /** Readable when handle() has work; -1 when closed. To be asked for again after every other call: while
-   *  nobody is connected it is the listener itself, which spares the thread a way through the epoll set. */
+  /** Readable when handle() has work; -1 when closed; a number that no file has when is_intact() has become
+   *  false, so that poll() returns. To be asked for again after every other call: while nobody is connected
+   *  it is the listener itself, which spares the thread a way through the epoll set. */
   int wait_fd() const noexcept {
+    if (lost_) return INT_MAX;
     const bool only_listening = watched_ == 0 && listening_;
     return (only_listening ? listen_fd_ : epoll_fd_).load(std::memory_order_relaxed);
   }
 
   /** Whether its descriptors are still its own: the program may have closed them all, and opened others
-   *  under the same numbers. Two system calls. */
+   *  under the same numbers. When not, it is to be opened again after abandon(). Two system calls. */
   bool is_intact() const noexcept;
 
-  /** Does all that can be done without waiting. now_ns: CLOCK_MONOTONIC. Does nothing when closed.
-   */
+  /** Does all that can be done without waiting. now_ns: CLOCK_MONOTONIC. Does nothing when closed or not
+   *  intact. */
   void handle(int64_t now_ns) noexcept;
 
   /** When handle() must be called even if wait_fd() stays silent; kNever for not at all. */
@@ -93,15 +96,15 @@ class StatsSocket {
   /** Whether anybody reads `events`; without, publish_event() costs nothing. */
   bool has_subscribers() const noexcept { return event_streams_ > 0; }
 
-  /** Hangs up on everybody and removes the path if it is still ours. */
+  /** Hangs up on everybody and removes the path if it is still ours. What the program has opened under our
+   *  numbers is left alone, here and in what follows. */
   void close() noexcept;
 
   /** Removes the path if it is still ours, and nothing else. For the thread that ends the process, when the
    * service thread does not answer. */
   void remove_path() const noexcept { unlink_stats_socket(bound_); }
 
-  /** When the program has closed our descriptors: lets go of the numbers, which may be its own by now, and
-   * removes the path. */
+  /** As close(), and forgets what it counted: for when it is not intact. */
   void abandon() noexcept;
 
   /** In the child of fork: lets go of the parent's descriptors and leaves its path alone. */
@@ -119,6 +122,8 @@ class StatsSocket {
   void trim_pool() noexcept;
   void unmap_pool() noexcept;
   void reset() noexcept;
+  bool owns_epoll_set() const noexcept;
+  void close_listener(void (*close_socket)(int)) noexcept;
   bool dispatch_events(int64_t now_ns) noexcept;
   void accept_clients(int64_t now_ns) noexcept;
   void listen_for(bool wanted) noexcept;
@@ -157,6 +162,8 @@ class StatsSocket {
   unsigned mode_ = 0600;
   int send_buffer_bytes_ = 0;
   bool listening_ = false;      /* the listener is in the epoll set with EPOLLIN */
+  bool lost_ = false;           /* found not to be intact */
+  bool orphans_ = false;        /* clients whose numbers were taken may still be in the epoll set */
   int64_t handled_ns_ = 0;      /* when handle() was last called */
   int64_t accepted_ns_ = 0;     /* when a client was last let in */
   int64_t accept_again_ns_ = 0; /* not before, after EMFILE and its kin */

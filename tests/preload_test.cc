@@ -770,6 +770,15 @@ TEST_CASE("preload: the socket is gone at exit though the service thread does no
   }
 }
 
+TEST_CASE("preload: the socket comes back when the program has taken its descriptors", "[socket]") {
+  /* The reports are what wakes the service thread, whose own descriptor is gone as well. */
+  check_claim(
+      "connections_in_our_place_are_left_alone",
+      {"socket and reports",
+       {"MEMLIMIT=64MiB", "MEMLIMIT_LOG=off", "MEMLIMIT_REPORT=1", "MEMLIMIT_SOCKET={tmp}/s"}},
+      {"{tmp}/s"});
+}
+
 TEST_CASE("preload: sockets that dead programs left are swept", "[socket]") {
   const TempDir shared;
   std::string stale;
