@@ -290,6 +290,19 @@ TEST_CASE("preload: the loader works as without", "[lifetime]") {
     check_claim("service_starts_inside_a_constructor", settings, {module_path("greedy_module")});
 }
 
+TEST_CASE("preload: SQLite is reached as without", "[lifetime][sqlite]") {
+  const Settings no_adapters{"no adapters", {"MEMLIMIT=64MiB", "MEMLIMIT_ADAPTERS=none"}};
+  const Strings copies = {module_path("sqlite_extension"), module_path("sqlite_user_1"),
+                          module_path("sqlite_user_2")};
+  Strings linked = copies;
+  linked.push_back(module_path("sqlite_user_linked"));
+  check_claim("sqlite_calls_reach_the_right_copy", kPlain, copies);
+  for (const Settings& settings : {kUnset, kTight, no_adapters})
+    check_claim("sqlite_calls_reach_the_right_copy", settings, linked);
+  for (const Settings& settings : {kPlain, kUnset, kTight, no_adapters})
+    check_claim("sqlite_calls_leave_the_loader_alone", settings, {module_path("sqlite_user_1")});
+}
+
 TEST_CASE("preload: signals stay the program's", "[lifetime][signals]") {
   check_claims({"signals_interrupt_only_the_program"}, {kPlain, kUnset, kTight});
 }

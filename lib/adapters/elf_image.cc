@@ -1,6 +1,7 @@
 /* See elf_image.h. The tables: System V ABI, chapter 5, and the GNU hash section as binutils writes it. */
 #include "adapters/elf_image.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace memlimit::adapters {
@@ -37,6 +38,7 @@ bool ElfImage::open(const dl_phdr_info& info) noexcept {
     }
   }
   if (dynamic == nullptr) return false;
+  dynamic_ = dynamic;
   for (; dynamic->d_tag != DT_NULL; ++dynamic) {
     // glibc turns these into addresses when it loads the image; the kernel's vDSO keeps offsets.
     uintptr_t address = dynamic->d_un.d_ptr;
@@ -126,6 +128,40 @@ bool ElfImage::contains(const void* address) const noexcept {
     }
   }
   return false;
+}
+
+uintptr_t ElfImage::begin() const noexcept {
+  uintptr_t first = UINTPTR_MAX;
+  for (size_t i = 0; i < segment_count_; ++i) {
+    if (segments_[i].p_type != PT_LOAD) continue;
+    first = std::min<uintptr_t>(first, base_ + segments_[i].p_vaddr);
+  }
+  return first;
+}
+
+uintptr_t ElfImage::end() const noexcept {
+  uintptr_t last = 0;
+  for (size_t i = 0; i < segment_count_; ++i) {
+    if (segments_[i].p_type != PT_LOAD) continue;
+    last = std::max<uintptr_t>(last, base_ + segments_[i].p_vaddr + segments_[i].p_memsz);
+  }
+  return last;
+}
+
+bool ElfImage::answers_to(const char* needed) const noexcept {
+  for (const ElfW(Dyn)* entry = dynamic_; entry->d_tag != DT_NULL; ++entry) {
+    if (entry->d_tag == DT_SONAME) return strcmp(strings_ + entry->d_un.d_val, needed) == 0;
+  }
+  // Without a name of its own it goes by its file's.
+  const char* const slash = strrchr(path_, '/');
+  return strcmp(path_, needed) == 0 || (slash != nullptr && strcmp(slash + 1, needed) == 0);
+}
+
+const char* ElfImage::needed(size_t index) const noexcept {
+  for (const ElfW(Dyn)* entry = dynamic_; entry->d_tag != DT_NULL; ++entry) {
+    if (entry->d_tag == DT_NEEDED && index-- == 0) return strings_ + entry->d_un.d_val;
+  }
+  return nullptr;
 }
 
 bool image_of(const void* address, ElfImage* image) noexcept {

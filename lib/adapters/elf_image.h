@@ -38,6 +38,16 @@ class ElfImage {
   /** The file as the loader names it; "" for the program itself. */
   const char* path() const noexcept { return path_; }
 
+  /** Whether a library that another image asks for under this name is this one. */
+  bool answers_to(const char* needed) const noexcept;
+
+  /** The index-th library that it is linked with, as it names it; nullptr: it has no more. */
+  const char* needed(size_t index) const noexcept;
+
+  /** From its first segment to its last one. */
+  uintptr_t begin() const noexcept;
+  uintptr_t end() const noexcept;
+
  private:
   const ElfW(Sym) * by_gnu_hash(const char* name) const noexcept;
   const ElfW(Sym) * by_sysv_hash(const char* name) const noexcept;
@@ -47,6 +57,7 @@ class ElfImage {
   const char* path_ = "";
   const ElfW(Phdr) * segments_ = nullptr;
   size_t segment_count_ = 0;
+  const ElfW(Dyn) * dynamic_ = nullptr;
   const ElfW(Sym) * symbols_ = nullptr;
   const char* strings_ = nullptr;
   const uint32_t* gnu_hash_ = nullptr;

@@ -35,7 +35,8 @@ struct Library {
 
 struct Entry {
   Connection* connection = nullptr;
-  Library* library = nullptr;
+  const void* open_function = nullptr;
+  Library* library = nullptr; /* nullptr: its cache is not ours to release */
   bool in_use = false;
 };
 
@@ -90,7 +91,7 @@ void update_soft_limit(Library* library) noexcept {
 
 bool begin_use(size_t index, Entry* entry) noexcept {
   LockGuard guard(table_lock);
-  if (entries[index].connection == nullptr) return false;
+  if (entries[index].library == nullptr) return false;
   entries[index].in_use = true;
   *entry = entries[index];
   return true;
@@ -144,40 +145,41 @@ void configure(const Config& config) noexcept {
   start_percent = config.start_percent;
 }
 
-void opened(Connection* connection, const void* open_function) noexcept {
-  if (!wanted || connection == nullptr) return;
+void opened(Connection* connection, const void* open_function, bool usable) noexcept {
+  if (connection == nullptr) return;
   os::ErrnoGuard errno_guard;
   Library resolved;
-  if (!resolve(open_function, &resolved)) return;
+  usable = usable && wanted && resolve(open_function, &resolved);
   Library* library = nullptr;
   bool first = false;
   {
     LockGuard guard(table_lock);
-    library = known(resolved);
-    if (library == nullptr) return;
+    if (usable) library = known(resolved);
     // A connection closed behind our back may come again.
     Entry* entry = find(connection);
     if (entry == nullptr) entry = find(nullptr);
-    if (entry != nullptr && !entry->in_use) *entry = {connection, library, false};
-    first = !hook_added;
-    hook_added = true;
+    if (entry != nullptr && !entry->in_use) *entry = {connection, open_function, library, false};
+    first = library != nullptr && !hook_added;
+    hook_added = hook_added || first;
   }
   if (first) add_hook();
-  update_soft_limit(library);
+  if (library != nullptr) update_soft_limit(library);
 }
 
-bool closing(Connection* connection) noexcept {
-  if (!wanted || connection == nullptr) return false;
+const void* closing(Connection* connection, bool* usable) noexcept {
+  if (connection == nullptr) return nullptr;
   os::ErrnoGuard errno_guard;
   for (;;) {
     const uint32_t ended = use_ended.load(std::memory_order_acquire);
     {
       LockGuard guard(table_lock);
       Entry* const entry = find(connection);
-      if (entry == nullptr) return false;
+      if (entry == nullptr) return nullptr;
       if (!entry->in_use) {
+        const void* const open_function = entry->open_function;
+        *usable = entry->library != nullptr;
         *entry = {};
-        return true;
+        return open_function;
       }
     }
     os::futex_wait(use_ended, ended, -1);

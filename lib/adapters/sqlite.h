@@ -20,12 +20,14 @@ using Connection = void;
 void configure(const Config& config) noexcept;
 
 /** A connection was opened by the function at this address. Finds SQLite's other functions in the same
- *  image; forgets about it when one of them is missing, or too many are open. */
-void opened(Connection* connection, const void* open_function) noexcept;
+ *  image; leaves its cache alone when one of them is missing, or too many are open, or it is not usable: its
+ *  opening failed, and it is there for the message and to be closed. */
+void opened(Connection* connection, const void* open_function, bool usable) noexcept;
 
 /** It is about to be closed: waits while the service thread has it in use (milliseconds), then forgets it.
- *  Returns whether it was known: then it is opened() again when closing fails. */
-bool closing(Connection* connection) noexcept;
+ *  Returns the function that opened it, or nullptr when it is not known. When closing fails, it is
+ *  opened() again. */
+const void* closing(Connection* connection, bool* usable) noexcept;
 
 /** In the child of fork: SQLite forbids to go on with the parent's connections. */
 void reset_after_fork() noexcept;

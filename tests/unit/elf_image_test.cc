@@ -80,3 +80,19 @@ TEST_CASE("elf_image: every loaded image can be asked", "[elf_image]") {
       &images);
   CHECK(images >= 2);
 }
+
+TEST_CASE("elf_image: knows what it is linked with, and by which name", "[elf_image]") {
+  const ElfImage libc = libc_image();
+  CHECK(libc.answers_to("libc.so.6"));
+  CHECK_FALSE(libc.answers_to("libc.so"));
+  ElfImage own;
+  REQUIRE(image_of(reinterpret_cast<const void*>(&some_function), &own));
+  CHECK_FALSE(own.answers_to("libc.so.6"));
+  int found = 0;
+  const char* name;
+  for (size_t i = 0; (name = own.needed(i)) != nullptr; ++i) found += libc.answers_to(name);
+  CHECK(found == 1);
+  const auto address = reinterpret_cast<uintptr_t>(&some_function);
+  CHECK((own.begin() <= address && address < own.end()));
+  CHECK_FALSE((libc.begin() <= address && address < libc.end()));
+}
