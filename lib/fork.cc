@@ -24,6 +24,7 @@ constinit Repair repair_allocator = []() noexcept {};
 void prepare() {
   // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
   ++this_thread.guard_depth;
+  adapters::sqlite::keep_out_for_fork();
   purge::lock_for_fork();
   limit::lock_for_fork();
   service::lock_for_fork();
@@ -41,6 +42,7 @@ void parent() {
   service::unlock_after_fork();
   limit::unlock_after_fork();
   purge::unlock_after_fork();
+  adapters::sqlite::let_in_after_fork();
   --this_thread.guard_depth;
 }
 

@@ -303,6 +303,11 @@ TEST_CASE("preload: SQLite is reached as without", "[lifetime][sqlite]") {
     check_claim("sqlite_calls_leave_the_loader_alone", settings, {module_path("sqlite_user_1")});
 }
 
+TEST_CASE("preload: SQLite is asked only when it can be", "[lifetime][sqlite]") {
+  const Strings user = {module_path("sqlite_user_1")};
+  check_claim("sqlite_opens_in_a_forked_child", limit_of("8MiB"), user);
+}
+
 TEST_CASE("preload: signals stay the program's", "[lifetime][signals]") {
   check_claims({"signals_interrupt_only_the_program"}, {kPlain, kUnset, kTight});
 }

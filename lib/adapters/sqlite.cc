@@ -12,6 +12,7 @@
 #include "memlimit.h"
 #include "os.h"
 #include "reclaim.h"
+#include "thread_state.h"
 
 namespace memlimit::adapters::sqlite {
 namespace {
@@ -47,6 +48,38 @@ constinit Lock table_lock{LockRank::kSqlite};
 constinit Library libraries[kMaxLibraries] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit Entry entries[kMaxConnections] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit bool hook_added MEMLIMIT_GUARDED_BY(table_lock) = false;
+/* Threads of ours inside SQLite, and forks that keep others out: a child whose parent held one of SQLite's own
+ * mutexes can never open a database. */
+constinit std::atomic<uint32_t> inside{0};
+constinit std::atomic<uint32_t> forking{0};
+MEMLIMIT_TLS uint32_t inside_here = 0; /* a signal handler may fork meanwhile */
+
+/* fork waits no longer than this. A connection takes milliseconds, but the mutex that SQLite waits for may be
+ * held by the thread that forks. */
+constexpr int64_t kForkPatienceNs = 500'000'000;
+
+/* While it lives, fork waits. False: a fork is under way, and SQLite is not to be called. Sequentially
+ * consistent with keep_out_for_fork(): one of the two sees the other. */
+class Inside {
+ public:
+  Inside() noexcept {
+    inside.fetch_add(1, std::memory_order_seq_cst);
+    inside_here += 1;
+    entered_ = forking.load(std::memory_order_seq_cst) == 0;
+  }
+  ~Inside() {
+    inside_here -= 1;
+    inside.fetch_sub(1, std::memory_order_seq_cst);
+    if (forking.load(std::memory_order_seq_cst) != 0) os::futex_wake(inside, INT32_MAX);
+  }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+  explicit operator bool() const noexcept { return entered_; }
+
+ private:
+  bool entered_;
+};
+
 /* Changes whenever the service thread is done with a connection. */
 constinit std::atomic<uint32_t> use_ended{0};
 
@@ -106,8 +139,12 @@ void end_use(size_t index) noexcept {
   os::futex_wake(use_ended, INT32_MAX);
 }
 
-/* False: the connection is busy, or made for one thread only. */
+/* False: the connection is busy, or made for one thread only, or the process forks. One connection at a time
+ * is what fork waits for. */
 bool release(const Entry& entry) noexcept {
+  const Inside entered;
+  if (!entered) return false;
+  update_soft_limit(entry.library);
   Mutex* const mutex = entry.library->mutex_of(entry.connection);
   if (mutex == nullptr || entry.library->mutex_try(mutex) != kOk) return false;
   // The mutex is recursive: releasing takes it again.
@@ -121,7 +158,6 @@ int64_t reclaim_connections(const memlimit_request*, void*) {
   for (size_t i = 0; i < kMaxConnections; ++i) {
     Entry entry;
     if (!begin_use(i, &entry)) continue;
-    update_soft_limit(entry.library);
     any = release(entry) || any;
     end_use(i);
   }
@@ -163,7 +199,9 @@ void opened(Connection* connection, const void* open_function, bool usable) noex
     hook_added = hook_added || first;
   }
   if (first) add_hook();
-  if (library != nullptr) update_soft_limit(library);
+  if (library == nullptr) return;
+  const Inside entered;
+  if (entered) update_soft_limit(library);
 }
 
 const void* closing(Connection* connection, bool* usable) noexcept {
@@ -186,12 +224,27 @@ const void* closing(Connection* connection, bool* usable) noexcept {
   }
 }
 
+void keep_out_for_fork() noexcept {
+  forking.fetch_add(1, std::memory_order_seq_cst);
+  const int64_t until_ns = os::monotonic_ns() + kForkPatienceNs;
+  for (;;) {
+    const uint32_t seen = inside.load(std::memory_order_seq_cst);
+    const int64_t left_ns = until_ns - os::monotonic_ns();
+    if (seen == inside_here || left_ns <= 0) return;
+    os::futex_wait(inside, seen, left_ns);
+  }
+}
+
+void let_in_after_fork() noexcept { forking.fetch_sub(1, std::memory_order_seq_cst); }
+
 void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.lock(); }
 void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.unlock(); }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   for (Entry& entry : entries) entry = {};
+  forking.store(0, std::memory_order_relaxed);
+  inside.store(inside_here, std::memory_order_relaxed);
 }
 
 }  // namespace memlimit::adapters::sqlite

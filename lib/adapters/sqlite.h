@@ -32,6 +32,11 @@ const void* closing(Connection* connection, bool* usable) noexcept;
 /** In the child of fork: SQLite forbids to go on with the parent's connections. */
 void reset_after_fork() noexcept;
 
+/** Before fork: waits until no thread of ours is inside SQLite, half a second at most, and lets none in. Before
+ *  any lock is taken. */
+void keep_out_for_fork() noexcept;
+void let_in_after_fork() noexcept;
+
 void lock_for_fork() noexcept;
 void unlock_after_fork() noexcept;
 
