@@ -73,7 +73,7 @@ struct FileId {
 /** Fills *out; false when the descriptor is not open. */
 bool file_id(int fd, FileId* out) noexcept;
 
-/** Closes a descriptor that open_read() gave. */
+/** Closes a descriptor. */
 void close_file(int fd) noexcept;
 
 /** True when the path names something, readable or not. */

@@ -789,7 +789,7 @@ int poll_fd() noexcept {
                             EFD_CLOEXEC | EFD_NONBLOCK);
   if (fresh < 0) return -errno;
   if (!poll_descriptor.compare_exchange_strong(fd, fresh, std::memory_order_acq_rel)) {
-    close(fresh);
+    os::close_file(fresh);
     return fd;
   }
   return fresh;

@@ -233,7 +233,7 @@ void StatsSocket::close() noexcept {
 void StatsSocket::close_listener(void (*close_socket)(int)) noexcept {
   const bool own_set = owns_epoll_set();
   const int epoll_fd = epoll_fd_.exchange(-1);
-  if (own_set) ::close(epoll_fd);
+  if (own_set) os::close_file(epoll_fd);
   const int listen_fd = listen_fd_.exchange(-1);
   if (is_file(listen_fd, listener_id_)) close_socket(listen_fd);
 }
@@ -262,14 +262,14 @@ void StatsSocket::abandon() noexcept {
 
 void StatsSocket::forget_after_fork() noexcept {
   os::ErrnoGuard guard;
-  // Only close(): shutdown() and epoll_ctl() would reach through to what the parent goes on using.
+  // Only closed: shutdown() and epoll_ctl() would reach through to what the parent goes on using.
   if (Pool* pool = pool_.load(std::memory_order_relaxed)) {
     for (Client& client : pool->clients) {
       const int fd = client.fd.exchange(-1);
-      if (is_file(fd, client.id)) ::close(fd);
+      if (is_file(fd, client.id)) os::close_file(fd);
     }
   }
-  close_listener([](int fd) { ::close(fd); });
+  close_listener([](int fd) { os::close_file(fd); });
   reset();
 }
 

@@ -253,6 +253,12 @@ TEST_CASE("preload: forks, children and spawned programs go on", "[lifetime][for
       },
       {kPlain, kUnset, kTight});
   check_claim("raw_fork_child_exits", {"a socket", {"MEMLIMIT_SOCKET={tmp}/a.sock"}});
+  const Settings socket_and_pipe{"socket and pressure pipe",
+                                 {"MEMLIMIT=64GiB", "MEMLIMIT_LOG=off", "MEMLIMIT_PRESSURE=on",
+                                  "MEMLIMIT_SOCKET={tmp}/%p.sock"}};
+  check_claims({"fork_is_no_cancellation_point"}, {kPlain, kUnset});
+  check_claim("fork_is_no_cancellation_point", kTight, {"{tmp}"});
+  check_claim("fork_is_no_cancellation_point", socket_and_pipe, {"{tmp}"});
   check_claim("spawned_programs_run", kPlain);
   check_claim("spawned_programs_run", kUnset);
   check_claim("spawned_programs_run", kTight);

@@ -169,8 +169,8 @@ void reset_notices_after_fork() noexcept {
   }
   dup3(fds[0], pressure_pipe.read_fd, O_CLOEXEC);
   dup3(fds[1], pressure_pipe.write_fd, O_CLOEXEC);
-  close(fds[0]);
-  close(fds[1]);
+  os::close_file(fds[0]);
+  os::close_file(fds[1]);
   note_identity(&pressure_pipe);
 }
 
