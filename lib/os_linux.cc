@@ -179,11 +179,13 @@ int move_fd_high(int fd) noexcept {
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < room) room = limit.rlim_cur;
   // Just below the customary 1024: beyond what programs reach counting upwards, and the kernel's table
   // for it is one page. FD_SETSIZE users never see it, since nobody hands it to them.
-  if (room < 128) return fd;
-  const int high = fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(room - 64));
-  if (high < 0) return fd;
+  int moved = -1;
+  if (room >= 128) moved = fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(room - 64));
+  // Wherever else it stays, the program's write(1) may not end up in it.
+  if (moved < 0 && fd <= STDERR_FILENO) moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  if (moved < 0) return fd;
   syscall(SYS_close, fd);
-  return high;
+  return moved;
 }
 
 }  // namespace memlimit::os

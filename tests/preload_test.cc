@@ -268,6 +268,7 @@ TEST_CASE("preload: a program that lacks things goes on", "[lifetime]") {
   check_claims(
       {
           "address_space_runs_out",
+          "closed_standard_descriptors_stay_closed",
           "closed_stderr_is_not_written_to",
           "no_thread_and_no_socket_can_be_made",
           "proc_is_not_needed",
@@ -275,6 +276,8 @@ TEST_CASE("preload: a program that lacks things goes on", "[lifetime]") {
       {kPlain, kUnset, kTight});
   /* With the log at its default, which would write a line: to nowhere. */
   check_claim("closed_stderr_is_not_written_to", {"limit and default log", {"MEMLIMIT=1MiB"}});
+  check_claim("closed_standard_descriptors_stay_closed",
+              {"log file", {"MEMLIMIT=1MiB", "MEMLIMIT_LOG=info:{tmp}/log"}});
   for (const Settings& settings : {kPlain, kUnset, kTight}) {
     check_claim("descriptors_taken_over", settings);
     check_claim("descriptors_closed_and_reused", settings);
