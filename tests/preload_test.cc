@@ -314,6 +314,8 @@ TEST_CASE("preload: SQLite is reached as without", "[lifetime][sqlite]") {
 
 TEST_CASE("preload: SQLite is asked only when it can be", "[lifetime][sqlite]") {
   const Strings user = {module_path("sqlite_user_1")};
+  for (const Settings& settings : {kUnset, limit_of("64MiB"), kTight})
+    check_claim("sqlite_is_unloaded_with_an_open_connection", settings, user);
   check_claim("sqlite_opens_in_a_forked_child", limit_of("8MiB"), user);
 }
 

@@ -3,6 +3,7 @@
 #include "adapters/loaded_images.h"
 
 #include <cstddef>
+#include <cstring>
 
 #include <link.h>
 
@@ -203,6 +204,31 @@ Found definition_beside(const char* name, const void* address) noexcept {
     found.function = image.symbol(name);
   });
   return found;
+}
+
+bool loaded_with_program(const void* address) noexcept {
+  bool result = false;
+  with_list_locked([&](const Generation&) {
+    size_t its_place = kNone;
+    for_each_image([&](const ElfImage& image, size_t place) {
+      if (image.contains(address)) its_place = place;
+      return its_place != kNone;
+    });
+    result = its_place != kNone && its_place <= last_initial_place();
+  });
+  return result;
+}
+
+bool path_of(const void* address, char* out, size_t cap) noexcept {
+  bool result = false;
+  with_list_locked([&](const Generation&) {
+    ElfImage image;
+    if (!image_of(address, &image)) return;
+    const size_t size = strlen(image.path()) + 1;
+    result = size <= cap;
+    if (result) memcpy(out, image.path(), size);
+  });
+  return result;
 }
 
 }  // namespace memlimit::adapters

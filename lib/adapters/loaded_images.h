@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace memlimit::adapters {
@@ -36,5 +37,12 @@ Found definition_for(const char* name, const void* caller, const void* self) noe
 
 /** The function of this name in the image that the address lies in. */
 Found definition_beside(const char* name, const void* address) noexcept;
+
+/** Whether the image that the address lies in was loaded with the program, and so is never unloaded. */
+bool loaded_with_program(const void* address) noexcept;
+
+/** The file of the image that the address lies in, as the loader names it; false when there is none, or it
+ *  does not fit. */
+bool path_of(const void* address, char* out, size_t cap) noexcept;
 
 }  // namespace memlimit::adapters

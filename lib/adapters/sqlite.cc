@@ -1,12 +1,18 @@
 /* See sqlite.h. A connection that the service thread works on is marked in the table, and whoever closes
- * it waits for the mark to go; no lock of ours is held while SQLite runs. */
+ * it waits for the mark to go; no lock of ours is held while SQLite runs. A library whose connections are
+ * worked on stays loaded for ever: a plugin that leaves one open may take it along when it is unloaded. */
 #include "adapters/sqlite.h"
 
+#include <algorithm>
 #include <atomic>
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 
+#include <dlfcn.h>
+
 #include "adapters/elf_image.h"
+#include "adapters/loaded_images.h"
 #include "hooks.h"
 #include "lock.h"
 #include "memlimit.h"
@@ -25,13 +31,26 @@ constexpr size_t kMaxConnections = 256;
 
 using Mutex = void;
 
-struct Library {
+struct Functions {
   int (*release_memory)(Connection*) = nullptr;
   Mutex* (*mutex_of)(Connection*) = nullptr;
   int (*mutex_try)(Mutex*) = nullptr;
   void (*mutex_leave)(Mutex*) = nullptr;
   int64_t (*soft_heap_limit)(int64_t) = nullptr;
+};
+
+/* A copy of SQLite in the process. */
+struct Library {
+  Functions functions;
   int64_t soft_limit_bytes = 0; /* as we set it; 0: the program's own is in force, or none */
+  unsigned long long removed =
+      0;           /* images that were unloaded before the oldest of its connections was opened */
+  int openers = 0; /* threads in opened() that use it */
+  bool stays = false; /* it is never unloaded */
+
+  bool is(const Functions& others) const noexcept {
+    return functions.release_memory == others.release_memory;
+  }
 };
 
 struct Entry {
@@ -83,23 +102,44 @@ class Inside {
 /* Changes whenever the service thread is done with a connection. */
 constinit std::atomic<uint32_t> use_ended{0};
 
-bool resolve(const void* open_function, Library* library) noexcept {
+bool resolve(const void* open_function, Functions* out) noexcept {
   ElfImage image;
   return image_of(open_function, &image) &&
-         image.find("sqlite3_db_release_memory", &library->release_memory) &&
-         image.find("sqlite3_db_mutex", &library->mutex_of) &&
-         image.find("sqlite3_mutex_try", &library->mutex_try) &&
-         image.find("sqlite3_mutex_leave", &library->mutex_leave) &&
-         image.find("sqlite3_soft_heap_limit64", &library->soft_heap_limit);
+         image.find("sqlite3_db_release_memory", &out->release_memory) &&
+         image.find("sqlite3_db_mutex", &out->mutex_of) &&
+         image.find("sqlite3_mutex_try", &out->mutex_try) &&
+         image.find("sqlite3_mutex_leave", &out->mutex_leave) &&
+         image.find("sqlite3_soft_heap_limit64", &out->soft_heap_limit);
 }
 
-/* The library's own place in the table; nullptr: it is full. */
-Library* known(const Library& resolved) noexcept MEMLIMIT_REQUIRES(table_lock) {
-  for (Library& library : libraries) {
-    if (library.release_memory == nullptr) library = resolved;
-    if (library.release_memory == resolved.release_memory) return &library;
+bool has_entries(const Library& library) noexcept MEMLIMIT_REQUIRES(table_lock) {
+  return std::any_of(std::begin(entries), std::end(entries),
+                     [&](const Entry& entry)
+                         MEMLIMIT_REQUIRES(table_lock) { return entry.library == &library; });
+}
+
+/* Its connections are not ours to work on any more; one that is being worked on has a library that stays. */
+void forget_entries(const Library& library) noexcept MEMLIMIT_REQUIRES(table_lock) {
+  for (Entry& entry : entries) {
+    if (entry.library == &library && !entry.in_use) entry.library = nullptr;
   }
-  return nullptr;
+}
+
+/* The library's own place in the table, which may be one that nobody needs any more; nullptr: it is full. */
+Library* known(const Functions& functions, unsigned long long removed) noexcept
+    MEMLIMIT_REQUIRES(table_lock) {
+  Library* free_place = nullptr;
+  for (Library& library : libraries) {
+    if (library.is(functions)) return &library;
+    const bool never_used = library.is({});
+    if (library.stays || library.openers > 0 || has_entries(library)) continue;
+    if (free_place == nullptr || (never_used && !free_place->is({}))) free_place = &library;
+  }
+  if (free_place == nullptr) return nullptr;
+  *free_place = {};
+  free_place->functions = functions;
+  free_place->removed = removed;
+  return free_place;
 }
 
 Entry* find(const Connection* connection) noexcept MEMLIMIT_REQUIRES(table_lock) {
@@ -113,18 +153,65 @@ Entry* find(const Connection* connection) noexcept MEMLIMIT_REQUIRES(table_lock)
  * limit for rounds to work with. */
 int64_t soft_limit_for(int64_t limit_bytes) noexcept { return limit_bytes / 100 * start_percent; }
 
-/* Follows the limit, as long as the program has set none of its own. */
-void update_soft_limit(Library* library) noexcept {
+/* Follows the limit, as long as the program has set none of its own. A library that may have been loaded anew
+ * has forgotten what was set. */
+void update_soft_limit(Library* library, bool maybe_new) noexcept {
   const int64_t target = soft_limit_for(reclaim::limit_bytes());
-  if (target == library->soft_limit_bytes) return;
-  if (library->soft_heap_limit(-1) != library->soft_limit_bytes) return;
-  library->soft_heap_limit(target);
+  if (target == library->soft_limit_bytes && !maybe_new) return;
+  const int64_t in_force = library->functions.soft_heap_limit(-1);
+  if (in_force != library->soft_limit_bytes && !(maybe_new && in_force == 0)) return;
+  library->functions.soft_heap_limit(target);
   library->soft_limit_bytes = target;
+}
+
+enum class Kept : uint8_t {
+  kYes,
+  kNo,    /* it is gone, and another may be in its place */
+  kLater, /* the process forks */
+};
+
+/* Keeps the library that the function is in loaded. On the service thread, with no connection in use: the
+ * loader's lock may be held by a thread that waits for one which closes a connection. Nor is fork to wait
+ * for that lock, which the C library repairs in the child; it does not repair the one that lists of images are
+ * changed with. */
+Kept keep_loaded(const void* function, unsigned long long removed) noexcept {
+  char path[PATH_MAX];
+  {
+    const Inside entered;
+    if (!entered) return Kept::kLater;
+    if (loaded_with_program(function)) return Kept::kYes;
+    if (!path_of(function, path, sizeof path)) return Kept::kNo;
+  }
+  // Never closed again: that might run the library's destructors here.
+  if (dlopen(path, RTLD_NOLOAD | RTLD_LAZY) == nullptr) return Kept::kNo;
+  const Inside entered;
+  if (!entered) return Kept::kLater;
+  // As long as none has been unloaded, it is the one.
+  return generation().removed == removed ? Kept::kYes : Kept::kNo;
+}
+
+void keep_libraries_loaded() noexcept {
+  for (size_t i = 0; i < kMaxLibraries; ++i) {
+    Functions functions;
+    unsigned long long removed;
+    {
+      LockGuard guard(table_lock);
+      if (libraries[i].stays || !has_entries(libraries[i])) continue;
+      functions = libraries[i].functions;
+      removed = libraries[i].removed;
+    }
+    const Kept kept = keep_loaded(reinterpret_cast<const void*>(functions.release_memory), removed);
+    LockGuard guard(table_lock);
+    Library& library = libraries[i];
+    if (!library.is(functions) || library.removed != removed) continue;
+    if (kept == Kept::kYes) library.stays = true;
+    if (kept == Kept::kNo) forget_entries(library);
+  }
 }
 
 bool begin_use(size_t index, Entry* entry) noexcept {
   LockGuard guard(table_lock);
-  if (entries[index].library == nullptr) return false;
+  if (entries[index].library == nullptr || !entries[index].library->stays) return false;
   entries[index].in_use = true;
   *entry = entries[index];
   return true;
@@ -144,16 +231,18 @@ void end_use(size_t index) noexcept {
 bool release(const Entry& entry) noexcept {
   const Inside entered;
   if (!entered) return false;
-  update_soft_limit(entry.library);
-  Mutex* const mutex = entry.library->mutex_of(entry.connection);
-  if (mutex == nullptr || entry.library->mutex_try(mutex) != kOk) return false;
+  update_soft_limit(entry.library, false);
+  const Functions& functions = entry.library->functions;
+  Mutex* const mutex = functions.mutex_of(entry.connection);
+  if (mutex == nullptr || functions.mutex_try(mutex) != kOk) return false;
   // The mutex is recursive: releasing takes it again.
-  entry.library->release_memory(entry.connection);
-  entry.library->mutex_leave(mutex);
+  functions.release_memory(entry.connection);
+  functions.mutex_leave(mutex);
   return true;
 }
 
 int64_t reclaim_connections(const memlimit_request*, void*) {
+  keep_libraries_loaded();
   bool any = false;
   for (size_t i = 0; i < kMaxConnections; ++i) {
     Entry entry;
@@ -162,6 +251,33 @@ int64_t reclaim_connections(const memlimit_request*, void*) {
     end_use(i);
   }
   return any ? 0 : MEMLIMIT_CANNOT_NOW; /* the thread's own counters say how much */
+}
+
+struct Opening {
+  Library* library = nullptr;
+  bool maybe_new = false; /* it may have been unloaded, and loaded to the same place again */
+};
+
+/* The library in the table, where it stays until `openers` is counted down. */
+Opening begin_opening(const Functions& functions) noexcept {
+  const unsigned long long removed = generation().removed;
+  Opening opening;
+  {
+    LockGuard guard(table_lock);
+    opening.library = known(functions, removed);
+    if (opening.library == nullptr) return opening;
+    opening.library->openers += 1;
+    if (opening.library->stays || opening.library->removed == removed) return opening;
+  }
+  const bool stays = loaded_with_program(reinterpret_cast<const void*>(functions.release_memory));
+  LockGuard guard(table_lock);
+  Library& library = *opening.library;
+  library.stays = library.stays || stays;
+  library.removed = removed;
+  opening.maybe_new = !library.stays;
+  // Then its other connections may be those of one that is gone.
+  if (opening.maybe_new) forget_entries(library);
+  return opening;
 }
 
 void add_hook() noexcept {
@@ -184,13 +300,13 @@ void configure(const Config& config) noexcept {
 void opened(Connection* connection, const void* open_function, bool usable) noexcept {
   if (connection == nullptr) return;
   os::ErrnoGuard errno_guard;
-  Library resolved;
-  usable = usable && wanted && resolve(open_function, &resolved);
-  Library* library = nullptr;
+  Functions functions;
+  Opening opening;
+  if (usable && wanted && resolve(open_function, &functions)) opening = begin_opening(functions);
+  Library* const library = opening.library;
   bool first = false;
   {
     LockGuard guard(table_lock);
-    if (usable) library = known(resolved);
     // A connection closed behind our back may come again.
     Entry* entry = find(connection);
     if (entry == nullptr) entry = find(nullptr);
@@ -200,8 +316,12 @@ void opened(Connection* connection, const void* open_function, bool usable) noex
   }
   if (first) add_hook();
   if (library == nullptr) return;
-  const Inside entered;
-  if (entered) update_soft_limit(library);
+  {
+    const Inside entered;
+    if (entered) update_soft_limit(library, opening.maybe_new);
+  }
+  LockGuard guard(table_lock);
+  library->openers -= 1;
 }
 
 const void* closing(Connection* connection, bool* usable) noexcept {
@@ -243,6 +363,7 @@ void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_loc
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   for (Entry& entry : entries) entry = {};
+  for (Library& library : libraries) library.openers = 0;
   forking.store(0, std::memory_order_relaxed);
   inside.store(inside_here, std::memory_order_relaxed);
 }

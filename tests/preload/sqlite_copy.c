@@ -2,6 +2,7 @@
 #include "sqlite_copy.h"
 
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #pragma GCC visibility push(default)
@@ -10,6 +11,19 @@ extern const struct sqlite_table SQLITE_TABLE;
 extern struct sqlite_state SQLITE_STATE;
 
 struct sqlite_state SQLITE_STATE = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+/* Tells this copy from one that was loaded to the same place before. */
+static int64_t loaded_at;
+
+__attribute__((constructor)) static void note_time(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  loaded_at = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void check_own(const struct sqlite_connection* connection) {
+  if (connection->loaded_at != loaded_at) abort();
+}
 
 static void enter(void) { pthread_mutex_lock(&SQLITE_STATE.mutex); }
 static void leave(void) { pthread_mutex_unlock(&SQLITE_STATE.mutex); }
@@ -22,6 +36,7 @@ int sqlite3_open_v2(const char* path, void** out, int flags, const char* vfs) {
   struct sqlite_connection* connection = malloc(sizeof *connection);
   if (connection != NULL) {
     connection->copy = SQLITE_COPY;
+    connection->loaded_at = loaded_at;
     pthread_mutex_init(&connection->mutex, NULL);
   }
   leave();
@@ -39,6 +54,7 @@ int sqlite3_close(void* connection) {
 }
 
 void* sqlite3_db_mutex(void* connection) {
+  check_own(connection);
   return &((struct sqlite_connection*)connection)->mutex;
 }
 
@@ -47,7 +63,7 @@ int sqlite3_mutex_try(void* mutex) { return pthread_mutex_trylock(mutex) == 0 ? 
 void sqlite3_mutex_leave(void* mutex) { pthread_mutex_unlock(mutex); }
 
 int sqlite3_db_release_memory(void* connection) {
-  (void)connection;
+  check_own(connection);
   enter();
   SQLITE_STATE.releasing = 1;
   if (SQLITE_STATE.release_ms > 0) usleep((unsigned)SQLITE_STATE.release_ms * 1000);

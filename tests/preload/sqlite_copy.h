@@ -23,6 +23,7 @@ struct sqlite_table {
 /* What a connection points to. */
 struct sqlite_connection {
   int copy;
+  int64_t loaded_at; /* when the copy was */
   pthread_mutex_t mutex;
 };
 
