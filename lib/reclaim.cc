@@ -15,6 +15,7 @@
 
 #include "account.h"
 #include "adapters/registry.h"
+#include "adapters/sqlite.h"
 #include "assist.h"
 #include "event_ring.h"
 #include "hooks.h"
@@ -596,7 +597,10 @@ int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept 
     strncpy(limit_source, text, sizeof limit_source - 1);
     purge_state = {};
   }
-  if (old != bytes) emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
+  if (old != bytes) {
+    emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
+    adapters::sqlite::limit_changed();
+  }
   if (!ReentryGuard::inside()) {
     ReentryGuard reentry;
     read_footprint();

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "adapters/registry.h"
+#include "adapters/sqlite.h"
 #include "event_ring.h"
 #include "hooks.h"
 #include "limit.h"
@@ -297,6 +298,7 @@ void* run(void*) {
   bool clients = true;
   while (now() != State::kStopping) {
     if (adapters::service_wanted()) adapters::serve();
+    adapters::sqlite::serve();
     reclaim::serve();
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
     if (os::process_id() != pid) pthread_exit(nullptr);

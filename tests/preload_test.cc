@@ -317,6 +317,8 @@ TEST_CASE("preload: SQLite is asked only when it can be", "[lifetime][sqlite]") 
   for (const Settings& settings : {kUnset, limit_of("64MiB"), kTight})
     check_claim("sqlite_is_unloaded_with_an_open_connection", settings, user);
   check_claim("sqlite_opens_in_a_forked_child", limit_of("8MiB"), user);
+  check_claim("sqlite_soft_limit_follows_the_limit", limit_of("64MiB"),
+              {module_path("sqlite_user_1"), module_path("sqlite_user_2")});
 }
 
 TEST_CASE("preload: signals stay the program's", "[lifetime][signals]") {

@@ -18,6 +18,7 @@
 #include "memlimit.h"
 #include "os.h"
 #include "reclaim.h"
+#include "service.h"
 #include "thread_state.h"
 
 namespace memlimit::adapters::sqlite {
@@ -42,7 +43,9 @@ struct Functions {
 /* A copy of SQLite in the process. */
 struct Library {
   Functions functions;
-  int64_t soft_limit_bytes = 0; /* as we set it; 0: the program's own is in force, or none */
+  /* As we set it; 0: the program's own is in force, or none. */
+  std::atomic<int64_t> soft_limit_bytes{0};
+  std::atomic<bool> updating{false}; /* a thread compares and sets it */
   unsigned long long removed =
       0;           /* images that were unloaded before the oldest of its connections was opened */
   int openers = 0; /* threads in opened() that use it */
@@ -99,6 +102,9 @@ class Inside {
   bool entered_;
 };
 
+/* The limit has changed, and SQLite is to be told. */
+constinit std::atomic<bool> limit_is_new{false};
+
 /* Changes whenever the service thread is done with a connection. */
 constinit std::atomic<uint32_t> use_ended{0};
 
@@ -136,9 +142,9 @@ Library* known(const Functions& functions, unsigned long long removed) noexcept
     if (free_place == nullptr || (never_used && !free_place->is({}))) free_place = &library;
   }
   if (free_place == nullptr) return nullptr;
-  *free_place = {};
   free_place->functions = functions;
   free_place->removed = removed;
+  free_place->soft_limit_bytes.store(0, std::memory_order_relaxed);
   return free_place;
 }
 
@@ -156,12 +162,23 @@ int64_t soft_limit_for(int64_t limit_bytes) noexcept { return limit_bytes / 100 
 /* Follows the limit, as long as the program has set none of its own. A library that may have been loaded anew
  * has forgotten what was set. */
 void update_soft_limit(Library* library, bool maybe_new) noexcept {
-  const int64_t target = soft_limit_for(reclaim::limit_bytes());
-  if (target == library->soft_limit_bytes && !maybe_new) return;
-  const int64_t in_force = library->functions.soft_heap_limit(-1);
-  if (in_force != library->soft_limit_bytes && !(maybe_new && in_force == 0)) return;
-  library->functions.soft_heap_limit(target);
-  library->soft_limit_bytes = target;
+  for (;;) {
+    const int64_t target = soft_limit_for(reclaim::limit_bytes());
+    const int64_t before = library->soft_limit_bytes.load(std::memory_order_acquire);
+    if (target == before && !maybe_new) return;
+    // Whoever is at it looks again when it is done. It sees the limit that brought us here: hence exchange.
+    if (library->updating.exchange(true, std::memory_order_acq_rel)) return;
+    const int64_t in_force = library->functions.soft_heap_limit(-1);
+    const bool ours = in_force == library->soft_limit_bytes.load(std::memory_order_relaxed) ||
+                      (maybe_new && in_force == 0);
+    if (ours) {
+      library->functions.soft_heap_limit(target);
+      library->soft_limit_bytes.store(target, std::memory_order_release);
+    }
+    library->updating.exchange(false, std::memory_order_acq_rel);
+    if (!ours) return;
+    maybe_new = false;
+  }
 }
 
 enum class Kept : uint8_t {
@@ -190,7 +207,9 @@ Kept keep_loaded(const void* function, unsigned long long removed) noexcept {
   return generation().removed == removed ? Kept::kYes : Kept::kNo;
 }
 
-void keep_libraries_loaded() noexcept {
+/* False: a fork was in the way. */
+bool keep_libraries_loaded() noexcept {
+  bool done = true;
   for (size_t i = 0; i < kMaxLibraries; ++i) {
     Functions functions;
     unsigned long long removed;
@@ -206,7 +225,23 @@ void keep_libraries_loaded() noexcept {
     if (!library.is(functions) || library.removed != removed) continue;
     if (kept == Kept::kYes) library.stays = true;
     if (kept == Kept::kNo) forget_entries(library);
+    if (kept == Kept::kLater) done = false;
   }
+  return done;
+}
+
+/* The library at this place in the table, if it has a connection and may be called on the service thread. */
+Library* library_in_use(size_t index) noexcept {
+  LockGuard guard(table_lock);
+  Library& library = libraries[index];
+  return library.stays && has_entries(library) ? &library : nullptr;
+}
+
+/* Has serve() do what a fork kept this thread from. Sequentially consistent with let_in_after_fork(): one of
+ * the two wakes the service thread. */
+void serve_after_fork() noexcept {
+  limit_is_new.store(true, std::memory_order_seq_cst);
+  if (forking.load(std::memory_order_seq_cst) == 0) service::wake();
 }
 
 bool begin_use(size_t index, Entry* entry) noexcept {
@@ -318,7 +353,11 @@ void opened(Connection* connection, const void* open_function, bool usable) noex
   if (library == nullptr) return;
   {
     const Inside entered;
-    if (entered) update_soft_limit(library, opening.maybe_new);
+    if (entered) {
+      update_soft_limit(library, opening.maybe_new);
+    } else {
+      serve_after_fork();
+    }
   }
   LockGuard guard(table_lock);
   library->openers -= 1;
@@ -344,6 +383,35 @@ const void* closing(Connection* connection, bool* usable) noexcept {
   }
 }
 
+void limit_changed() noexcept {
+  bool any = false;
+  {
+    LockGuard guard(table_lock);
+    for (const Library& library : libraries) any = any || has_entries(library);
+  }
+  if (!any) return;
+  limit_is_new.store(true, std::memory_order_release);
+  service::start();
+  service::wake();
+}
+
+void serve() noexcept {
+  if (!limit_is_new.load(std::memory_order_relaxed)) return;
+  limit_is_new.exchange(false, std::memory_order_acq_rel);
+  bool done = keep_libraries_loaded();
+  for (size_t i = 0; i < kMaxLibraries; ++i) {
+    Library* const library = library_in_use(i);
+    if (library == nullptr) continue;
+    const Inside entered;
+    if (entered) {
+      update_soft_limit(library, false);
+    } else {
+      done = false;
+    }
+  }
+  if (!done) serve_after_fork();
+}
+
 void keep_out_for_fork() noexcept {
   forking.fetch_add(1, std::memory_order_seq_cst);
   const int64_t until_ns = os::monotonic_ns() + kForkPatienceNs;
@@ -355,7 +423,10 @@ void keep_out_for_fork() noexcept {
   }
 }
 
-void let_in_after_fork() noexcept { forking.fetch_sub(1, std::memory_order_seq_cst); }
+void let_in_after_fork() noexcept {
+  forking.fetch_sub(1, std::memory_order_seq_cst);
+  if (limit_is_new.load(std::memory_order_seq_cst)) service::wake();
+}
 
 void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.lock(); }
 void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.unlock(); }
@@ -363,7 +434,11 @@ void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_loc
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   for (Entry& entry : entries) entry = {};
-  for (Library& library : libraries) library.openers = 0;
+  for (Library& library : libraries) {
+    library.openers = 0;
+    library.updating.store(false, std::memory_order_relaxed);
+  }
+  limit_is_new.store(false, std::memory_order_relaxed);
   forking.store(0, std::memory_order_relaxed);
   inside.store(inside_here, std::memory_order_relaxed);
 }

@@ -32,6 +32,13 @@ const void* closing(Connection* connection, bool* usable) noexcept;
 /** In the child of fork: SQLite forbids to go on with the parent's connections. */
 void reset_after_fork() noexcept;
 
+/** The limit is another one: has the service thread tell SQLite, where a connection is open. Any thread that may
+ *  set the limit. */
+void limit_changed() noexcept;
+
+/** On the service thread: what limit_changed() has asked for. */
+void serve() noexcept;
+
 /** Before fork: waits until no thread of ours is inside SQLite, half a second at most, and lets none in. Before
  *  any lock is taken. */
 void keep_out_for_fork() noexcept;
