@@ -422,6 +422,28 @@ class DistrustsNames(unittest.TestCase):
                 self.assertIn(f"Pid:\t{process.pid}\n", tool("stat", f"{path}.real").stdout)
                 os.rename(f"{path}.real", path)
 
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, for a pid namespace")
+    def test_pids_of_another_namespace_are_not_compared(self):
+        self.assertTrue(processes.proc_numbers_as_we_do())
+        code = (
+            f"import os, sys; sys.path.insert(0, {str(BUILD / 'scripts')!r})\n"
+            "from memlimit_cli import processes\n"
+            "print(os.getpid(), processes.proc_numbers_as_we_do())\n"
+        )
+        command = ["unshare", "--pid", "--fork", "/usr/bin/python3", "-B", "-I", "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode and "unshare" in result.stderr:
+            self.skipTest("no pid namespaces here")
+        self.assertEqual(result.stdout, "1 False\n", result.stderr)
+        with holder() as process:
+            inside = subprocess.run(
+                ["unshare", "--pid", "--fork", "/usr/bin/python3", TOOL, "stat", str(process.pid)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            self.assertIn(f"Pid:\t{process.pid}\n", inside.stdout, inside.stderr)
+
     def test_a_socket_of_another_user(self):
         pid, uid = os.getpid(), os.geteuid()
         for peer, process_uids, same_table, fine in (
@@ -437,7 +459,7 @@ class DistrustsNames(unittest.TestCase):
             with (
                 unittest.mock.patch.object(client, "peer", lambda sock: peer),
                 unittest.mock.patch.object(processes, "user_ids", lambda pid: process_uids),
-                unittest.mock.patch.object(os, "readlink", lambda path: str(pid if same_table else pid + 1)),
+                unittest.mock.patch.object(processes, "proc_numbers_as_we_do", lambda: same_table),
             ):
                 self.assertEqual(processes.is_peer(None, pid), fine, (peer, process_uids, same_table))
 
@@ -637,7 +659,7 @@ class Explains(unittest.TestCase):
                         process.kill()
                 self.assertEqual(sorted(os.listdir(name)), ["plugin.c", "plugin.so"])
                 self.assertIn("MEMLIMIT_START=40%", result.stdout, result.stderr)
-                self.assertEqual("files are not looked for on another user's behalf" in result.stdout, said, result.stdout)
+                self.assertEqual("files are not looked for on behalf of another user" in result.stdout, said, result.stdout)
         # Each time the library is tried by itself first.
         self.assertEqual(len(tried), 4)
         plain = {key: settings[key] for key in ("MEMLIMIT", "MEMLIMIT_START")}

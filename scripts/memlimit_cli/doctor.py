@@ -97,7 +97,7 @@ def check_settings(findings, library, environment, ours=True):
         return
     tried, left_out = (settings, []) if ours else without_files(settings)
     if left_out:
-        findings.add(NOTE, f"files are not looked for on another user's behalf: {', '.join(left_out)}")
+        findings.add(NOTE, f"files are not looked for on behalf of another user or container: {', '.join(left_out)}")
     try:
         status, said = probe(library, {"PATH": "/usr/bin:/bin", **tried})
     except OSError as error:

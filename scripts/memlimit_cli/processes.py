@@ -150,11 +150,18 @@ def is_peer(sock, pid):
     """Whether it is this process that made the socket at the other end."""
     peer_pid, peer_uid = client.peer(sock)
     uids = user_ids(pid)
-    if os.readlink("/proc/self") == str(os.getpid()):
+    if proc_numbers_as_we_do():
         # It may have given up root since.
         return peer_pid == pid and (peer_uid in uids or peer_uid == 0)
-    # /proc numbers processes as another namespace does: what remains is whose they are.
-    return peer_uid in uids
+    return peer_uid in uids  # what remains is whose it is
+
+
+def proc_numbers_as_we_do():
+    """Whether /proc is of our pid namespace."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except FileNotFoundError:  # of one that we are not in
+        return False
 
 
 def after(part, name, begins, pid):
