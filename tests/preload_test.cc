@@ -253,6 +253,8 @@ TEST_CASE("preload: forks, children and spawned programs go on", "[lifetime][for
       },
       {kPlain, kUnset, kTight});
   check_claim("raw_fork_child_exits", {"a socket", {"MEMLIMIT_SOCKET={tmp}/a.sock"}});
+  check_claim("fork_in_signal_handler", kUnset, {"statistics"});
+  check_claim("fork_in_signal_handler", kTight, {"statistics"});
   const Settings socket_and_pipe{"socket and pressure pipe",
                                  {"MEMLIMIT=64GiB", "MEMLIMIT_LOG=off", "MEMLIMIT_PRESSURE=on",
                                   "MEMLIMIT_SOCKET={tmp}/%p.sock"}};

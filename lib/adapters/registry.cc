@@ -403,8 +403,8 @@ const char* name_of(int64_t index) noexcept {
   return index >= 0 && index < static_cast<int64_t>(kCount) ? kAdapters[index]->name : "?";
 }
 
-void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.lock(); }
-void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.unlock(); }
+void lock_for_fork() noexcept { table_lock.lock_for_fork(); }
+void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();

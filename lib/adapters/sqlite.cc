@@ -428,8 +428,8 @@ void let_in_after_fork() noexcept {
   if (limit_is_new.load(std::memory_order_seq_cst)) service::wake();
 }
 
-void lock_for_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.lock(); }
-void unlock_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS { table_lock.unlock(); }
+void lock_for_fork() noexcept { table_lock.lock_for_fork(); }
+void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();

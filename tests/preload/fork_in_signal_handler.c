@@ -1,5 +1,6 @@
 /* A signal handler that interrupts malloc anywhere forks; the child leaves at once, the parent goes on. Programs do
- * this (glibc keeps it working for single-threaded ones): no lock of ours may be waited for in the fork. */
+ * this (glibc keeps it working for single-threaded ones): no lock of ours may be waited for in the fork. With an
+ * argument the program reads its statistics meanwhile, which takes locks that malloc does not. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/time.h>
@@ -7,7 +8,7 @@
 
 #include "check.h"
 
-enum { kForks = 150 };
+enum { kForks = 150, kForksAmidStatistics = 500 };
 static volatile sig_atomic_t forks;
 
 /* One shot: where a fork takes longer than the interval, the program must still get on. */
@@ -30,12 +31,19 @@ static void fork_here(int signal_number) {
   errno = saved_errno;
 }
 
-int main(void) {
+static void read_statistics(void) {
+  need_library();
+  while (forks < kForksAmidStatistics) (void)stats_now();
+}
+
+int main(int argc, char** argv) {
+  (void)argv;
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_handler = fork_here;
   CHECK_EQ(sigaction(SIGALRM, &action, NULL), 0);
   arm_timer();
+  if (argc > 1) read_statistics();
   static void* shelf[4096];
   uint64_t random = 5;
   while (forks < kForks) {
