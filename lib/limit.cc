@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <utility>
 
 #include "lock.h"
 #include "paced.h"
@@ -18,6 +19,8 @@ constinit LimitSetting in_force MEMLIMIT_GUARDED_BY(setting_lock){};
 constinit LimitSource asked_by MEMLIMIT_GUARDED_BY(setting_lock) = LimitSource::kEnvironment;
 constinit std::atomic<bool> following{false}; /* the group is in use */
 constinit std::atomic<bool> news{false};      /* for take_news() */
+/* Whether the news are of apply(): somebody has just asked for what cannot be had. */
+constinit bool setting_is_news MEMLIMIT_GUARDED_BY(setting_lock) = false;
 constinit GroupProblem told_problem MEMLIMIT_GUARDED_BY(setting_lock) = GroupProblem::kNone;
 
 constexpr size_t kSourceCap = 96;
@@ -59,6 +62,7 @@ void apply(const LimitSetting& setting, LimitSource source) noexcept {
     group.find();
     paced::set_group(&group);
     told_problem = group.problem();
+    setting_is_news = true;
     news.store(true, std::memory_order_release);
   }
   following.store(shared || uses_group, std::memory_order_relaxed);
@@ -93,7 +97,7 @@ bool take_news(char* line, size_t cap, bool* problem) noexcept {
   format_size(group.container_bytes(), size, sizeof size);
   if (group.limit_path(path, sizeof path) == 0) snprintf(path, sizeof path, "no file");
   int length = snprintf(line, cap, "the container's memory is %s, by %s", size, path);
-  *problem = is_trouble(group.problem());
+  *problem = std::exchange(setting_is_news, false) && is_trouble(group.problem());
   if (group.problem() != GroupProblem::kNone && length > 0 && static_cast<size_t>(length) < cap) {
     const auto used = static_cast<size_t>(length);
     if (group.problem_path(path, sizeof path) == 0) path[0] = '\0';

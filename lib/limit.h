@@ -35,7 +35,8 @@ void refresh() noexcept;
 MemoryGroup& container() noexcept;
 
 /** Once after every find and every change: a line on where the container's memory was read, and what was
- *  in the way. False when there is nothing new. `problem` says that it is one. Allocates nothing. */
+ *  in the way. False when there is nothing new. `problem`: that is a problem of a setting, as apply() found
+ *  it; what only refresh() finds comes and goes with the program's descriptors, say. Allocates nothing. */
 bool take_news(char* line, size_t cap, bool* problem) noexcept;
 
 void lock_for_fork() noexcept;
