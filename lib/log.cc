@@ -18,6 +18,8 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "attributes.h"
@@ -166,6 +168,7 @@ MEMLIMIT_AT_START void Log::note_stderr() noexcept {
   if (fstat(stderr_fd_, &status) == 0) {
     noted_ = Noted::kOpen;
     stderr_ = {status.st_dev, status.st_ino};
+    stderr_device_ = S_ISCHR(status.st_mode) ? status.st_rdev : 0;
   } else {
     noted_ = Noted::kClosed;
   }
@@ -288,16 +291,19 @@ void Log::put_to_stderr(const char* line, size_t length) noexcept {
 }
 
 /**
- * Daemons close descriptor 2, and the next file or client they open gets its number: a line of ours would
- * corrupt it. What is certainly meant for messages: the file that was there at start, a terminal or
- * device, or a file in append mode that was put in its place.
+ * Daemons close descriptor 2, and the next file, client or serial line they open gets its number: a line of
+ * ours would corrupt it. What is certainly meant for messages: the file or device that was there at start,
+ * the user's terminal, /dev/null, or a file in append mode that was put in its place.
  */
 bool Log::stderr_is_ours() const noexcept {
   if (noted_ != Noted::kOpen) return false;
   struct stat status;
   if (fstat(stderr_fd_, &status) != 0) return false;
   if (Identity{status.st_dev, status.st_ino} == stderr_) return true;
-  if (S_ISCHR(status.st_mode)) return true;
+  if (S_ISCHR(status.st_mode)) {
+    if (status.st_rdev == stderr_device_ || status.st_rdev == makedev(1, 3)) return true;
+    return tcgetsid(stderr_fd_) == getsid(0); /* fails for all but the controlling terminal */
+  }
   const int flags = fcntl(stderr_fd_, F_GETFL);
   return S_ISREG(status.st_mode) && flags >= 0 && (flags & O_APPEND) != 0;
 }

@@ -123,6 +123,7 @@ class Log {
   Noted noted_ = Noted::kNot;
   int stderr_fd_;
   Identity stderr_;
+  uint64_t stderr_device_ = 0; /* that it was, when it was one */
   int file_fd_ = -1;
   Identity file_;
   int pid_ = 0;

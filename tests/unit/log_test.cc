@@ -11,6 +11,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <regex.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -32,6 +33,7 @@ using memlimit::RateLimiter;
 namespace {
 
 constexpr int64_t kMinuteNs = 60'000'000'000;
+constexpr int kPatienceMs = 60'000; /* for what happens at once, on a machine that has time */
 
 Config with_log(const std::string& value) {
   const std::string variable = "MEMLIMIT_LOG=" + value;
@@ -361,8 +363,54 @@ TEST_CASE("log: what took the place of standard error is written to only if it i
   replace("daemon.log", O_WRONLY | O_APPEND);
   log.write(LogLevel::kInfo, "x");
   CHECK(line_count(contents(place.path("daemon.log"))) == 1);
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  REQUIRE(dup2(null, fd) == fd);
+  log.write(LogLevel::kInfo, "x");
+  CHECK(log.lost_lines() == 2);
   log.close();
+  close(null);
   close(fd);
+}
+
+TEST_CASE(
+    "log: of the devices in the place of standard error only the user's terminal is written to",
+    "[log][fork]") {
+  const Terminal terminal;
+  const int fd = fcntl(terminal.fd(), F_DUPFD_CLOEXEC, 500);
+  REQUIRE(fd >= 500);
+  Log log(fd);
+  log.note_stderr();
+  log.open(with_log("info"));
+  // A line to some machine: what is written to it is read there as a command.
+  const int line = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+  REQUIRE(line >= 0);
+  REQUIRE(grantpt(line) == 0);
+  REQUIRE(unlockpt(line) == 0);
+  const std::string name = ptsname(line);
+  const int serial = open(name.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  REQUIRE(serial >= 0);
+  REQUIRE(dup2(serial, fd) == fd);
+  log.write(LogLevel::kInfo, "x");
+  char byte;
+  CHECK(read(line, &byte, 1) == -1);
+  CHECK(log.lost_lines() == 1);
+  close(serial);
+  close(fd);
+  // The same one, as the terminal that a session was begun on.
+  const pid_t child = fork();
+  if (child == 0) {
+    setsid();
+    const int opened = open(name.c_str(), O_RDWR | O_CLOEXEC);
+    dup2(opened, fd);
+    log.write(LogLevel::kInfo, "y");
+    pollfd ready{line, POLLIN, 0};
+    _exit(log.lost_lines() == 1 && poll(&ready, 1, kPatienceMs) == 1 ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(status == 0);
+  log.close();
+  close(line);
 }
 
 TEST_CASE("log: a reader that is gone or slow costs a line, not the program", "[log]") {
