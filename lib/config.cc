@@ -201,6 +201,12 @@ Config parse_config(const char* const* envp, bool secure, ConfigErrors* errors) 
   return config;
 }
 
+int Config::invalid_count() const noexcept {
+  int count = 0;
+  for (const OptionState& state : states) count += state.source == Source::kInvalid ? 1 : 0;
+  return count;
+}
+
 size_t format_error_line(int pid, const char* text, char* out, size_t cap) noexcept {
   if (cap < 2) {
     TextWriter(out, cap);

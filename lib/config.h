@@ -113,6 +113,9 @@ struct Config {
   const OptionState& state(Option option) const noexcept {
     return states[static_cast<int>(option)];
   }
+
+  /** Settings that were refused: Source::kInvalid. */
+  int invalid_count() const noexcept;
 };
 
 /** One line for standard error, without the "memlimit[PID]: " in front and without a newline. */

@@ -74,6 +74,7 @@ constinit AllocatorOps allocator{[]() noexcept {}, [](Level) noexcept {},
                                  []() noexcept -> int64_t { return 0; }, []() noexcept {},
                                  []() noexcept -> int64_t { return 0; }};
 constinit int64_t start_ns = 0;
+constinit int64_t invalid_settings = 0; /* from configure() on */
 
 constinit Lock engine_lock{LockRank::kReclaim};
 constinit PacerSettings settings MEMLIMIT_GUARDED_BY(engine_lock){};
@@ -576,6 +577,7 @@ void configure(const Config& config, const AllocatorOps& ops) noexcept {
   purge::configure(ops.collect, ops.set_eagerness);
   assist::configure(config.assist_ns);
   start_ns = os::monotonic_ns();
+  invalid_settings = config.invalid_count();
   paced::configure(config.account);
   LockGuard guard(engine_lock);
   settings.start_percent = config.start_percent;
@@ -904,10 +906,12 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   assist::fill(&out);
   purge::fill(&out);
   out.madvise_calls = allocator.madvise_calls();
+  out.held_idle = std::max<int64_t>(rss_anon - totals.usage_bytes(), 0);
   out.threads = account::thread_count();
   out.quantum = account::quantum_bytes();
   out.publishes = static_cast<int64_t>(account::publish_count());
   out.forks = counters.forks.load(std::memory_order_relaxed);
+  out.invalid_settings = invalid_settings;
   out.uptime_ns = os::monotonic_ns() - start_ns;
   LockGuard guard(engine_lock);
   out.limiter_on = enabled(limiter) || hopeless ? 1 : 0;

@@ -718,6 +718,10 @@ TEST_CASE("preload: the socket tells a running program's figures", "[socket]") {
   CHECK(figures.at("total_alloc") - figures.at("total_freed") ==
         figures.at("heap_alloc") - figures.at("charged"));
   CHECK(figures.at("threads") >= 1);
+  CHECK(figures.at("held_idle") ==
+        std::max<int64_t>(
+            0, figures.at("rss_anon") - figures.at("heap_alloc") - figures.at("charged")));
+  CHECK(figures.at("invalid_settings") == 0);
   for (const char* key :
        {"rss_anon", "rounds", "hook_calls", "reclaimed", "overshoot_peak", "level", "headroom"}) {
     INFO(key);
@@ -740,6 +744,14 @@ TEST_CASE("preload: the socket tells a running program's figures", "[socket]") {
   CHECK(config.find("MEMLIMIT_START") != std::string::npos);
   CHECK(ask(holder.path(), "hooks\n") != "");
   check_quiet_end(holder);
+}
+
+TEST_CASE("preload: settings that were refused are counted", "[socket]") {
+  Holder holder({"MEMLIMIT_GROWTH=lots", "MEMLIMIT_START=150%", "MEMLIMIT_ASSIST="});
+  CHECK(parse_stat(ask(holder.path(), "stat\n")).at("invalid_settings") == 2);
+  const Outcome outcome = holder.child().wait();
+  CHECK(outcome.status == 0);
+  CHECK(count_of(outcome.err, "\n") == 2);
 }
 
 TEST_CASE("preload: a limit turned off over the socket leaves no pressure behind", "[socket]") {

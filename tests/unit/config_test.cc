@@ -484,6 +484,7 @@ TEST_CASE("config: the config file has a line an option, in columns", "[config]"
   CHECK(contains(text, "MEMLIMIT_START        50%              invalid      5\\0400\n"));
   CHECK(contains(text, "MEMLIMIT_SOCKET       /run/my\\040app.sock environment  -\n"));
   CHECK(contains(text, "MEMLIMIT_PLUGINS      none             default      -\n"));
+  CHECK(parsed.config.invalid_count() == 1);
   CHECK(std::count(text.begin(), text.end(), '\n') == kOptionCount);
   char small[100];
   CHECK(render_config(parsed.config, small, sizeof small) == sizeof small - 1);

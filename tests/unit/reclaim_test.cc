@@ -209,6 +209,27 @@ TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[recla
   CHECK(eagerness == Level::kModerate);
 }
 
+TEST_CASE("reclaim: idle pages are what the kernel holds beyond usage", "[reclaim]") {
+  Engine engine(kLimit);
+  const std::vector<char> idle(8 * kMiB, 'x'); /* the engine is not told of it */
+  const memlimit_stats few = figures();
+  CHECK(few.held_idle >= 8 * kMiB);
+  CHECK(few.held_idle == few.rss_anon - few.heap_alloc - few.charged);
+  allocate(kLimit / 4); /* the kernel is not told of it */
+  CHECK(figures().held_idle == 0);
+}
+
+TEST_CASE("reclaim: refused settings are part of the figures", "[reclaim]") {
+  memlimit::Config config;
+  config.states[0].source = memlimit::Source::kInvalid;
+  config.states[1].source = memlimit::Source::kEnvironment;
+  config.states[2].source = memlimit::Source::kInvalid;
+  reclaim::configure(config, kPretended);
+  CHECK(figures().invalid_settings == 2);
+  reclaim::configure(memlimit::Config{}, kPretended);
+  CHECK(figures().invalid_settings == 0);
+}
+
 TEST_CASE("reclaim: an explicit reclaim ignores the pacer and says what it freed", "[reclaim]") {
   Engine engine(kLimit);
   engine.fill(8 * kMiB);
