@@ -137,6 +137,15 @@ void raise(std::atomic<int64_t>& highest, int64_t value) noexcept {
   }
 }
 
+/* Adds a request to those that wait: the larger counts. It writes in any case, so that whoever takes what is
+ * wanted from here on takes this request with it. */
+void ask_for(std::atomic<int64_t>& wanted, int64_t bytes) noexcept {
+  int64_t seen = wanted.load(std::memory_order_relaxed);
+  while (!wanted.compare_exchange_weak(seen, std::max(seen, bytes), std::memory_order_acq_rel,
+                                       std::memory_order_relaxed)) {
+  }
+}
+
 /* What pacing takes for time: bytes that the program took, by malloc or by mmap. */
 int64_t clock_bytes() noexcept {
   return account::published_allocated_bytes() + shared.mapped_ever.load(std::memory_order_relaxed);
@@ -760,7 +769,7 @@ int64_t reclaim_now(int64_t bytes) noexcept {
     }
     if (rest > 0 && hooks::count(MEMLIMIT_ASYNC) > 0) {
       service::start();
-      pending.explicit_wanted.store(rest, std::memory_order_release);
+      ask_for(pending.explicit_wanted, rest);
       service::wake();
       int64_t waited_ns = 0;
       pending.waiting.fetch_add(1, std::memory_order_seq_cst);
@@ -848,9 +857,10 @@ void serve() noexcept {
   pending.async_running.store(true, std::memory_order_release);
   const int64_t wanted = pending.async_wanted.exchange(0, std::memory_order_acq_rel);
   if (wanted != 0) run_async(wanted);
-  if (const int64_t asked = pending.explicit_wanted.load(std::memory_order_acquire)) {
+  // Taken before the hooks run: who asks meanwhile is asking for another pass. async_running was set before,
+  // so that reclaim_now(), which finds its request taken, waits for the end of this one.
+  if (const int64_t asked = pending.explicit_wanted.exchange(0, std::memory_order_acq_rel)) {
     run_explicit(asked);
-    pending.explicit_wanted.store(0, std::memory_order_release);
   }
   pass_ended();
   // What the hooks freed may have changed the level, and another round may be due already.
