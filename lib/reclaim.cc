@@ -108,7 +108,9 @@ struct alignas(64) Pending {
   std::atomic<int64_t> async_wanted{0};
   std::atomic<int64_t> poll_wanted{0};
   std::atomic<int64_t> explicit_wanted{0};
-  std::atomic<bool> look{false}; /* the limit was changed where nobody could act on it */
+  std::atomic<int64_t> explicit_poll_wanted{0};
+  std::atomic<bool> poll_due{false}; /* something is wanted of poll(), or its descriptor readable */
+  std::atomic<bool> look{false};     /* the limit was changed where nobody could act on it */
   std::atomic<bool> async_running{false};
   std::atomic<bool> poll_running{false};
   std::atomic<uint32_t> passes_done{0}; /* futex: an async pass ended */
@@ -364,11 +366,15 @@ void tell_overrun(int64_t now_ns, int64_t round) noexcept {
   if (slot >= 0) emit(EventKind::kHookOverran, slot, round, ran_ns);
 }
 
+/* Sequentially consistent with poll_fd(): one of the two sees the other. */
 void wake_poller() noexcept {
-  const int fd = poll_descriptor.load(std::memory_order_acquire);
+  pending.poll_due.store(true, std::memory_order_seq_cst);
+  const int fd = poll_descriptor.load(std::memory_order_seq_cst);
   if (fd < 0) return;
   const uint64_t one = 1;
   os::write_all(fd, reinterpret_cast<const char*>(&one), sizeof one);
+  // Once more: a poll() that came before the write has taken the request and left the descriptor readable.
+  pending.poll_due.store(true, std::memory_order_release);
 }
 
 hooks::Pass make_pass(int64_t round, int64_t wanted_bytes, Level level,
@@ -383,6 +389,12 @@ hooks::Pass make_pass(int64_t round, int64_t wanted_bytes, Level level,
   pass.budget_ns = kHookBudgetNs;
   pass.still_wanted = still_wanted_now;
   return pass;
+}
+
+/* Somebody asked by memlimit_reclaim(): neither back-off nor a fall in usage counts. */
+void ask_for_everything(hooks::Pass* pass) noexcept {
+  pass->everything = true;
+  pass->still_wanted = everything_wanted;
 }
 
 struct Begun {
@@ -563,8 +575,7 @@ void run_async(int64_t wanted_bytes) noexcept {
 void run_explicit(int64_t wanted_bytes) noexcept {
   const int64_t round = counters.rounds.load(std::memory_order_relaxed);
   hooks::Pass pass = make_pass(round, wanted_bytes, level(), sample());
-  pass.everything = true;
-  pass.still_wanted = everything_wanted;
+  ask_for_everything(&pass);
   const hooks::Outcome outcome = run_hooks(MEMLIMIT_ASYNC, pass);
   if (outcome.forked) return;
   counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
@@ -764,7 +775,7 @@ int64_t reclaim_now(int64_t bytes) noexcept {
     // Runtimes do their part when this thread is back in theirs.
     if (rest > 0) adapters::begin_round(pass, began_ns, false);
     if (rest > 0 && hooks::count(MEMLIMIT_POLL) > 0) {
-      pending.poll_wanted.fetch_add(rest, std::memory_order_release);
+      ask_for(pending.explicit_poll_wanted, rest);
       wake_poller();
     }
     if (rest > 0 && hooks::count(MEMLIMIT_ASYNC) > 0) {
@@ -800,34 +811,43 @@ int poll_fd() noexcept {
   os::ErrnoGuard errno_guard;
   int fd = poll_descriptor.load(std::memory_order_acquire);
   if (fd >= 0) return fd;
-  const int fresh = eventfd(pending.poll_wanted.load(std::memory_order_acquire) != 0 ? 1 : 0,
-                            EFD_CLOEXEC | EFD_NONBLOCK);
+  const int fresh = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fresh < 0) return -errno;
-  if (!poll_descriptor.compare_exchange_strong(fd, fresh, std::memory_order_acq_rel)) {
+  if (!poll_descriptor.compare_exchange_strong(fd, fresh, std::memory_order_seq_cst)) {
     os::close_file(fresh);
     return fd;
   }
+  if (pending.poll_due.load(std::memory_order_seq_cst)) wake_poller();
   return fresh;
 }
 
 int poll() noexcept {
-  if (pending.poll_wanted.load(std::memory_order_relaxed) == 0) return 0;
+  if (!pending.poll_due.load(std::memory_order_relaxed)) return 0;
   if (ReentryGuard::inside()) return 0;
   if (pending.poll_running.exchange(true, std::memory_order_acquire)) return 0;
   os::ErrnoGuard errno_guard;
   const int fd = poll_descriptor.load(std::memory_order_acquire);
   uint64_t ignored;
-  // Cleared before the figure is taken: a round that comes in between makes it readable again.
+  // Cleared before the figures are taken: a round that comes in between makes it readable again.
+  pending.poll_due.exchange(false, std::memory_order_acq_rel);
   if (fd >= 0) os::read_some(fd, reinterpret_cast<char*>(&ignored), sizeof ignored);
   const int64_t wanted = pending.poll_wanted.exchange(0, std::memory_order_acq_rel);
+  const int64_t asked = pending.explicit_poll_wanted.exchange(0, std::memory_order_acq_rel);
   int calls = 0;
-  if (wanted > 0) {
+  if (wanted > 0 || asked > 0) {
     const int64_t began_ns = os::monotonic_ns();
     const int64_t round = counters.rounds.load(std::memory_order_relaxed);
-    const hooks::Outcome outcome =
-        run_hooks(MEMLIMIT_POLL, make_pass(round, wanted, level(), sample()));
+    hooks::Pass pass = make_pass(round, std::max(wanted, asked), level(), sample());
+    if (asked > 0) ask_for_everything(&pass);
+    const hooks::Outcome outcome = run_hooks(MEMLIMIT_POLL, pass);
     calls = outcome.calls;
-    if (!outcome.forked) end_round(round, wanted, outcome.freed_bytes, began_ns);
+    if (!outcome.forked) {
+      if (wanted > 0) {
+        end_round(round, wanted, outcome.freed_bytes, began_ns);
+      } else {
+        counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
+      }
+    }
   }
   pending.poll_running.store(false, std::memory_order_release);
   // As after an async pass: a loop that found little wanted and goes to sleep over the limit must be
@@ -960,10 +980,11 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
     counter->store(0, std::memory_order_relaxed);
   }
   counters.forks.store(forks, std::memory_order_relaxed);
-  for (std::atomic<int64_t>* wanted :
-       {&pending.async_wanted, &pending.poll_wanted, &pending.explicit_wanted}) {
+  for (std::atomic<int64_t>* wanted : {&pending.async_wanted, &pending.poll_wanted,
+                                       &pending.explicit_wanted, &pending.explicit_poll_wanted}) {
     wanted->store(0, std::memory_order_relaxed);
   }
+  pending.poll_due.store(false, std::memory_order_relaxed);
   pending.look.store(false, std::memory_order_relaxed);
   pending.async_running.store(false, std::memory_order_relaxed);
   pending.waiting.store(0, std::memory_order_relaxed);

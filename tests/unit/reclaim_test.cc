@@ -7,6 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include <poll.h>
+
 #include <catch2/catch.hpp>
 
 #include "account.h"
@@ -260,6 +262,42 @@ TEST_CASE("reclaim: POLL hooks run when the program polls, and not before", "[re
   CHECK(polled.requests.size() == 1);
   CHECK(reclaim::poll() == 0);
   CHECK(hooks::remove(polled.id) == 0);
+}
+
+TEST_CASE("reclaim: POLL hooks run however often they were asked for before", "[reclaim]") {
+  Engine engine(kLimit);
+  Cache polled;
+  const memlimit_hook hook{sizeof hook, "polled", MEMLIMIT_POLL, Cache::evict, &polled};
+  REQUIRE(hooks::add(hook, &polled.id) == 0);
+  const int fd = reclaim::poll_fd();
+  REQUIRE(fd >= 0);
+  for (size_t requests = 1; requests <= 6; ++requests) {
+    INFO(requests);
+    allocate(kMiB);
+    polled.held = kMiB;
+    for (size_t i = 0; i < requests; ++i) reclaim::reclaim_now(0);
+    pollfd readable{fd, POLLIN, 0};
+    CHECK(::poll(&readable, 1, 0) == 1);
+    CHECK(reclaim::poll() == 1);
+    CHECK(polled.requests.size() == requests);
+    CHECK(polled.held == 0);
+    CHECK(::poll(&readable, 1, 0) == 0);
+    CHECK(reclaim::poll() == 0);
+  }
+  CHECK(hooks::remove(polled.id) == 0);
+}
+
+TEST_CASE("reclaim: POLL hooks without anything to give run whenever somebody asked", "[reclaim]") {
+  Engine engine(kLimit);
+  Cache empty;
+  const memlimit_hook hook{sizeof hook, "empty", MEMLIMIT_POLL, Cache::evict, &empty};
+  REQUIRE(hooks::add(hook, &empty.id) == 0);
+  for (int turn = 0; turn < 20; ++turn) {
+    INFO(turn);
+    reclaim::reclaim_now(0);
+    CHECK(reclaim::poll() == 1);
+  }
+  CHECK(hooks::remove(empty.id) == 0);
 }
 
 TEST_CASE("reclaim: a leak with a useless hook is not asked at every quantum", "[reclaim]") {
