@@ -201,7 +201,8 @@ void set_allowance(ThreadNode* node, uint64_t allocated, uint64_t freed) noexcep
 
 /* Publishes what the owner has counted, and these bytes on top. */
 void publish_node(ThreadNode* node, uint64_t more_allocated, uint64_t more_freed) noexcept {
-  const uint64_t allocated = allocated_of(*node) + more_allocated;
+  // Read as others do: a signal handler may end the allowance in between.
+  const uint64_t allocated = read_count(*node, allocated_of) + more_allocated;
   const uint64_t freed = freed_of(*node) + more_freed;
   const auto allocated_bytes = static_cast<int64_t>(allocated - node->published_allocated);
   const auto freed_bytes = static_cast<int64_t>(freed - node->published_freed);
@@ -234,9 +235,28 @@ void publish() noexcept { publish_bytes(0, 0, true); }
 
 void uncount_allocated(uint64_t bytes) noexcept {
   if (this_thread.phase != ThreadPhase::kLive) return;
-  std::atomic<int64_t>& allocatable = this_thread.node->allocatable;
-  allocatable.store(allocatable.load(std::memory_order_relaxed) + static_cast<int64_t>(bytes),
-                    std::memory_order_relaxed);
+  take(this_thread.node->allocatable, -bytes);
+}
+
+void look_at_next_allocation() noexcept {
+#if defined(__x86_64__) && !MEMLIMIT_THREAD_SANITIZER
+  if (this_thread.phase != ThreadPhase::kLive) return;
+  ThreadNode& node = *this_thread.node;
+  const uint32_t sequence = node.sequence.load(std::memory_order_relaxed);
+  // Interrupted in giving itself an allowance, the thread is about to look.
+  if ((sequence & 1) != 0) return;
+  const int64_t rest = node.allocatable.load(std::memory_order_relaxed);
+  if (rest < 0) return;
+  // Both words by the same number: what was counted stays. By one instruction, as everywhere, so it does not
+  // matter where the thread was interrupted.
+  node.sequence.store(sequence + 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  const auto taken = static_cast<uint64_t>(rest) + 1;
+  node.allocated_end.store(node.allocated_end.load(std::memory_order_relaxed) - taken,
+                           std::memory_order_relaxed);
+  take(node.allocatable, taken);
+  node.sequence.store(sequence + 2, std::memory_order_release);
+#endif
 }
 
 bool recount_freed(uint64_t bytes) noexcept {

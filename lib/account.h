@@ -79,6 +79,11 @@ MEMLIMIT_ALWAYS_INLINE bool allowance_left() noexcept {
   return this_thread.node->allocatable.load(std::memory_order_relaxed) >= 0;
 }
 
+/** The thread's next count_allocated() returns true, however small. For who finds that a look is due where
+ *  it cannot be taken: in any context, a signal handler too. On other processors than x86-64 it does
+ *  nothing, and the thread looks up when its allowance is used up. */
+void look_at_next_allocation() noexcept;
+
 /** Takes back a count_allocated(), whatever it returned: the block could not be had. */
 void uncount_allocated(uint64_t bytes) noexcept;
 

@@ -28,7 +28,9 @@ class MEMLIMIT_CAPABILITY("mutex") Lock {
     acquire();
   }
 
+  /** Also false when this thread holds it, or is about to: a signal handler asks. */
   bool try_lock() noexcept MEMLIMIT_TRY_ACQUIRE(true) {
+    if ((held_ranks() & bit()) != 0) return false;
     note_held();
     uint32_t seen = kFree;
     if (word_.compare_exchange_strong(seen, kHeld, std::memory_order_acquire)) return true;

@@ -77,6 +77,11 @@ int64_t collect_own() noexcept {
   return fell;
 }
 
+bool is_asked() noexcept {
+  return this_thread.phase == ThreadPhase::kLive &&
+         this_thread.node->purge_epoch_seen != shared.epoch.load(std::memory_order_relaxed);
+}
+
 void collect_if_asked() noexcept {
   if (this_thread.phase != ThreadPhase::kLive) return;
   ThreadNode* const node = this_thread.node;

@@ -21,6 +21,9 @@ void configure(void (*collect)() noexcept, void (*set_eagerness)(Level) noexcept
  *  bytes; other threads' work blurs it. */
 int64_t collect_own() noexcept;
 
+/** Whether collect_if_asked() would collect. Any context. */
+bool is_asked() noexcept;
+
 /** Collects when every thread has been asked to, and this one has not yet. */
 void collect_if_asked() noexcept;
 

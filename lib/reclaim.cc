@@ -110,7 +110,7 @@ struct alignas(64) Pending {
   std::atomic<int64_t> explicit_wanted{0};
   std::atomic<int64_t> explicit_poll_wanted{0};
   std::atomic<bool> poll_due{false}; /* something is wanted of poll(), or its descriptor readable */
-  std::atomic<bool> look{false};     /* the limit was changed where nobody could act on it */
+  std::atomic<bool> look{false};     /* somebody found that more follows than could be done there */
   std::atomic<bool> async_running{false};
   std::atomic<bool> poll_running{false};
   std::atomic<uint32_t> passes_done{0}; /* futex: an async pass ended */
@@ -399,9 +399,11 @@ void ask_for_everything(hooks::Pass* pass) noexcept {
 
 struct Begun {
   bool due = false;
+  bool left = false; /* a round is due, and whoever looks next is to find that, too */
   bool purge = false;
   bool purges_in_vain = false;
   bool asks_runtimes = false;
+  bool limit_let_go = false;
   int64_t round = 0;
   int64_t wanted_bytes = 0;
   Level level = Level::kLow;
@@ -409,9 +411,12 @@ struct Begun {
 };
 
 /* Under the lock: asks the pacer, and the limiter when a round is due or the limit is let go. */
-Begun decide(const PacerInput& input, News* news) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+Begun decide(const PacerInput& input, bool may_begin, News* news) noexcept
+    MEMLIMIT_REQUIRES(engine_lock) {
+  const PacerState before = pacer;
   const Decision decision = pace(settings, pacer, input);
   Begun begun;
+  begun.limit_let_go = enabled(limiter) || hopeless;
   begun.level = decision.level;
   begun.level_before = static_cast<Level>(
       shared.level.exchange(static_cast<int>(decision.level), std::memory_order_relaxed));
@@ -432,6 +437,11 @@ Begun decide(const PacerInput& input, News* news) noexcept MEMLIMIT_REQUIRES(eng
     round_skipped(pacer);
     return begun;
   }
+  if (!may_begin) {
+    pacer = before;
+    begun.left = true;
+    return begun;
+  }
   begun.due = true;
   begun.asks_runtimes = asks_runtimes(settings, input.paced_bytes, input.limit_bytes);
   begun.wanted_bytes = decision.wanted_bytes;
@@ -439,13 +449,23 @@ Begun decide(const PacerInput& input, News* news) noexcept MEMLIMIT_REQUIRES(eng
   return begun;
 }
 
-/* Carries out what was decided, on the program's thread and with nothing locked. */
-void begin(const Begun& begun, const PacerInput& input) noexcept {
-  if (begun.purges_in_vain) footprint_is_over(input.limit_bytes);
-  if (begun.purge) {
-    purge::ask_all();
-    purge::collect_if_asked();
+/* The part of what was decided that needs neither a lock nor the heap. */
+void follow(const Begun& begun, const PacerInput& input, const News& news) noexcept {
+  account::set_quantum_bytes(
+      quantum_for(input.limit_bytes, input.paced_bytes, account::thread_count()));
+  purge::set_eagerness(purge_eagerness(purge_input()));
+  if (begun.level != begun.level_before) {
+    emit(EventKind::kLevel, static_cast<int>(begun.level_before), static_cast<int>(begun.level),
+         input.paced_bytes, input.limit_bytes);
   }
+  tell(news);
+  if (begun.purges_in_vain) footprint_is_over(input.limit_bytes);
+  if (begun.purge) purge::ask_all();
+}
+
+/* The other part, on the program's thread and with nothing locked. */
+void begin(const Begun& begun, const PacerInput& input) noexcept {
+  if (begun.purge) purge::collect_if_asked();
   if (!begun.due) return;
   const int64_t began_ns = os::monotonic_ns();
   tell_overrun(began_ns, begun.round);
@@ -485,38 +505,51 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
   }
 }
 
-/* Half of the room that the limit leaves in the container is used up: the kernel kills next. Not while the
- * limit is let go. */
+/* Half of the room that the limit leaves in the container is used up: the kernel kills next. */
 bool kernel_is_near() noexcept {
   const int64_t room = paced::room_bytes();
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  if (room < 0 || room >= (paced::bytes_with_idle() + room - limit) / 2) return false;
-  LockGuard guard(engine_lock);
-  return !enabled(limiter) && !hopeless;
+  return room >= 0 && room < (paced::bytes_with_idle() + room - limit) / 2;
+}
+
+PacerInput sample_for_look() noexcept {
+  const PacerInput input = sample();
+  if (input.limit_bytes > 0) raise(counters.overshoot_peak, input.paced_bytes - input.limit_bytes);
+  return input;
+}
+
+void assist_if_over(const Begun& begun) noexcept {
+  if (begun.level == Level::kOver) assist::wait(!begun.limit_let_go && kernel_is_near());
 }
 
 /* Looks at usage, decides, and carries out. Inside malloc; the guard is set. */
 void look(bool insist) noexcept {
-  const PacerInput input = sample();
-  if (input.limit_bytes > 0) raise(counters.overshoot_peak, input.paced_bytes - input.limit_bytes);
+  const PacerInput input = sample_for_look();
   if (insist) {
     engine_lock.lock();
   } else if (!engine_lock.try_lock()) {
     return;
   }
   News news;
-  const Begun begun = decide(input, &news);
+  const Begun begun = decide(input, true, &news);
   engine_lock.unlock();
-  account::set_quantum_bytes(
-      quantum_for(input.limit_bytes, input.paced_bytes, account::thread_count()));
-  purge::set_eagerness(purge_eagerness(purge_input()));
-  if (begun.level != begun.level_before) {
-    emit(EventKind::kLevel, static_cast<int>(begun.level_before), static_cast<int>(begun.level),
-         input.paced_bytes, input.limit_bytes);
-  }
-  tell(news);
+  follow(begun, input, news);
   begin(begun, input);
-  if (begun.level == Level::kOver) assist::wait(kernel_is_near());
+  assist_if_over(begun);
+}
+
+/* The same where the thread may be anywhere, inside the allocator or our own locks: waits for no lock and
+ * leaves the heap alone. False when somebody must look again, because a round is due or whoever holds the
+ * lock may not have seen what the caller insists on. */
+bool look_in_passing(bool insist) noexcept {
+  const PacerInput input = sample_for_look();
+  if (!engine_lock.try_lock()) return !insist;
+  News news;
+  const Begun begun = decide(input, false, &news);
+  engine_lock.unlock();
+  follow(begun, input, news);
+  assist_if_over(begun);
+  return !begun.left;
 }
 
 /* A step of a pass asks for at most this share of the limit, so that threads which wait for the step
@@ -655,12 +688,11 @@ bool wants_service() noexcept {
 
 namespace {
 
-void prepare_to_look() noexcept {
-  read_footprint_if_due();
-  purge::collect_if_asked();
+bool lacks_service() noexcept { return !service::running() && wants_service(); }
+
+void ask_others() noexcept {
   adapters::ask_if_wanted();
   if (adapters::service_wanted()) service::wake();
-  if (!service::running() && wants_service()) service::start();
 }
 
 }  // namespace
@@ -670,7 +702,10 @@ void after_allocation(int64_t bytes) noexcept {
   if (!active()) return;
   ReentryGuard reentry;
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
-  prepare_to_look();
+  read_footprint_if_due();
+  purge::collect_if_asked();
+  ask_others();
+  if (lacks_service()) service::start();
   const int64_t before = account::published_usage_bytes() - bytes;
   if (bytes >= kQuantumMaxBytes && before <= limit && bytes > limit - before) {
     counters.oversized.fetch_add(1, std::memory_order_relaxed);
@@ -700,8 +735,15 @@ void after_mapping(int64_t bytes) noexcept {
   if (bytes < quantum && before / quantum == (before + bytes) / quantum) return;
   os::ErrnoGuard errno_guard;
   ReentryGuard reentry;
-  prepare_to_look();
-  look(bytes >= kInsistBytes);
+  read_footprint_if_due();
+  ask_others();
+  const bool done = look_in_passing(bytes >= kInsistBytes);
+  if (!done && service::running()) {
+    pending.look.store(true, std::memory_order_release);
+    service::wake();
+  }
+  // A runtime may allocate a few small blocks for each heap that it maps: the first of them looks.
+  if (!done || lacks_service() || purge::is_asked()) account::look_at_next_allocation();
 }
 
 void after_unmapping(int64_t bytes) noexcept {

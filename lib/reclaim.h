@@ -56,7 +56,9 @@ void after_allocation(int64_t bytes) noexcept;
 void after_free() noexcept;
 
 /** A thread has just mapped this many bytes of its own (or made them writable): counts for the pacing as
- *  an allocation does, though not as usage. Keeps errno. */
+ *  an allocation does, though not as usage. In any context, a signal handler inside malloc too: waits for
+ *  no lock, leaves the thread's heap alone and calls no hook; what that takes is left to the service
+ *  thread, and to the thread's next allocation, which also starts one. Keeps errno. */
 void after_mapping(int64_t bytes) noexcept;
 
 /** A thread has just unmapped this many bytes, or told the kernel to drop them: the footprint is read

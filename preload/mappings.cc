@@ -8,7 +8,10 @@
  *
  * Not seen: what libc maps for itself (thread stacks, loaded libraries), raw system calls, pkey_mprotect.
  * A call that fails half-way is taken for one that did nothing, an munmap that fails for one that worked.
- * Threads: all, in any context; no lock, no allocation.
+ * Threads: all, in any context: a signal handler that maps may have interrupted malloc or free, which set no
+ * guard on their fast path. So nothing here may wait for a lock, nor touch the thread's heap (which may be
+ * in the middle of an operation), start a thread or call a hook: reclaim::after_mapping() leaves that to
+ * others.
  */
 
 /* Meson sets it; with it, glibc's header renames mmap to mmap64, and both are defined here. */

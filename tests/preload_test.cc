@@ -325,6 +325,7 @@ TEST_CASE("preload: SQLite is asked only when it can be", "[lifetime][sqlite]") 
 
 TEST_CASE("preload: signals stay the program's", "[lifetime][signals]") {
   check_claims({"signals_interrupt_only_the_program"}, {kPlain, kUnset, kTight});
+  check_claim("signal_handlers_map_memory", limit_of("64MiB", {"MEMLIMIT_ACCOUNT=rss"}));
 }
 
 TEST_CASE("preload: a small program is left alone", "[invisible]") {

@@ -1,10 +1,12 @@
 /* Counting: exact at rest, bounded in motion, whatever threads come, go and free for each other. */
 #include "account.h"
 
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstdlib>
 #include <random>
 #include <thread>
@@ -114,6 +116,46 @@ TEST_CASE("account: the slow path comes once a quantum, and publishes all", "[ac
   CHECK(told == 4);
   release(static_cast<uint64_t>(sum));
 }
+
+#if defined(__x86_64__) && !MEMLIMIT_THREAD_SANITIZER
+TEST_CASE("account: a thread may be made to look up at its next allocation", "[account]") {
+  account::publish();
+  const account::Totals before = account::totals();
+  REQUIRE_FALSE(account::count_allocated(100));
+  account::look_at_next_allocation();
+  account::look_at_next_allocation();
+  CHECK(heap() == before.heap_bytes() + 100);
+  REQUIRE(account::count_allocated(1));
+  account::publish_allocated(1);
+  CHECK(heap() == before.heap_bytes() + 101);
+  REQUIRE_FALSE(account::count_allocated(1));
+  release(102);
+  CHECK(heap() == before.heap_bytes());
+}
+
+namespace {
+void end_allowance(int) { account::look_at_next_allocation(); }
+}  // namespace
+
+TEST_CASE("account: counts stay exact wherever a signal ends an allowance", "[account]") {
+  const account::Totals before = account::totals();
+  const auto old_handler = std::signal(SIGALRM, end_allowance);
+  const itimerval often{{0, 20}, {0, 20}}, never{};
+  REQUIRE(setitimer(ITIMER_REAL, &often, nullptr) == 0);
+  int64_t sum = 0;
+  for (int i = 0; i < 3'000'000; ++i) {
+    allocate(3000);
+    account::uncount_allocated(1000);
+    release(2000);
+    sum += 2000;
+  }
+  REQUIRE(setitimer(ITIMER_REAL, &never, nullptr) == 0);
+  std::signal(SIGALRM, old_handler);
+  const account::Totals after = account::totals();
+  CHECK(after.allocated_bytes == before.allocated_bytes + sum);
+  CHECK(after.heap_bytes() == before.heap_bytes());
+}
+#endif
 
 TEST_CASE("account: a thread may look at each of its frees, and counts them as ever", "[account]") {
   const int64_t before = heap();

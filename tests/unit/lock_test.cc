@@ -41,9 +41,21 @@ TEST_CASE("lock: try_lock fails while another thread holds it", "[lock][threads]
   lock.unlock();
 }
 
+TEST_CASE("lock: try_lock inside the thread's own critical section changes nothing", "[lock]") {
+  // As in a signal handler that interrupted it: a fork there must still find the lock noted.
+  Lock own(LockRank::kReclaim);
+  own.lock();
+  CHECK_FALSE(own.try_lock());
+  own.lock_for_fork();
+  own.unlock_after_fork();
+  own.unlock();
+  REQUIRE(own.try_lock());
+  own.unlock();
+}
+
 TEST_CASE("lock: a reset lock is free", "[lock]") {
   Lock lock(LockRank::kHooks);
-  lock.lock();
+  std::thread([&] { lock.lock(); }).join();
   lock.reset_after_fork();
   REQUIRE(lock.try_lock());
   lock.unlock();
