@@ -283,8 +283,7 @@ void rouse() noexcept {
   if (is_wake_fd(fd)) os::write_all(fd, reinterpret_cast<const char*>(&one), sizeof one);
 }
 
-/* Not noexcept: pthread_exit() unwinds it. */
-void* run(void*) {
+void* run(void*) noexcept {
   ReentryGuard reentry;
   this_thread.is_service = true;
   prctl(PR_SET_NAME, "memlimit");
@@ -300,8 +299,9 @@ void* run(void*) {
     if (adapters::service_wanted()) adapters::serve();
     adapters::sqlite::serve();
     reclaim::serve();
-    // A hook forked and this is the child's copy of the thread: nothing here is ours any more.
-    if (os::process_id() != pid) pthread_exit(nullptr);
+    // A hook forked and this is the child's copy of the thread: nothing here is ours any more. Not by pthread_exit(),
+    // which unwinds the stack and ends the process where a function is noexcept.
+    if (os::process_id() != pid) return nullptr;
     const int64_t now_ns = os::monotonic_ns();
     run_timers(now_ns);
     if (clients || now_ns >= stats_socket.next_deadline_ns()) stats_socket.handle(now_ns);

@@ -49,18 +49,10 @@ void noticed() noexcept {
   returned_frees::turn_off();
 }
 
-void look_at_object(const dl_phdr_info& info) noexcept {
-  const bool ours = info.dlpi_addr == reinterpret_cast<uintptr_t>(&__ehdr_start);
-  if (!ours && needs_allocator(info)) noticed();
-}
-
-void look_at_all() noexcept {
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void*) {
-        look_at_object(*info);
-        return 0;
-      },
-      nullptr);
+int look_at_object(dl_phdr_info* info, size_t, void*) noexcept {
+  const bool ours = info->dlpi_addr == reinterpret_cast<uintptr_t>(&__ehdr_start);
+  if (!ours && needs_allocator(*info)) noticed();
+  return 0;
 }
 
 }  // namespace memlimit::direct_use

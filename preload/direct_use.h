@@ -10,6 +10,8 @@
  */
 #pragma once
 
+#include <cstddef>
+
 #include "attributes.h"
 #include "dlopen.h"
 
@@ -20,11 +22,8 @@ namespace memlimit::direct_use {
 /** Somebody does. No locks. */
 void noticed() noexcept;
 
-/** From the constructor, for an object that is loaded. */
-void look_at_object(const dl_phdr_info& info) noexcept;
-
-/** Looks at all that are loaded. May wait for the loader's lock: not inside malloc. */
-void look_at_all() noexcept;
+/** Looks at a loaded object; for dl_iterate_phdr(), which it lets go on. No locks of its own. */
+int look_at_object(dl_phdr_info* info, size_t size, void* ignored) noexcept;
 
 /** Whether a library has been loaded since the start, which may use the allocator unseen. A load. */
 MEMLIMIT_ALWAYS_INLINE bool is_possible() noexcept {

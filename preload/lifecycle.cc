@@ -62,10 +62,9 @@ void find_allocator(const dl_phdr_info& info, uintptr_t target) {
   }
 }
 
-int look_at_object(dl_phdr_info* info, size_t, void* mimalloc_function) {
+int look_at_object(dl_phdr_info* info, size_t size, void* mimalloc_function) {
   find_allocator(*info, reinterpret_cast<uintptr_t>(mimalloc_function));
-  direct_use::look_at_object(*info);
-  return 0;
+  return direct_use::look_at_object(info, size, nullptr);
 }
 
 void collect() noexcept {
@@ -134,7 +133,7 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   atfork::register_ours();
   service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
   reclaim::configure(config, kAllocatorOps);
-  adapters::configure(config, &memlimit_loader_calls, direct_use::look_at_all);
+  adapters::configure(config, &memlimit_loader_calls, direct_use::look_at_object);
   adapters::sqlite::configure(config);
   adapters::configure_notices(config);
   limit::apply(config.limit, LimitSource::kEnvironment);

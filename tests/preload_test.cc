@@ -261,6 +261,7 @@ TEST_CASE("preload: forks, children and spawned programs go on", "[lifetime][for
   check_claims({"fork_is_no_cancellation_point"}, {kPlain, kUnset});
   check_claim("fork_is_no_cancellation_point", kTight, {"{tmp}"});
   check_claim("fork_is_no_cancellation_point", socket_and_pipe, {"{tmp}"});
+  check_claim("fork_lets_the_loader_finish", kTight, {module_path("tls_module")});
   check_claim("spawned_programs_run", kPlain);
   check_claim("spawned_programs_run", kUnset);
   check_claim("spawned_programs_run", kTight);

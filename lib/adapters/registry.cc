@@ -70,12 +70,22 @@ constinit bool threads_are_named = false;
 constinit std::atomic<bool> help_wanted{false};
 
 constinit const std::atomic<uint32_t>* loader_calls = nullptr;
-using LibrariesAdded = void (*)() noexcept;
-constinit LibrariesAdded tell_libraries_added = nullptr;
+constinit ImageVisit visit_added = nullptr;
 constinit std::atomic<uint32_t> handled_calls{0};
 constinit std::atomic<int64_t> look_again_ns{0};
 constinit int looks = 0;                    /* service thread */
 constinit unsigned long long seen_adds = 0; /* service thread */
+
+/* The service thread walks the loader's list, for which the loader holds a lock that the child of fork does not
+ * get back; and forks that keep it out meanwhile. */
+constinit std::atomic<bool> in_list{false};
+constinit std::atomic<uint32_t> forking{0}; /* futex, by time alone */
+
+/* fork waits no longer than this: whoever forks may hold the loader's lock himself. */
+constexpr int64_t kForkPatienceNs = 50'000'000;
+
+/* How often the service thread looks whether the fork is over. */
+constexpr int64_t kForkPauseNs = 1'000'000;
 
 /* The last round in which this thread asked its runtime, and in which it arrived at the safe point. */
 struct ThreadRounds {
@@ -106,6 +116,27 @@ bool try_attach(size_t index, const ElfImage& image) noexcept {
   paced::set_hint(paced::Hint::kRuntimeHeap, true);
   emit(EventKind::kAdapterAttached, static_cast<int64_t>(index));
   return true;
+}
+
+/* dl_iterate_phdr on the service thread. Sequentially consistent with wait_for_list(): one of the two sees the
+ * other. */
+int walk_list(int (*visit)(dl_phdr_info*, size_t, void*), void* arg) noexcept {
+  in_list.store(true, std::memory_order_seq_cst);
+  while (const uint32_t forks = forking.load(std::memory_order_seq_cst)) {
+    in_list.store(false, std::memory_order_release);
+    os::futex_wait(forking, forks, kForkPauseNs);
+    in_list.store(true, std::memory_order_seq_cst);
+  }
+  const int result = dl_iterate_phdr(visit, arg);
+  in_list.store(false, std::memory_order_release);
+  return result;
+}
+
+/* Before fork; `forking` is raised. */
+void wait_for_list() noexcept {
+  if (!in_list.load(std::memory_order_seq_cst)) return;
+  const int64_t until_ns = os::monotonic_ns() + kForkPatienceNs;
+  while (in_list.load(std::memory_order_acquire) && os::monotonic_ns() < until_ns) os::yield();
 }
 
 int attach_all(dl_phdr_info* info, size_t, void*) {
@@ -148,7 +179,7 @@ int attach_candidate(dl_phdr_info* info, size_t, void* arg) {
 /* Whether libraries were loaded since the last time, going by the loader's own count. */
 bool libraries_were_added() noexcept {
   unsigned long long adds = 0;
-  dl_iterate_phdr(
+  walk_list(
       [](dl_phdr_info* info, size_t, void* arg) {
         *static_cast<unsigned long long*>(arg) = info->dlpi_adds;
         return 1;
@@ -238,14 +269,14 @@ void discover() noexcept {
                       std::memory_order_relaxed);
   looks += again ? 1 : 0;
   if (!libraries_were_added()) return;
-  tell_libraries_added();
+  walk_list(visit_added, nullptr);
   Candidate candidate;
   candidate.index = 0;
-  while (dl_iterate_phdr(find_candidate, &candidate) == 1) {
+  while (walk_list(find_candidate, &candidate) == 1) {
     // The loader lets us in when the dlopen that brought the library is through: it is then relocated
     // and its constructors have run. The handle is kept, so it stays for ever.
     if (dlopen(candidate.path, RTLD_NOLOAD | RTLD_LAZY) != nullptr) {
-      dl_iterate_phdr(attach_candidate, &candidate);
+      walk_list(attach_candidate, &candidate);
     }
     if (++candidate.index >= kCount) break;
   }
@@ -254,7 +285,7 @@ void discover() noexcept {
 }  // namespace
 
 void configure(const Config& config, const std::atomic<uint32_t>* calls,
-               void (*libraries_added)() noexcept) noexcept {
+               ImageVisit visit) noexcept {
   uint32_t wanted = 0;
   for (size_t i = 0; i < kCount; ++i) {
     if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
@@ -265,7 +296,7 @@ void configure(const Config& config, const std::atomic<uint32_t>* calls,
   if (threads_are_named) wanted |= 1;
   static_assert(kAdapters[0] == &kCPython);
   wanted_set.store(wanted, std::memory_order_relaxed);
-  tell_libraries_added = libraries_added;
+  visit_added = visit;
   loader_calls = calls;
   handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
   if (wanted != 0) dl_iterate_phdr(attach_all, nullptr);
@@ -403,11 +434,21 @@ const char* name_of(int64_t index) noexcept {
   return index >= 0 && index < static_cast<int64_t>(kCount) ? kAdapters[index]->name : "?";
 }
 
-void lock_for_fork() noexcept { table_lock.lock_for_fork(); }
-void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
+void lock_for_fork() noexcept {
+  forking.fetch_add(1, std::memory_order_seq_cst);
+  wait_for_list();
+  table_lock.lock_for_fork();
+}
+
+void unlock_after_fork() noexcept {
+  table_lock.unlock_after_fork();
+  forking.fetch_sub(1, std::memory_order_release);
+}
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
+  forking.store(0, std::memory_order_relaxed);
+  in_list.store(false, std::memory_order_relaxed);
   for (Slot& slot : slots) slot = {};
   for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
   help_wanted.store(false, std::memory_order_relaxed);

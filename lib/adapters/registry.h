@@ -15,13 +15,18 @@
 #include "hooks.h"
 #include "stats.h"
 
+struct dl_phdr_info;
+
 namespace memlimit::adapters {
 
+/** For dl_iterate_phdr(). */
+using ImageVisit = int (*)(dl_phdr_info*, size_t, void*);
+
 /** Once, from the constructor, when every library of the program's start is relocated: discovers what is
- *  there. `loader_calls` counts calls of dlopen; it must live for ever. `libraries_added` is called on the service
- *  thread some time after a dlopen, and may wait for one that is under way. */
+ *  there. `loader_calls` counts calls of dlopen; it must live for ever. `visit` is called on the service thread for
+ *  each image some time after a dlopen, with the loader's list locked. */
 void configure(const Config& config, const std::atomic<uint32_t>* loader_calls,
-               void (*libraries_added)() noexcept) noexcept;
+               ImageVisit visit) noexcept;
 
 /** Whether serve() has anything to do: libraries may have been loaded, or an adapter wants help. A few
  *  atomic loads; any thread, inside malloc too. */
