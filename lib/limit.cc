@@ -17,6 +17,8 @@ constinit Lock setting_lock{LockRank::kLimit};
 constinit MemoryGroup group;
 constinit LimitSetting in_force MEMLIMIT_GUARDED_BY(setting_lock){};
 constinit LimitSource asked_by MEMLIMIT_GUARDED_BY(setting_lock) = LimitSource::kEnvironment;
+/* What in_force came to when it was last put in force. */
+constinit int64_t resolved_bytes MEMLIMIT_GUARDED_BY(setting_lock) = 0;
 constinit std::atomic<bool> following{false}; /* the group is in use */
 constinit std::atomic<bool> news{false};      /* for take_news() */
 /* Whether the news are of apply(): somebody has just asked for what cannot be had. */
@@ -31,13 +33,29 @@ const char* name_of(LimitSource source) noexcept {
 }
 
 /* "MEMLIMIT (80% of 2GiB)": where the figure comes from, for the statistics. */
-void set_from_container(LimitSource source) noexcept MEMLIMIT_REQUIRES(setting_lock) {
+void name_container_limit(char (&text)[kSourceCap]) noexcept MEMLIMIT_REQUIRES(setting_lock) {
   char size[32];
-  char text[kSourceCap];
-  const int64_t memory = group.container_bytes();
-  format_size(memory, size, sizeof size);
+  format_size(group.container_bytes(), size, sizeof size);
   snprintf(text, sizeof text, "%s (%d%% of %s)", name_of(asked_by), in_force.percent, size);
-  reclaim::set_limit(container_limit(memory, in_force.percent), source, text);
+}
+
+void set_from_container(LimitSource source) noexcept MEMLIMIT_REQUIRES(setting_lock) {
+  char text[kSourceCap];
+  name_container_limit(text);
+  resolved_bytes = container_limit(group.container_bytes(), in_force.percent);
+  reclaim::set_limit(resolved_bytes, source, text);
+}
+
+/* What the program has set itself stays; should it put back what it found, the container counts again, with
+ * what became of it meanwhile. */
+void follow_container() noexcept MEMLIMIT_REQUIRES(setting_lock) {
+  const int64_t bytes = container_limit(group.container_bytes(), in_force.percent);
+  if (bytes == resolved_bytes) return;
+  char text[kSourceCap];
+  name_container_limit(text);
+  if (reclaim::replace_limit(resolved_bytes, bytes, LimitSource::kContainer, text)) {
+    resolved_bytes = bytes;
+  }
 }
 
 bool from_container(const LimitSetting& setting) noexcept {
@@ -84,7 +102,7 @@ void refresh() noexcept {
     told_problem = group.problem();
     news.store(true, std::memory_order_release);
   }
-  if (resized && from_container(in_force)) set_from_container(LimitSource::kContainer);
+  if (from_container(in_force)) follow_container();
 }
 
 MemoryGroup& container() noexcept { return group; }

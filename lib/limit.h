@@ -27,7 +27,8 @@ void apply(const LimitSetting& setting, LimitSource source) noexcept;
  *  group's working set is paced. */
 bool follows_container() noexcept;
 
-/** Looks at the container again; changes the limit when it was resized and was taken from it. */
+/** Looks at the container again; changes the limit when it was resized and was taken from it. Not while another
+ *  is in force that the program has set since (memlimit_set). */
 void refresh() noexcept;
 
 /** The process's memory group; looked up by the first apply() of a percentage or `auto`, or of any limit with

@@ -133,6 +133,7 @@ static inline int memlimit_is_loaded(void);
  * @bytes: the new limit; 0 or less turns it off
  *
  * A limit below present usage takes effect at once: a round is due immediately.
+ * While it is in force a share of the container's memory (MEMLIMIT=80%, auto) is not followed.
  *
  * Units:     bytes
  * Threads:   thread-safe

@@ -642,16 +642,16 @@ int64_t limit_bytes() noexcept { return shared.limit.load(std::memory_order_rela
 
 Level level() noexcept { return static_cast<Level>(shared.level.load(std::memory_order_relaxed)); }
 
-int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept {
-  os::ErrnoGuard errno_guard;
-  bytes = std::max<int64_t>(bytes, 0);
-  int64_t old;
-  {
-    LockGuard guard(engine_lock);
-    old = shared.limit.exchange(bytes, std::memory_order_relaxed);
-    strncpy(limit_source, text, sizeof limit_source - 1);
-    purge_state = {};
-  }
+namespace {
+
+/* Writes a new limit; what follows from it is limit_changed()'s. */
+int64_t exchange_limit(int64_t bytes, const char* text) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+  strncpy(limit_source, text, sizeof limit_source - 1);
+  purge_state = {};
+  return shared.limit.exchange(bytes, std::memory_order_relaxed);
+}
+
+void limit_changed(int64_t old, int64_t bytes, LimitSource source) noexcept {
   if (old != bytes) {
     emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
     adapters::sqlite::limit_changed();
@@ -667,7 +667,31 @@ int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept 
     pending.look.store(true, std::memory_order_release);
     service::wake();
   }
+}
+
+}  // namespace
+
+int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept {
+  os::ErrnoGuard errno_guard;
+  bytes = std::max<int64_t>(bytes, 0);
+  int64_t old;
+  {
+    LockGuard guard(engine_lock);
+    old = exchange_limit(bytes, text);
+  }
+  limit_changed(old, bytes, source);
   return old;
+}
+
+bool replace_limit(int64_t from, int64_t bytes, LimitSource source, const char* text) noexcept {
+  os::ErrnoGuard errno_guard;
+  {
+    LockGuard guard(engine_lock);
+    if (shared.limit.load(std::memory_order_relaxed) != from) return false;
+    exchange_limit(bytes, text);
+  }
+  limit_changed(from, bytes, source);
+  return true;
 }
 
 void look_at_group() noexcept {

@@ -46,6 +46,9 @@ int64_t limit_bytes() noexcept;
  *  Returns the old one. */
 int64_t set_limit(int64_t bytes, LimitSource source, const char* text) noexcept;
 
+/** The same, if `from` is what is in force; false: it is not, and nothing was done. */
+bool replace_limit(int64_t from, int64_t bytes, LimitSource source, const char* text) noexcept;
+
 /** Level at the last look. */
 Level level() noexcept;
 

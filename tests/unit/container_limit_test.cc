@@ -1,0 +1,79 @@
+/* A limit taken from the container: it follows when the container is resized, and no longer when the program has
+ * set another. The container is a recorded tree. */
+#include "limit.h"
+
+#include <string>
+
+#include <catch2/catch.hpp>
+
+#include "paced.h"
+#include "reclaim.h"
+#include "support/recorded_tree.h"
+
+namespace limit = memlimit::limit;
+namespace reclaim = memlimit::reclaim;
+using memlimit::LimitKind;
+using memlimit::LimitSetting;
+using memlimit::LimitSource;
+
+namespace {
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+/* A container whose memory the test sets, and a limit of 50 % of it. */
+class Container {
+ public:
+  Container() {
+    directory_.lay_out(
+        memlimit::test::read_tree(std::string(MEMLIMIT_TEST_DATA "/cgroup/docker-v2.tree")));
+    LimitSetting half;
+    half.kind = LimitKind::kPercent;
+    half.percent = 50;
+    limit::apply(half, LimitSource::kEnvironment);
+    limit::container().find(directory_.path().c_str());
+    resize(1024 * kMiB);
+  }
+  ~Container() {
+    limit::apply(LimitSetting{}, LimitSource::kEnvironment);
+    memlimit::paced::set_group(nullptr);
+  }
+  Container(const Container&) = delete;
+  Container& operator=(const Container&) = delete;
+
+  void resize(int64_t bytes) {
+    directory_.write("/sys/fs/cgroup/memory.max", std::to_string(bytes) + "\n");
+    limit::refresh();
+  }
+
+ private:
+  memlimit::test::TempDir directory_;
+};
+
+int64_t set(int64_t bytes) { return reclaim::set_limit(bytes, LimitSource::kApi, "memlimit_set"); }
+
+}  // namespace
+
+TEST_CASE("limit: a share of the container follows its size", "[limit]") {
+  Container container;
+  CHECK(reclaim::limit_bytes() == 512 * kMiB);
+  container.resize(2048 * kMiB);
+  CHECK(reclaim::limit_bytes() == 1024 * kMiB);
+}
+
+TEST_CASE("limit: what the program has set outlasts a resize of the container", "[limit]") {
+  for (const int64_t own : {int64_t{0}, 100 * kMiB}) {
+    Container container;
+    const int64_t before = set(own);
+    CHECK(before == 512 * kMiB);
+    container.resize(2048 * kMiB);
+    CHECK(reclaim::limit_bytes() == own);
+    limit::refresh();
+    CHECK(reclaim::limit_bytes() == own);
+    // Put back as it was found, it is the container's again.
+    set(before);
+    limit::refresh();
+    CHECK(reclaim::limit_bytes() == 1024 * kMiB);
+    container.resize(512 * kMiB);
+    CHECK(reclaim::limit_bytes() == 256 * kMiB);
+  }
+}
