@@ -60,7 +60,7 @@ int look_at_object(dl_phdr_info* info, size_t, void*) noexcept {
 extern "C" {
 
 /** As mimalloc's, which it calls. In front of it, since a second heap of a thread may come from any library. */
-MEMLIMIT_EXPORT mi_heap_t* mi_heap_new() noexcept {
+MEMLIMIT_EXPORT mi_heap_t* mi_heap_new() {
   memlimit::os::ErrnoGuard errno_guard;
   memlimit::direct_use::noticed();
   static const auto real = reinterpret_cast<mi_heap_t* (*)()>(dlsym(RTLD_NEXT, "mi_heap_new"));

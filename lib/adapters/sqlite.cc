@@ -45,11 +45,11 @@ struct Library {
   Functions functions;
   /* As we set it; 0: the program's own is in force, or none. */
   std::atomic<int64_t> soft_limit_bytes{0};
-  std::atomic<bool> updating{false}; /* a thread compares and sets it */
-  unsigned long long removed =
-      0;           /* images that were unloaded before the oldest of its connections was opened */
-  int openers = 0; /* threads in opened() that use it */
-  bool stays = false; /* it is never unloaded */
+  /* Images that were unloaded before the oldest of its connections was opened. */
+  unsigned long long removed = 0;
+  int openers = 0;                   /* threads in opened() that use it */
+  std::atomic<bool> updating{false}; /* a thread compares and sets soft_limit_bytes */
+  bool stays = false;                /* it is never unloaded */
 
   bool is(const Functions& others) const noexcept {
     return functions.release_memory == others.release_memory;
