@@ -141,6 +141,8 @@ bool set_footprint_over(bool over) noexcept {
   return state.footprint_over.exchange(over, std::memory_order_relaxed) != over;
 }
 
+bool footprint_over() noexcept { return state.footprint_over.load(std::memory_order_relaxed); }
+
 void reset_after_fork() noexcept {
   // The figures stay: the child begins with the parent's pages, and its first look reads its own.
   footprint_file.reset_after_fork();

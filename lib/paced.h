@@ -80,6 +80,9 @@ int64_t group_bytes() noexcept;
  *  Returns whether that is news. */
 bool set_footprint_over(bool over) noexcept;
 
+/** As set last. */
+bool footprint_over() noexcept;
+
 /** In the child of fork only. */
 void reset_after_fork() noexcept;
 

@@ -983,9 +983,10 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.mapped = allocator.mapped_bytes();
   out.rss_anon = rss_anon;
   out.cgroup_used = paced::group_bytes();
-  const bool usage_only = paced::mode() == AccountMode::kHeap;
-  out.paced = usage_only ? paced::bytes() : std::max(totals.usage_bytes(), paced::bytes());
-  out.headroom = out.limit > 0 ? out.limit - (usage_only ? totals.usage_bytes() : out.paced) : 0;
+  const bool usage_only = paced::mode() == AccountMode::kHeap && !paced::footprint_over();
+  const int64_t usage = totals.usage_bytes();
+  out.paced = usage_only ? usage : std::max(usage, paced::bytes());
+  out.headroom = out.limit > 0 ? out.limit - out.paced : 0;
   out.level = shared.level.load(std::memory_order_relaxed);
   out.rounds = counters.rounds.load(std::memory_order_relaxed);
   const hooks::Sums sums = hooks::sums();

@@ -14,6 +14,7 @@
 #include "account.h"
 #include "event_ring.h"
 #include "hooks.h"
+#include "paced.h"
 #include "pacer.h"
 #include "thread_state.h"
 
@@ -219,6 +220,25 @@ TEST_CASE("reclaim: idle pages are what the kernel holds beyond usage", "[reclai
   CHECK(few.held_idle == few.rss_anon - few.heap_alloc - few.charged);
   allocate(kLimit / 4); /* the kernel is not told of it */
   CHECK(figures().held_idle == 0);
+}
+
+TEST_CASE("reclaim: the headroom is what the paced number leaves of the limit", "[reclaim]") {
+  Engine engine(kLimit);
+  engine.fill(kLimit / 4);
+  CHECK(figures().paced == kLimit / 4);
+  CHECK(figures().headroom == kLimit - kLimit / 4);
+  /* Idle pages past the limit, which purges did not give back: they count. */
+  const std::vector<char> idle(kLimit / 2, 'x');
+  reclaim::set_limit(kLimit / 3, LimitSource::kApi, "test");
+  memlimit::paced::set_footprint_over(true);
+  reclaim::set_limit(kLimit / 3 + 1, LimitSource::kApi, "test"); /* a look with what counts now */
+  REQUIRE(memlimit::paced::footprint_over());
+  const memlimit_stats now = figures();
+  CHECK(now.level == MEMLIMIT_OVER);
+  CHECK(now.paced > now.limit);
+  CHECK(now.headroom == now.limit - now.paced);
+  reclaim::set_limit(0, LimitSource::kApi, "test");
+  CHECK(figures().headroom == 0);
 }
 
 TEST_CASE("reclaim: refused settings are part of the figures", "[reclaim]") {
