@@ -476,8 +476,9 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
   const bool polled = rest > 0 && hooks::count(MEMLIMIT_POLL) > 0;
   if (async) {
     // Not added: the pacer has one round under way, and a later decision takes the place of a lost one.
-    pending.async_wanted.store(rest, std::memory_order_release);
+    // Stored last, or the pass could be over before threads are told to wait for it.
     assist::work_requested();
+    pending.async_wanted.store(rest, std::memory_order_release);
     service::wake();
   }
   if (polled) {
@@ -942,7 +943,11 @@ void serve() noexcept {
   if (!has_pending_work()) return;
   pending.async_running.store(true, std::memory_order_release);
   const int64_t wanted = pending.async_wanted.exchange(0, std::memory_order_acq_rel);
-  if (wanted != 0) run_async(wanted);
+  if (wanted != 0) {
+    // Again: the end of the pass before may have come between the request and the figure.
+    assist::work_requested();
+    run_async(wanted);
+  }
   // Taken before the hooks run: who asks meanwhile is asking for another pass. async_running was set before,
   // so that reclaim_now(), which finds its request taken, waits for the end of this one.
   if (const int64_t asked = pending.explicit_wanted.exchange(0, std::memory_order_acq_rel)) {
