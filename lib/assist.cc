@@ -20,12 +20,17 @@ constexpr uint32_t kMostSkips = 256;
  * when there is nothing left to give. */
 constexpr int64_t kProgressBytes = int64_t{16} << 10;
 
+/* Nobody insists on a step that has not ended for this long since the first thread did: twice what a hook may take.
+ * It hangs, or waits for a lock that the insisting thread holds. */
+constexpr int64_t kInsistNs = 200'000'000;
+
 constinit int64_t longest_wait_ns = 0;
 
 struct alignas(64) State {
   std::atomic<bool> busy{false};
-  std::atomic<uint32_t> steps{0};   /* futex: changes when a step ends */
-  std::atomic<uint32_t> waiting{0}; /* threads that wait for that */
+  std::atomic<uint32_t> steps{0};             /* futex: changes when a step ends */
+  std::atomic<uint32_t> waiting{0};           /* threads that wait for that */
+  std::atomic<int64_t> insisting_since_ns{0}; /* 0: nobody has, in this step */
   std::atomic<uint32_t> skips_left{0};
   std::atomic<uint32_t> skips_next{kFirstSkips};
 };
@@ -69,7 +74,18 @@ void learn(bool worth_it) noexcept {
   state.skips_next.store(std::min(skips * 2, kMostSkips), std::memory_order_relaxed);
 }
 
+/* Whether the step may still be insisted on. */
+bool worth_insisting(int64_t now_ns) noexcept {
+  int64_t since_ns = 0;
+  if (state.insisting_since_ns.compare_exchange_strong(since_ns, now_ns,
+                                                       std::memory_order_relaxed)) {
+    return true;
+  }
+  return now_ns - since_ns < kInsistNs;
+}
+
 void wake_all() noexcept {
+  state.insisting_since_ns.store(0, std::memory_order_relaxed);
   // Sequentially consistent with wait(): whoever is not seen waiting sees the new step.
   state.steps.fetch_add(1, std::memory_order_seq_cst);
   if (state.waiting.load(std::memory_order_seq_cst) != 0) os::futex_wake(state.steps, INT32_MAX);
@@ -94,6 +110,7 @@ void wait(bool insist) noexcept {
   if (!state.busy.load(std::memory_order_acquire)) return;
   // 0 is a thread that never waited; the step's number is kept one up.
   const uint64_t mark = uint64_t{step} + 1;
+  insist = insist && worth_insisting(os::monotonic_ns());
   if (!insist) {
     if (this_thread.assisted_step == mark) return;
     this_thread.assisted_step = mark;
@@ -132,6 +149,7 @@ int64_t waited_ns() noexcept {
 void reset_after_fork() noexcept {
   state.busy.store(false, std::memory_order_relaxed);
   state.waiting.store(0, std::memory_order_relaxed);
+  state.insisting_since_ns.store(0, std::memory_order_relaxed);
   state.skips_left.store(0, std::memory_order_relaxed);
   state.skips_next.store(kFirstSkips, std::memory_order_relaxed);
   for (std::atomic<int64_t>* counter :

@@ -28,7 +28,8 @@ void step_done() noexcept;
 void work_done() noexcept;
 
 /** Waits for the next step, if there is one to wait for and the calling thread has not waited for it, or if
- *  the kernel is about to kill (`insist`): then waiting costs nothing that counts for the limiter. */
+ *  the kernel is about to kill (`insist`): then waiting costs nothing that counts for the limiter. Not for ever: a
+ *  step that does not end for too long is not insisted on. */
 void wait(bool insist = false) noexcept;
 
 void fill(memlimit_stats* figures) noexcept;
