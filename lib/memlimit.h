@@ -182,11 +182,14 @@ MEMLIMIT_API int64_t memlimit_get(void);
  *          }
  *      Unsafe: a plain `cache->count = 0` that the caller of malloc may have in a register.
  *
- * A hook must not let a C++ exception escape (memlimit.hpp catches for you).
+ * A hook must not let a C++ exception escape (memlimit.hpp catches for you), nor end its thread: after
+ * pthread_exit() in a hook the process ends.
  *
  * When exit() is called or main returns, hooks end before the first object is destroyed that existed when the
  * hook was added: one that is running is waited for (a second at most), and none is called after that. An object
- * that is made later and that a hook works on must remove the hook in its destructor.
+ * that is made later and that a hook works on must remove the hook in its destructor. This holds for the first 64
+ * calls, removed hooks included, that are not made in a hook; for a hook that is added by any other call, objects
+ * count that existed at the last of those 64 or, if that is later, when ASYNC hooks were first asked in a round.
  *
  * Units:     bytes; time in nanoseconds where named _ns
  * Threads:   thread-safe; a hook never runs on two threads at once
