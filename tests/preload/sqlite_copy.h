@@ -29,7 +29,8 @@ struct sqlite_connection {
 
 /* What a copy does, to be looked at from outside. */
 struct sqlite_state {
-  pthread_mutex_t mutex; /* all of a copy's functions need it, and releasing holds it for release_ms */
+  pthread_mutex_t
+      mutex; /* all of a copy's functions need it, and releasing holds it for release_ms */
   int release_ms;
   _Atomic int releasing;
   _Atomic int releases;
