@@ -162,7 +162,8 @@ def case_percentage_of_the_group(build, directory):
             assert stat['limit'] == 256 * MIB * 80 // 100, stat
             assert status['Account'] == 'cgroup', status
             assert status['LimitFrom'] == 'MEMLIMIT (80% of 256 MiB)', status
-            assert 20 * MIB <= stat['cgroup_used'] <= 256 * MIB, stat
+            # The figure may be some milliseconds old.
+            wait_for("the group's figure", lambda: 20 * MIB <= program.stat()['cgroup_used'] <= 256 * MIB)
             assert stat['paced'] >= stat['heap_alloc'], stat
             log = wait_for('the log', lambda: program.log_path.read_text()
                            if 'memory.limit_in_bytes' in program.log_path.read_text() else '')
