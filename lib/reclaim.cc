@@ -422,11 +422,11 @@ Begun decide(const PacerInput& input, bool may_begin, News* news) noexcept
       shared.level.exchange(static_cast<int>(decision.level), std::memory_order_relaxed));
   const PurgeInput purge_in = purge_input();
   const bool idle_presses = purge_worthwhile(purge_in);
-  const bool let_go = enabled(limiter) || hopeless;
-  const int64_t now_ns = decision.round_due || idle_presses || let_go ? os::monotonic_ns() : 0;
+  const bool reads_clock = decision.round_due || idle_presses || begun.limit_let_go;
+  const int64_t now_ns = reads_clock ? os::monotonic_ns() : 0;
   if (idle_presses) begun.purge = purge_due(purge_state, purge_in, now_ns);
   begun.purges_in_vain = purges_in_vain(purge_state, purge_in, now_ns);
-  if (let_go) {
+  if (begun.limit_let_go) {
     *news = update_let_go(now_ns, input.paced_bytes);
   } else if (decision.round_due) {
     news->limiter = update_limiter(now_ns);

@@ -64,8 +64,8 @@ enum class State : uint32_t { kStopped, kStarting, kRunning, kStopping };
 constinit Lock start_lock{LockRank::kService};
 constinit std::atomic<uint32_t> state{static_cast<uint32_t>(State::kStopped)};
 constinit std::atomic<int> wake_fd{-1};
-/* Of wake_fd, written before it. The kernel has one inode for all eventfds and their like: what is told from them is
- * a program's file, socket or pipe. */
+/* Of wake_fd. The kernel has one inode for all eventfds and their like: what is told from them is a program's file,
+ * socket or pipe. So it is written once, before there is a thread, and read by all. */
 constinit os::FileId wake_id{};
 constinit std::atomic<int> owner_pid{0};  /* of the process that started the thread */
 constinit std::atomic<uint32_t> woken{0}; /* 1: the eventfd is readable, or about to be */
@@ -221,7 +221,10 @@ int make_wake_fd() noexcept {
   int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd < 0) return errno;
   fd = os::move_fd_high(fd);
-  os::file_id(fd, &wake_id);
+  if (wake_id == os::FileId{} && !os::file_id(fd, &wake_id)) {
+    os::close_file(fd);
+    return EIO;
+  }
   wake_fd.store(fd, std::memory_order_seq_cst);
   return 0;
 }

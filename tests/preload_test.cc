@@ -532,7 +532,6 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("exit_ends_hooks_before_destructors", limit_of("32MiB"));
   check_claim("forked_child_has_its_own_service", limit_of("32MiB"));
   check_claim("hook_may_fork", limit_of("8MiB"));
-  check_claim("hook_may_return_in_its_child", limit_of("8MiB"));
   check_claim("hook_is_no_cancellation_point", limit_of("16MiB"));
   check_claim("hook_may_use_heap_and_interface", limit_of("16MiB"));
   check_claim("hook_registry_checks_arguments", kUnset);
