@@ -11,15 +11,6 @@
 namespace memlimit::assist {
 namespace {
 
-/* After a wait that brought nothing, this many steps pass without one; each further such wait doubles
- * that, up to the last. */
-constexpr uint32_t kFirstSkips = 1;
-constexpr uint32_t kMostSkips = 256;
-
-/* What must be freed meanwhile, by whomever, for a wait to have been worth it: steps also end, quickly,
- * when there is nothing left to give. */
-constexpr int64_t kProgressBytes = int64_t{16} << 10;
-
 /* Nobody insists on a step that has not ended for this long since the first thread did: twice what a hook may take.
  * It hangs, or waits for a lock that the insisting thread holds. */
 constexpr int64_t kInsistNs = 200'000'000;
@@ -31,8 +22,7 @@ struct alignas(64) State {
   std::atomic<uint32_t> steps{0};             /* futex: changes when a step ends */
   std::atomic<uint32_t> waiting{0};           /* threads that wait for that */
   std::atomic<int64_t> insisting_since_ns{0}; /* 0: nobody has, in this step */
-  std::atomic<uint32_t> skips_left{0};
-  std::atomic<uint32_t> skips_next{kFirstSkips};
+  Pause pause;
 };
 constinit State state{};
 
@@ -55,25 +45,6 @@ void record(int64_t ns) noexcept {
   waits_histogram.observe(ns);
 }
 
-bool skip_this_one() noexcept {
-  uint32_t left = state.skips_left.load(std::memory_order_relaxed);
-  while (left > 0) {
-    if (state.skips_left.compare_exchange_weak(left, left - 1, std::memory_order_relaxed))
-      return true;
-  }
-  return false;
-}
-
-void learn(bool worth_it) noexcept {
-  if (worth_it) {
-    state.skips_next.store(kFirstSkips, std::memory_order_relaxed);
-    return;
-  }
-  const uint32_t skips = state.skips_next.load(std::memory_order_relaxed);
-  state.skips_left.store(skips, std::memory_order_relaxed);
-  state.skips_next.store(std::min(skips * 2, kMostSkips), std::memory_order_relaxed);
-}
-
 /* Whether the step may still be insisted on. */
 bool worth_insisting(int64_t now_ns) noexcept {
   int64_t since_ns = 0;
@@ -93,6 +64,22 @@ void wake_all() noexcept {
 
 }  // namespace
 
+void Pause::learn(const Wait& wait) noexcept {
+  if (wait.waited_ns < wait.longest_ns / kTellingDivisor) return;
+  if (wait.freed_bytes >= kProgressBytes) {
+    in_vain_.store(0, std::memory_order_relaxed);
+    return;
+  }
+  int64_t until_ns = until_ns_.load(std::memory_order_relaxed);
+  if (wait.began_ns < until_ns) return;
+  const int in_vain = in_vain_.load(std::memory_order_relaxed);
+  const int64_t pause_ns = wait.longest_ns << std::min(in_vain, kMostDoublings);
+  if (until_ns_.compare_exchange_strong(until_ns, wait.began_ns + wait.waited_ns + pause_ns,
+                                        std::memory_order_relaxed)) {
+    in_vain_.store(in_vain + 1, std::memory_order_relaxed);
+  }
+}
+
 void configure(int64_t longest_ns) noexcept { longest_wait_ns = longest_ns; }
 
 void work_requested() noexcept { state.busy.store(true, std::memory_order_release); }
@@ -110,14 +97,15 @@ void wait(bool insist) noexcept {
   if (!state.busy.load(std::memory_order_acquire)) return;
   // 0 is a thread that never waited; the step's number is kept one up.
   const uint64_t mark = uint64_t{step} + 1;
-  insist = insist && worth_insisting(os::monotonic_ns());
-  if (!insist) {
-    if (this_thread.assisted_step == mark) return;
-    this_thread.assisted_step = mark;
-    if (skip_this_one()) return;
-  }
-
   const int64_t began_ns = os::monotonic_ns();
+  insist = insist && worth_insisting(began_ns);
+  if (!insist) {
+    const bool again = this_thread.assisted_step == mark;
+    if (again && began_ns < this_thread.assists_again_ns) return;
+    if (!state.pause.is_over(began_ns)) return;
+  }
+  this_thread.assisted_step = mark;
+
   const int64_t freed_before = account::published_freed_bytes();
   int64_t waited = 0;
   bool stepped = false;
@@ -130,7 +118,9 @@ void wait(bool insist) noexcept {
   state.waiting.fetch_sub(1, std::memory_order_relaxed);
   record(waited);
   if (insist) counters.insisted_ns.fetch_add(waited, std::memory_order_relaxed);
-  learn(account::published_freed_bytes() - freed_before >= kProgressBytes);
+  this_thread.assists_again_ns = began_ns + 2 * waited;
+  state.pause.learn(
+      {longest_wait_ns, began_ns, waited, account::published_freed_bytes() - freed_before});
 }
 
 void fill(memlimit_stats* figures) noexcept {
@@ -150,14 +140,14 @@ void reset_after_fork() noexcept {
   state.busy.store(false, std::memory_order_relaxed);
   state.waiting.store(0, std::memory_order_relaxed);
   state.insisting_since_ns.store(0, std::memory_order_relaxed);
-  state.skips_left.store(0, std::memory_order_relaxed);
-  state.skips_next.store(kFirstSkips, std::memory_order_relaxed);
+  state.pause.reset();
   for (std::atomic<int64_t>* counter :
        {&counters.waits, &counters.ns, &counters.max_ns, &counters.insisted_ns}) {
     counter->store(0, std::memory_order_relaxed);
   }
   waits_histogram.reset();
   this_thread.assisted_step = 0;
+  this_thread.assists_again_ns = 0;
 }
 
 }  // namespace memlimit::assist

@@ -56,7 +56,8 @@ struct ThreadState {
   bool exit_armed; /* the key's destructor will run for this thread */
   bool is_service;
   bool looks_at_every_free; /* count_freed() always returns true */
-  uint64_t assisted_step;   /* the last step this thread waited for: never twice for one */
+  uint64_t assisted_step;   /* the last step this thread waited for... */
+  int64_t assists_again_ns; /* ...and when it may wait for that once more */
 };
 
 /** Owned by no thread: its rests are negative, and whatever is subtracted from them means nothing, so

@@ -1,6 +1,8 @@
-/* Waiting for a step of a pass: not without one, once for each, and not for ever even where it is insisted on. The test
- * plays the service thread, too. */
+/* Waiting for a step of a pass: not without one, not where it brings nothing, and not for ever even where it is insisted
+ * on. The test plays the service thread, too. */
 #include "assist.h"
+
+#include <algorithm>
 
 #include <catch2/catch.hpp>
 
@@ -54,7 +56,6 @@ TEST_CASE("assist: nobody waits while nothing is asked for", "[assist]") {
   CHECK_FALSE(waits(true));
   assist::work_requested();
   CHECK(waits(false));
-  CHECK_FALSE(waits(false)); /* once for each step */
   assist::work_done();
   CHECK_FALSE(waits(true));
 }
@@ -69,4 +70,41 @@ TEST_CASE("assist: a step that does not end is not insisted on for ever", "[assi
   assist::step_done();
   CHECK(waits(true));
   REQUIRE(gives_up());
+}
+
+TEST_CASE("assist: after a wait that brought nothing there is a pause, longer each time",
+          "[assist]") {
+  constexpr int64_t kLongestNs = 2'000'000;
+  assist::Pause pause;
+  CHECK(pause.is_over(0));
+  int64_t now_ns = 1'000'000'000;
+  for (int i = 0; i < 20; ++i) {
+    CAPTURE(i);
+    pause.learn({kLongestNs, now_ns, kLongestNs, assist::kProgressBytes - 1});
+    now_ns += kLongestNs;
+    const int64_t pause_ns = kLongestNs << std::min(i, assist::kMostDoublings);
+    CHECK_FALSE(pause.is_over(now_ns + pause_ns - 1));
+    now_ns += pause_ns;
+    CHECK(pause.is_over(now_ns));
+  }
+  /* One that was worth it makes the next pause short again. */
+  pause.learn({kLongestNs, now_ns, kLongestNs, assist::kProgressBytes});
+  CHECK(pause.is_over(now_ns));
+  pause.learn({kLongestNs, now_ns, kLongestNs, 0});
+  CHECK_FALSE(pause.is_over(now_ns + 2 * kLongestNs - 1));
+  CHECK(pause.is_over(now_ns + 2 * kLongestNs));
+  pause.reset();
+  CHECK(pause.is_over(0));
+}
+
+TEST_CASE("assist: a short wait tells nothing, and threads that wait together count once",
+          "[assist]") {
+  constexpr int64_t kLongestNs = 2'000'000;
+  constexpr int64_t kBeganNs = 1'000'000'000;
+  assist::Pause pause;
+  pause.learn({kLongestNs, kBeganNs, kLongestNs / assist::kTellingDivisor - 1, 0});
+  CHECK(pause.is_over(kBeganNs));
+  for (int i = 0; i < 8; ++i) pause.learn({kLongestNs, kBeganNs + i, kLongestNs, 0});
+  CHECK(pause.is_over(kBeganNs + 2 * kLongestNs));
+  CHECK_FALSE(pause.is_over(kBeganNs + 2 * kLongestNs - 1));
 }
