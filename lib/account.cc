@@ -12,7 +12,8 @@
 namespace memlimit {
 
 constinit ThreadNode unowned_node{{-1}, {-1}};
-MEMLIMIT_TLS ThreadState this_thread{&unowned_node, 0, ThreadPhase::kFresh, false, false, false, 0, 0};
+MEMLIMIT_TLS ThreadState this_thread{
+    &unowned_node, 0, ThreadPhase::kFresh, false, false, false, false, 0, 0};
 
 namespace account {
 namespace {
@@ -187,14 +188,16 @@ uint64_t read_count(const ThreadNode& node, Count count) noexcept {
 /* Gives the owner a new allowance from where its counts stand. */
 void set_allowance(ThreadNode* node, uint64_t allocated, uint64_t freed) noexcept {
   const int64_t quantum = tuning.quantum_bytes.load(std::memory_order_relaxed);
-  const bool every_free = node == this_thread.node && this_thread.looks_at_every_free;
-  const int64_t freeable = every_free ? -1 : quantum;
+  const bool own = node == this_thread.node;
+  const int64_t freeable = own && this_thread.looks_at_every_free ? -1 : quantum;
+  const int64_t allocatable = own && this_thread.looks_at_every_allocation ? -1 : quantum;
   const uint32_t sequence = node->sequence.load(std::memory_order_relaxed) | 1;
   node->sequence.store(sequence, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
-  node->allocated_end.store(allocated + static_cast<uint64_t>(quantum), std::memory_order_relaxed);
+  node->allocated_end.store(allocated + static_cast<uint64_t>(allocatable),
+                            std::memory_order_relaxed);
   node->freed_end.store(freed + static_cast<uint64_t>(freeable), std::memory_order_relaxed);
-  node->allocatable.store(quantum, std::memory_order_relaxed);
+  node->allocatable.store(allocatable, std::memory_order_relaxed);
   node->freeable.store(freeable, std::memory_order_relaxed);
   node->sequence.store(sequence + 1, std::memory_order_release);
 }
@@ -246,12 +249,15 @@ void look_at_next_allocation() noexcept {
   // Interrupted in giving itself an allowance, the thread is about to look.
   if ((sequence & 1) != 0) return;
   const int64_t rest = node.allocatable.load(std::memory_order_relaxed);
-  if (rest < 0) return;
+  // Where it returns true each time, so far below that a publish is due.
+  const int64_t quantum = tuning.quantum_bytes.load(std::memory_order_relaxed);
+  const int64_t due = this_thread.looks_at_every_allocation ? -quantum - 1 : -1;
+  if (rest <= due) return;
   // Both words by the same number: what was counted stays. By one instruction, as everywhere, so it does not
   // matter where the thread was interrupted.
   node.sequence.store(sequence + 1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
-  const auto taken = static_cast<uint64_t>(rest) + 1;
+  const auto taken = static_cast<uint64_t>(rest - due);
   node.allocated_end.store(node.allocated_end.load(std::memory_order_relaxed) - taken,
                            std::memory_order_relaxed);
   take(node.allocatable, taken);
@@ -280,9 +286,14 @@ void look_at_every_free(bool on) noexcept {
   publish();
 }
 
+void look_at_every_allocation(bool on) noexcept {
+  this_thread.looks_at_every_allocation = on && this_thread.phase == ThreadPhase::kLive;
+}
+
 bool publish_is_due() noexcept {
   const int64_t quantum = tuning.quantum_bytes.load(std::memory_order_relaxed);
-  return this_thread.node->freeable.load(std::memory_order_relaxed) < -quantum;
+  return this_thread.node->freeable.load(std::memory_order_relaxed) < -quantum ||
+         this_thread.node->allocatable.load(std::memory_order_relaxed) < -quantum;
 }
 
 int64_t own_net_freed() noexcept {
@@ -361,6 +372,7 @@ void thread_exit() noexcept {
   node->owner_tid.store(0, std::memory_order_relaxed);
   this_thread.node = &unowned_node;
   this_thread.phase = ThreadPhase::kTornDown;
+  this_thread.looks_at_every_allocation = false;
   live_threads.fetch_sub(1, std::memory_order_relaxed);
   push_free_node(node);
 }

@@ -90,6 +90,12 @@ void uncount_allocated(uint64_t bytes) noexcept;
 /** On: from now on every count_freed() of this thread returns true, so that its caller can decide what becomes of
  *  each block, and publish_freed() need follow only when publish_is_due(). Off: as usual. Publishes. */
 void look_at_every_free(bool on) noexcept;
+
+/** The same of count_allocated() and publish_allocated(), from the thread's next publish on. Without counters of
+ *  its own (its destructors have run) a thread looks at each of them anyway, and this does nothing. */
+void look_at_every_allocation(bool on) noexcept;
+
+/** For a thread that looks at each: whether it has counted a quantum since it published. */
 bool publish_is_due() noexcept;
 
 /** Publishes without having counted anything; registers a fresh thread. */

@@ -70,8 +70,12 @@ constexpr int64_t kServiceLimitDivisor = 16;
 constexpr int64_t kServiceFootprintDivisor = 4;
 
 /* Before configure() there is no allocator to ask, and statistics may be read. */
-constinit AllocatorOps allocator{[]() noexcept {}, [](Level) noexcept {},
-                                 []() noexcept -> int64_t { return 0; }, []() noexcept {},
+constinit AllocatorOps allocator{[]() noexcept {},
+                                 [](Level) noexcept {},
+                                 []() noexcept -> int64_t { return 0; },
+                                 []() noexcept {},
+                                 []() noexcept -> int64_t { return 0; },
+                                 []() noexcept {},
                                  []() noexcept -> int64_t { return 0; }};
 constinit int64_t start_ns = 0;
 constinit int64_t invalid_settings = 0; /* from configure() on */
@@ -236,10 +240,12 @@ int64_t reclaim_cpu_ns() noexcept {
 
 PurgeInput purge_input() noexcept {
   const int64_t limit = shared.limit.load(std::memory_order_relaxed);
+  // Not idle: usage rises into what is kept before anything more is held.
+  const int64_t kept = allocator.kept_bytes();
   return {limit,
           account::published_usage_bytes(),
-          paced::held_bytes(),
-          paced::bytes_with_idle(),
+          paced::held_bytes() - kept,
+          paced::bytes_with_idle() - kept,
           slack_bytes(limit),
           clock_bytes(),
           purge::purged_bytes(),
@@ -817,6 +823,7 @@ void safe_point_skipped() noexcept {
 int64_t purge_now() noexcept {
   os::ErrnoGuard errno_guard;
   ReentryGuard reentry;
+  allocator.free_kept();
   const int64_t fell = purge::collect_own();
   purge::ask_all();
   return fell;

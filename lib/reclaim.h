@@ -32,6 +32,10 @@ struct AllocatorOps {
   /** A pass of the ASYNC hooks is over, in which every free was looked at (account::look_at_every_free). On the
    *  service thread. */
   void (*pass_ended)() noexcept;
+  /** Bytes of blocks that hooks freed and that are kept for the next allocations. */
+  int64_t (*kept_bytes)() noexcept;
+  /** Frees those. On any thread. */
+  void (*free_kept)() noexcept;
   /** Bytes that the program has mapped itself and may write to. */
   int64_t (*mapped_bytes)() noexcept;
 };

@@ -55,9 +55,10 @@ struct ThreadState {
   ThreadPhase phase;
   bool exit_armed; /* the key's destructor will run for this thread */
   bool is_service;
-  bool looks_at_every_free; /* count_freed() always returns true */
-  uint64_t assisted_step;   /* the last step this thread waited for... */
-  int64_t assists_again_ns; /* ...and when it may wait for that once more */
+  bool looks_at_every_free;       /* count_freed() always returns true */
+  bool looks_at_every_allocation; /* the same of count_allocated() */
+  uint64_t assisted_step;         /* the last step this thread waited for... */
+  int64_t assists_again_ns;       /* ...and when it may wait for that once more */
 };
 
 /** Owned by no thread: its rests are negative, and whatever is subtracted from them means nothing, so

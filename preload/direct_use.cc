@@ -10,7 +10,7 @@
 #include "block_size.h"
 #include "idle_pages.h"
 #include "os.h"
-#include "returned_frees.h"
+#include "recycled_blocks.h"
 
 /* Where this library begins; the linker's. */
 extern "C" MEMLIMIT_HIDDEN const ElfW(Ehdr) __ehdr_start;
@@ -46,7 +46,7 @@ bool needs_allocator(const dl_phdr_info& info) noexcept {
 void noticed() noexcept {
   block_size::look_at_every_block();
   idle_pages::turn_off();
-  returned_frees::turn_off();
+  recycled_blocks::turn_off();
 }
 
 int look_at_object(dl_phdr_info* info, size_t, void*) noexcept {

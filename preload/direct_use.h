@@ -1,8 +1,8 @@
 /* Libraries and programs that use mimalloc by its own names, beside malloc.
  *
  * Three shortcuts rest on nobody doing that: only the first block of a page is looked at (block_size.h), a thread has one
- * heap and what lies between that heap's pages is idle (idle_pages.h), and a block that was freed may wait for its owner
- * (returned_frees.h). Once somebody is seen who does, they are off for good.
+ * heap and what lies between that heap's pages is idle (idle_pages.h), and a block that was freed may be kept
+ * (recycled_blocks.h). Once somebody is seen who does, they are off for good.
  *
  * Seen are objects that are linked with libmimalloc, and calls of mi_heap_new() from anywhere. Who is loaded later is seen
  * some time after that; until then no size of a block is believed that memory depends on.

@@ -29,6 +29,14 @@ MEMLIMIT_ALWAYS_INLINE void* counted(void* block, size_t block_bytes) noexcept {
   return block;
 }
 
+/** A block that was counted and may be the first of its page; or nullptr. */
+__attribute__((noinline)) inline void* look_at(void* block, size_t block_bytes) noexcept {
+  // nullptr's slot holds 0, which no entry of the table is: no test of its own.
+  const size_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
+  if (MEMLIMIT_LIKELY(seen == block_bytes)) return block;
+  return slow::unseen(block, block_bytes);
+}
+
 /** Requests beyond the allocator's own fast path. */
 template <Fill kFill>
 __attribute__((noinline)) inline void* allocate_larger(size_t bytes) noexcept {
@@ -37,16 +45,12 @@ __attribute__((noinline)) inline void* allocate_larger(size_t bytes) noexcept {
     return slow::allocate_untabled(bytes, kFill);
   }
   const size_t block_bytes = block_size::of_table_entry(index);
-  return counted(kFill == Fill::kZero ? backing::allocate_rounded_zeroed(block_bytes)
+  if (MEMLIMIT_UNLIKELY(account::count_allocated(block_bytes))) {
+    return slow::allocate_counted(block_bytes, kFill);
+  }
+  return look_at(kFill == Fill::kZero ? backing::allocate_rounded_zeroed(block_bytes)
                                       : backing::allocate_rounded(block_bytes),
                  block_bytes);
-}
-
-/** A block that was counted and may be the first of its page. */
-__attribute__((noinline)) inline void* look_at(void* block, size_t block_bytes) noexcept {
-  const size_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
-  if (MEMLIMIT_LIKELY(seen == block_bytes)) return block;
-  return slow::unseen(block, block_bytes);
 }
 
 /** Where allocate() leaves its fast path. Each returns the block, or nullptr with errno set. */

@@ -31,7 +31,7 @@
 #include "os.h"
 #include "plugins.h"
 #include "reclaim.h"
-#include "returned_frees.h"
+#include "recycled_blocks.h"
 #include "service.h"
 #include "thread_state.h"
 
@@ -68,13 +68,11 @@ int look_at_object(dl_phdr_info* info, size_t size, void* mimalloc_function) {
 }
 
 void collect() noexcept {
-  if (this_thread.is_service) {
-    returned_frees::take_all();
-  } else {
-    returned_frees::take(returned_frees::kEverything);
-  }
+  // First: it may empty pages.
+  if (this_thread.is_service) recycled_blocks::free_unused();
   backing::collect(true);
   idle_pages::release();
+  recycled_blocks::heap_was_collected();
 }
 
 /* mimalloc's own delays near the limit; its defaults far from it. */
@@ -88,8 +86,13 @@ void set_eagerness(Level level) noexcept {
   }
 }
 
-constexpr reclaim::AllocatorOps kAllocatorOps{collect, set_eagerness, mappings::madvise_calls,
-                                              returned_frees::take_stale, mappings::mapped_bytes};
+constexpr reclaim::AllocatorOps kAllocatorOps{collect,
+                                              set_eagerness,
+                                              mappings::madvise_calls,
+                                              recycled_blocks::pass_ended,
+                                              recycled_blocks::kept_bytes,
+                                              recycled_blocks::free_all,
+                                              mappings::mapped_bytes};
 
 void report(const ConfigErrors& errors) noexcept {
   for (int i = 0; i < errors.count; ++i) write_fatal(errors.items[i].text);

@@ -3,13 +3,14 @@
 #include "slow_path.h"
 
 #include <cerrno>
+#include <cstring>
 
 #include "account.h"
 #include "backing.h"
 #include "block_size.h"
 #include "os.h"
 #include "reclaim.h"
-#include "returned_frees.h"
+#include "recycled_blocks.h"
 #include "thread_state.h"
 
 namespace memlimit::slow {
@@ -46,20 +47,24 @@ size_t naturally_aligned_bytes(size_t alignment, size_t bytes) noexcept {
 }  // namespace
 
 void* allocated(void* block, size_t block_bytes) noexcept {
+  if (this_thread.looks_at_every_allocation && !account::publish_is_due()) return block;
   os::ErrnoGuard guard;
-  returned_frees::take(returned_frees::kTakenAtOnce);
+  account::look_at_every_allocation(recycled_blocks::worth_asking());
   account::publish_allocated(block_bytes);
   reclaim::after_allocation(static_cast<int64_t>(block_bytes));
   return block;
 }
 
 void* allocate_counted(size_t block_bytes, Fill fill) noexcept {
+  if (this_thread.looks_at_every_allocation) {
+    if (void* const kept = recycled_blocks::take(block_bytes)) {
+      if (fill == Fill::kZero) memset(kept, 0, block_bytes);
+      return allocated(kept, block_bytes);
+    }
+  }
   void* const block = fresh(block_bytes, fill);
-  const size_t usable_bytes = block == nullptr ? 0 : block_size::remember(block);
-  if (MEMLIMIT_LIKELY(usable_bytes == block_bytes)) return allocated(block, block_bytes);
-  account::uncount_allocated(block_bytes);
-  if (block == nullptr) return no_memory();
-  return counted(block, usable_bytes);
+  const size_t seen = block_size::slot_of(block).load(std::memory_order_relaxed);
+  return seen == block_bytes ? allocated(block, block_bytes) : unseen(block, block_bytes);
 }
 
 void* unseen(void* block, size_t counted_bytes) noexcept {
@@ -109,7 +114,8 @@ void freed(void* block, size_t slot_value) noexcept {
     }
   }
   if (this_thread.looks_at_every_free) {
-    if (!returned_frees::give(block, bytes)) backing::release(block);
+    // What the slot does not tell may begin inside a block.
+    if (bytes != slot_value || !recycled_blocks::keep(block, bytes)) backing::release(block);
     if (!account::publish_is_due()) return;
   } else {
     backing::release(block);

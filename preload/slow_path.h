@@ -17,8 +17,8 @@ enum class Fill : bool { kNone, kZero };
 /** The block was counted and the thread must look up: publishes, and may begin a round. Returns `block`. */
 MEMLIMIT_COLD void* allocated(void* block, size_t block_bytes) noexcept;
 
-/** A small block of that size was counted, but not made yet, and the thread must look up: makes it,
- *  publishes, and may begin a round. */
+/** A block of that size was counted, but not made yet, and the thread must look up: makes it or takes one that is
+ *  kept (recycled_blocks.h), publishes, and may begin a round. */
 MEMLIMIT_COLD void* allocate_counted(size_t block_bytes, Fill fill) noexcept;
 
 /** The slot of a new block that was counted does not say what the table said: a page not seen before, an

@@ -1,5 +1,5 @@
-/* An ASYNC hook frees what other threads allocated, and the library may hand such blocks back to them: while they work,
- * end and are followed by others, wait, and while the program forks. No block is used twice or lost, and every byte is
+/* An ASYNC hook frees what other threads allocated, and the library hands such blocks to whoever allocates next: while threads
+ * work, end and are followed by others, wait, and while the program forks. No block is used twice or lost, and every byte is
  * counted. */
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,7 +38,7 @@ void check(const Block& block) {
 }
 
 Block make(uint64_t* seed) {
-  /* From 16 bytes to 6 KiB: some are handed back, and some are too large for that. */
+  /* From 16 bytes to 6 KiB: some are handed on, and some are too small or too large for that. */
   const uint64_t random = next_random(seed);
   const size_t count = 2 + random % (random % 16 == 0 ? 768 : 128);
   auto* const words = static_cast<uint64_t*>(std::malloc(count * sizeof(uint64_t)));
@@ -115,7 +115,7 @@ int main() {
     for (std::thread& thread : threads) thread.join();
   }
   CHECK(freed_by_hook > 32 << 20);
-  /* Owners that ended, and the one that made none: what was left for them comes back, too. */
+  /* What is kept for nobody comes back, too. */
   memlimit_reclaim(0);
   CHECK_EQ(memlimit_hook_remove(id), 0);
   while (oldest < blocks.size()) free_oldest();

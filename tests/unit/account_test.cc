@@ -178,6 +178,50 @@ TEST_CASE("account: a thread may look at each of its frees, and counts them as e
   CHECK(heap() == before);
 }
 
+TEST_CASE("account: a thread may look at each of its allocations, and counts them as ever",
+          "[account]") {
+  const int64_t before = heap();
+  const auto quantum = account::quantum_bytes();
+  account::look_at_every_allocation(true);
+  account::publish();
+  int64_t published = account::published_usage_bytes();
+  int told = 0;
+  for (int i = 1; i <= 300; ++i) {
+    REQUIRE(account::count_allocated(1000));
+    REQUIRE(heap() == before + i * 1000);
+    if (!account::publish_is_due()) continue;
+    account::publish_allocated(1000);
+    ++told;
+    CHECK(account::published_usage_bytes() - published >= quantum);
+    published = account::published_usage_bytes();
+  }
+  CHECK(told == 300'000 / (quantum / 1000 * 1000 + 1000));
+  // One that is taken back, and one after which a look is due wherever the last one was.
+  REQUIRE(account::count_allocated(500));
+  account::uncount_allocated(500);
+  CHECK(heap() == before + 300'000);
+#if defined(__x86_64__) && !MEMLIMIT_THREAD_SANITIZER
+  account::publish();
+  REQUIRE(account::count_allocated(16));
+  CHECK_FALSE(account::publish_is_due());
+  account::look_at_next_allocation();
+  account::look_at_next_allocation();
+  CHECK(account::publish_is_due());
+  CHECK(heap() == before + 300'016);
+  release(16);
+#endif
+  account::look_at_every_allocation(false);
+  account::publish();
+  CHECK_FALSE(account::count_allocated(1000));
+  release(301'000);
+  CHECK(heap() == before);
+  // A thread without counters looks at each of them as it is.
+  std::thread([] {
+    account::look_at_every_allocation(true);
+    CHECK_FALSE(memlimit::this_thread.looks_at_every_allocation);
+  }).join();
+}
+
 TEST_CASE("account: threads that hand blocks to each other and exit leave nothing behind",
           "[account][threads]") {
   const int64_t before = heap();

@@ -29,11 +29,14 @@ namespace {
 constexpr int64_t kMiB = int64_t{1} << 20;
 
 int collects = 0;
+int64_t kept_bytes = 0;
+int times_freed = 0; /* what is kept */
 Level eagerness = Level::kModerate;
-constexpr reclaim::AllocatorOps kPretended{[]() noexcept { ++collects; },
-                                           [](Level level) noexcept { eagerness = level; },
-                                           []() noexcept -> int64_t { return 0; }, []() noexcept {},
-                                           []() noexcept -> int64_t { return 0; }};
+constexpr reclaim::AllocatorOps kPretended{
+    []() noexcept { ++collects; },          [](Level level) noexcept { eagerness = level; },
+    []() noexcept -> int64_t { return 0; }, []() noexcept {},
+    []() noexcept { return kept_bytes; },   []() noexcept { ++times_freed; },
+    []() noexcept -> int64_t { return 0; }};
 
 void allocate(int64_t bytes) {
   const auto amount = static_cast<uint64_t>(bytes);
@@ -237,6 +240,22 @@ TEST_CASE("reclaim: idle pages are what the kernel holds beyond usage", "[reclai
   CHECK(few.held_idle == few.rss_anon - few.heap_alloc - few.charged);
   allocate(kLimit / 8 * 7); /* the kernel is not told of it */
   CHECK(figures().held_idle == 0);
+}
+
+TEST_CASE("reclaim: what is kept for the next allocations is not idle", "[reclaim]") {
+  const Idle idle(64 * kMiB);
+  Engine engine(kMiB);
+  engine.fill(8192);
+  REQUIRE(eagerness == Level::kOver);
+  kept_bytes = figures().held_idle;
+  for (int i = 0; i < 64; ++i) engine.fill(4096);
+  CHECK(eagerness == Level::kModerate);
+  kept_bytes = 0;
+  for (int i = 0; i < 64; ++i) engine.fill(4096);
+  CHECK(eagerness == Level::kOver);
+  const int before = times_freed;
+  reclaim::purge_now();
+  CHECK(times_freed == before + 1);
 }
 
 TEST_CASE("reclaim: the headroom is what the paced number leaves of the limit", "[reclaim]") {
