@@ -104,8 +104,10 @@ class Cache {
 
   /** Frees oldest entries until `bytes` are free or none is left; returns the bytes freed. */
   int64_t evict(int64_t bytes) {
-    // A batch at a time: the filling threads get the mutex in between, and free runs outside it.
-    constexpr size_t kBatch = 64;
+    // A batch at a time: the filling threads get the mutex in between, and free runs outside it. Not a small one, for the
+    // mutex is had again only after a wait: with 64 usage of four threads was in the band for 98.5 % of the time at
+    // worst, with 256, some 40 microseconds, for 99.5 %.
+    constexpr size_t kBatch = 256;
     int64_t freed = 0;
     while (freed < bytes) {
       Entry* batch[kBatch];

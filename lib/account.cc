@@ -12,8 +12,8 @@
 namespace memlimit {
 
 constinit ThreadNode unowned_node{{-1}, {-1}};
-MEMLIMIT_TLS ThreadState this_thread{
-    &unowned_node, 0, ThreadPhase::kFresh, false, false, false, false, 0, 0};
+MEMLIMIT_TLS ThreadState this_thread{&unowned_node, 0, ThreadPhase::kFresh, false, false, false,
+                                     false,         0};
 
 namespace account {
 namespace {

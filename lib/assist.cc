@@ -6,6 +6,7 @@
 
 #include "account.h"
 #include "os.h"
+#include "procfs.h"
 #include "thread_state.h"
 
 namespace memlimit::assist {
@@ -22,7 +23,8 @@ struct alignas(64) State {
   std::atomic<uint32_t> steps{0};             /* futex: changes when a step ends */
   std::atomic<uint32_t> waiting{0};           /* threads that wait for that */
   std::atomic<int64_t> insisting_since_ns{0}; /* 0: nobody has, in this step */
-  Pause pause;
+  std::atomic<int> worker_tid{0};
+  Skips skips;
 };
 constinit State state{};
 
@@ -30,7 +32,7 @@ struct Counters {
   std::atomic<int64_t> waits{0};
   std::atomic<int64_t> ns{0};
   std::atomic<int64_t> max_ns{0};
-  std::atomic<int64_t> insisted_ns{0};
+  std::atomic<int64_t> excused_ns{0};
 };
 constinit Counters counters{};
 constinit Histogram waits_histogram{kDurationShape};
@@ -64,23 +66,28 @@ void wake_all() noexcept {
 
 }  // namespace
 
-void Pause::learn(const Wait& wait) noexcept {
-  if (wait.waited_ns < wait.longest_ns / kTellingDivisor) return;
+bool Skips::take() noexcept {
+  uint32_t left = left_.load(std::memory_order_relaxed);
+  while (left > 0) {
+    if (left_.compare_exchange_weak(left, left - 1, std::memory_order_relaxed)) return true;
+  }
+  return false;
+}
+
+void Skips::learn(const Wait& wait) noexcept {
+  if (wait.starved || wait.waited_ns < wait.longest_ns / kTellingDivisor) return;
   if (wait.freed_bytes >= kProgressBytes) {
-    in_vain_.store(0, std::memory_order_relaxed);
+    next_.store(kFirstSkips, std::memory_order_relaxed);
     return;
   }
-  int64_t until_ns = until_ns_.load(std::memory_order_relaxed);
-  if (wait.began_ns < until_ns) return;
-  const int in_vain = in_vain_.load(std::memory_order_relaxed);
-  const int64_t pause_ns = wait.longest_ns << std::min(in_vain, kMostDoublings);
-  if (until_ns_.compare_exchange_strong(until_ns, wait.began_ns + wait.waited_ns + pause_ns,
-                                        std::memory_order_relaxed)) {
-    in_vain_.store(in_vain + 1, std::memory_order_relaxed);
-  }
+  const uint32_t skips = next_.load(std::memory_order_relaxed);
+  left_.store(skips, std::memory_order_relaxed);
+  next_.store(std::min(skips * 2, kMostSkips), std::memory_order_relaxed);
 }
 
 void configure(int64_t longest_ns) noexcept { longest_wait_ns = longest_ns; }
+
+void set_worker(int tid) noexcept { state.worker_tid.store(tid, std::memory_order_relaxed); }
 
 void work_requested() noexcept { state.busy.store(true, std::memory_order_release); }
 
@@ -100,12 +107,13 @@ void wait(bool insist) noexcept {
   const int64_t began_ns = os::monotonic_ns();
   insist = insist && worth_insisting(began_ns);
   if (!insist) {
-    const bool again = this_thread.assisted_step == mark;
-    if (again && began_ns < this_thread.assists_again_ns) return;
-    if (!state.pause.is_over(began_ns)) return;
+    if (this_thread.assisted_step == mark) return;
+    this_thread.assisted_step = mark;
+    if (state.skips.take()) return;
   }
-  this_thread.assisted_step = mark;
 
+  const int worker = state.worker_tid.load(std::memory_order_relaxed);
+  const int64_t worker_cpu_before = os::thread_cpu_ns(worker);
   const int64_t freed_before = account::published_freed_bytes();
   int64_t waited = 0;
   bool stepped = false;
@@ -117,10 +125,17 @@ void wait(bool insist) noexcept {
   }
   state.waiting.fetch_sub(1, std::memory_order_relaxed);
   record(waited);
-  if (insist) counters.insisted_ns.fetch_add(waited, std::memory_order_relaxed);
-  this_thread.assists_again_ns = began_ns + 2 * waited;
-  state.pause.learn(
-      {longest_wait_ns, began_ns, waited, account::published_freed_bytes() - freed_before});
+  const int64_t freed = account::published_freed_bytes() - freed_before;
+  // A hook that computes all the time lacks nothing, and one that never ends is not waited for again and again.
+  const bool starved = !stepped && freed < kProgressBytes &&
+                       os::thread_cpu_ns(worker) - worker_cpu_before < waited / 2 &&
+                       procfs::thread_is_runnable(worker) && worth_insisting(began_ns + waited);
+  if (starved) this_thread.assisted_step = 0;
+  // What lasted longer than the longest wait was this thread's own turn for a processor.
+  const int64_t excused =
+      insist || starved ? waited : std::max<int64_t>(waited - longest_wait_ns, 0);
+  counters.excused_ns.fetch_add(excused, std::memory_order_relaxed);
+  state.skips.learn({longest_wait_ns, waited, freed, starved});
 }
 
 void fill(memlimit_stats* figures) noexcept {
@@ -133,21 +148,20 @@ HistogramCopy histogram() noexcept { return waits_histogram.copy(); }
 
 int64_t waited_ns() noexcept {
   return counters.ns.load(std::memory_order_relaxed) -
-         counters.insisted_ns.load(std::memory_order_relaxed);
+         counters.excused_ns.load(std::memory_order_relaxed);
 }
 
 void reset_after_fork() noexcept {
   state.busy.store(false, std::memory_order_relaxed);
   state.waiting.store(0, std::memory_order_relaxed);
   state.insisting_since_ns.store(0, std::memory_order_relaxed);
-  state.pause.reset();
+  state.skips.reset();
   for (std::atomic<int64_t>* counter :
-       {&counters.waits, &counters.ns, &counters.max_ns, &counters.insisted_ns}) {
+       {&counters.waits, &counters.ns, &counters.max_ns, &counters.excused_ns}) {
     counter->store(0, std::memory_order_relaxed);
   }
   waits_histogram.reset();
   this_thread.assisted_step = 0;
-  this_thread.assists_again_ns = 0;
 }
 
 }  // namespace memlimit::assist

@@ -33,6 +33,9 @@ int64_t process_cpu_ns() noexcept;
 /** CPU time used by the calling thread, nanoseconds. */
 int64_t thread_cpu_ns() noexcept;
 
+/** The same of another thread of this process; 0 when there is none. */
+int64_t thread_cpu_ns(int tid) noexcept;
+
 /** Kernel ids; getpid() and gettid() without glibc's caches. */
 int process_id() noexcept;
 int thread_id() noexcept;

@@ -6,6 +6,7 @@
 
 #include "line_reader.h"
 #include "os.h"
+#include "text.h"
 
 namespace memlimit::procfs {
 namespace {
@@ -70,6 +71,19 @@ bool maps_all_ids(std::string_view text) noexcept {
     if (take_integer(&text) != expected) return false;
   }
   return text == "\n";
+}
+
+bool parse_runnable(std::string_view stat) noexcept {
+  const size_t name_end = stat.rfind(')');
+  return name_end != std::string_view::npos && stat.substr(name_end).starts_with(") R ");
+}
+
+bool thread_is_runnable(int tid) noexcept {
+  char path[48];
+  TextWriter(path, sizeof path).put("/proc/self/task/").put_int(tid).put("/stat");
+  char text[512];
+  const int64_t length = os::read_file(path, text, sizeof text);
+  return length > 0 && parse_runnable({text, static_cast<size_t>(length)});
 }
 
 int64_t parse_statm(std::string_view text, int64_t page_bytes) noexcept {

@@ -17,6 +17,7 @@
 
 #include "adapters/registry.h"
 #include "adapters/sqlite.h"
+#include "assist.h"
 #include "event_ring.h"
 #include "hooks.h"
 #include "limit.h"
@@ -292,6 +293,7 @@ void* run(void*) noexcept {
   prctl(PR_SET_NAME, "memlimit");
   const int pid = os::process_id();
   process_log().open(*config);
+  assist::set_worker(os::thread_id());
   emit(EventKind::kServiceStarted, os::thread_id());
   report_timer.set(os::monotonic_ns(), config->report_seconds * kNsPerSecond);
   open_socket();

@@ -57,8 +57,7 @@ struct ThreadState {
   bool is_service;
   bool looks_at_every_free;       /* count_freed() always returns true */
   bool looks_at_every_allocation; /* the same of count_allocated() */
-  uint64_t assisted_step;         /* the last step this thread waited for... */
-  int64_t assists_again_ns;       /* ...and when it may wait for that once more */
+  uint64_t assisted_step;         /* the last step this thread waited for: never twice for one */
 };
 
 /** Owned by no thread: its rests are negative, and whatever is subtracted from them means nothing, so

@@ -3,6 +3,8 @@
 #include "assist.h"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include <catch2/catch.hpp>
 
@@ -72,39 +74,97 @@ TEST_CASE("assist: a step that does not end is not insisted on for ever", "[assi
   REQUIRE(gives_up());
 }
 
-TEST_CASE("assist: after a wait that brought nothing there is a pause, longer each time",
-          "[assist]") {
-  constexpr int64_t kLongestNs = 2'000'000;
-  assist::Pause pause;
-  CHECK(pause.is_over(0));
-  int64_t now_ns = 1'000'000'000;
-  for (int i = 0; i < 20; ++i) {
-    CAPTURE(i);
-    pause.learn({kLongestNs, now_ns, kLongestNs, assist::kProgressBytes - 1});
-    now_ns += kLongestNs;
-    const int64_t pause_ns = kLongestNs << std::min(i, assist::kMostDoublings);
-    CHECK_FALSE(pause.is_over(now_ns + pause_ns - 1));
-    now_ns += pause_ns;
-    CHECK(pause.is_over(now_ns));
+TEST_CASE("assist: after waits that bring nothing more and more steps are skipped", "[assist]") {
+  assist::Skips skips;
+  CHECK_FALSE(skips.take());
+  for (uint32_t expected = assist::kFirstSkips; expected <= 4 * assist::kMostSkips; expected *= 2) {
+    CAPTURE(expected);
+    skips.learn({kWaitNs, kWaitNs, assist::kProgressBytes - 1});
+    uint32_t skipped = 0;
+    while (skips.take()) ++skipped;
+    CHECK(skipped == std::min(expected, assist::kMostSkips));
   }
-  /* One that was worth it makes the next pause short again. */
-  pause.learn({kLongestNs, now_ns, kLongestNs, assist::kProgressBytes});
-  CHECK(pause.is_over(now_ns));
-  pause.learn({kLongestNs, now_ns, kLongestNs, 0});
-  CHECK_FALSE(pause.is_over(now_ns + 2 * kLongestNs - 1));
-  CHECK(pause.is_over(now_ns + 2 * kLongestNs));
-  pause.reset();
-  CHECK(pause.is_over(0));
+  /* One that was worth it makes them few again. */
+  skips.learn({kWaitNs, kWaitNs, assist::kProgressBytes});
+  CHECK_FALSE(skips.take());
+  skips.learn({kWaitNs, kWaitNs, 0});
+  skips.learn({kWaitNs, kWaitNs, 0});
+  CHECK(skips.take());
+  skips.reset();
+  CHECK_FALSE(skips.take());
 }
 
-TEST_CASE("assist: a short wait tells nothing, and threads that wait together count once",
+TEST_CASE("assist: neither a short wait nor one that lacked a processor was in vain", "[assist]") {
+  assist::Skips skips;
+  skips.learn({kWaitNs, kWaitNs / assist::kTellingDivisor - 1, 0});
+  CHECK_FALSE(skips.take());
+  skips.learn({kWaitNs, kWaitNs, 0, true});
+  CHECK_FALSE(skips.take());
+  skips.learn({kWaitNs, kWaitNs / assist::kTellingDivisor, 0});
+  CHECK(skips.take());
+}
+
+namespace {
+
+/* A thread that computes until it is told to end. */
+class Computing {
+ public:
+  Computing() {
+    while (tid_ == 0) std::this_thread::yield();
+  }
+  ~Computing() {
+    ends_ = true;
+    thread_.join();
+  }
+  Computing(const Computing&) = delete;
+  Computing& operator=(const Computing&) = delete;
+
+  int tid() const { return tid_; }
+
+ private:
+  std::atomic<int> tid_{0};
+  std::atomic<bool> ends_{false};
+  std::thread thread_{[this] {
+    tid_ = memlimit::os::thread_id();
+    while (!ends_) {
+    }
+  }};
+};
+
+}  // namespace
+
+TEST_CASE("assist: a step whose thread lacks a processor is waited for again, at nobody's expense",
           "[assist]") {
-  constexpr int64_t kLongestNs = 2'000'000;
-  constexpr int64_t kBeganNs = 1'000'000'000;
-  assist::Pause pause;
-  pause.learn({kLongestNs, kBeganNs, kLongestNs / assist::kTellingDivisor - 1, 0});
-  CHECK(pause.is_over(kBeganNs));
-  for (int i = 0; i < 8; ++i) pause.learn({kLongestNs, kBeganNs + i, kLongestNs, 0});
-  CHECK(pause.is_over(kBeganNs + 2 * kLongestNs));
-  CHECK_FALSE(pause.is_over(kBeganNs + 2 * kLongestNs - 1));
+  const Waits on;
+  /* The thread that waits is found running, and has had no processor while it waited. */
+  assist::set_worker(memlimit::os::thread_id());
+  assist::work_requested();
+  const int64_t before_ns = assist::waited_ns();
+  CHECK(waits(false));
+  CHECK(waits(false));
+  CHECK(assist::waited_ns() == before_ns);
+  assist::set_worker(0);
+  CHECK(waits(false));
+  CHECK(assist::waited_ns() == before_ns + kWaitNs);
+  CHECK_FALSE(waits(false)); /* once for each step */
+}
+
+TEST_CASE("assist: not even where it lacks one is a step waited for for ever", "[assist]") {
+  const Waits on;
+  assist::set_worker(memlimit::os::thread_id());
+  assist::work_requested();
+  const int64_t until_ns = memlimit::os::monotonic_ns() + kPatienceNs;
+  while (waits(false)) REQUIRE(memlimit::os::monotonic_ns() < until_ns);
+  CHECK_FALSE(waits(false));
+  assist::set_worker(0);
+}
+
+TEST_CASE("os: the processor time of another thread", "[os]") {
+  const Computing computing;
+  const int64_t before_ns = memlimit::os::thread_cpu_ns(computing.tid());
+  const int64_t until_ns = memlimit::os::monotonic_ns() + kPatienceNs;
+  while (memlimit::os::thread_cpu_ns(computing.tid()) - before_ns < 1'000'000)
+    REQUIRE(memlimit::os::monotonic_ns() < until_ns);
+  CHECK(memlimit::os::thread_cpu_ns(memlimit::os::thread_id()) > 0);
+  CHECK(memlimit::os::thread_cpu_ns(1'000'000'000) == 0);
 }

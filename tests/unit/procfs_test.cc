@@ -28,6 +28,18 @@ namespace procfs = memlimit::procfs;
 using memlimit::LineReader;
 using memlimit::test::TempDir;
 
+TEST_CASE("procfs: a thread runs or waits for a processor, or for something else", "[procfs]") {
+  CHECK(procfs::parse_runnable("12 (memlimit) R 1 2"));
+  CHECK(procfs::parse_runnable("12 (a) S (b)) R 1 2"));
+  CHECK_FALSE(procfs::parse_runnable("12 (memlimit) S 1 2"));
+  CHECK_FALSE(procfs::parse_runnable("12 (x) R 5) D 1 2"));
+  for (const char* const text : {"", "12", "12 (memlimit", "12 (memlimit)", "12 (memlimit) R"})
+    CHECK_FALSE(procfs::parse_runnable(text));
+  CHECK(procfs::thread_is_runnable(memlimit::os::thread_id()));
+  CHECK_FALSE(procfs::thread_is_runnable(0));
+  CHECK_FALSE(procfs::thread_is_runnable(-1));
+}
+
 TEST_CASE("procfs: the footprint is resident less shared, in bytes", "[procfs]") {
   CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 4096) == (442 - 413) * 4096);
   CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 65536) == (442 - 413) * 65536);
