@@ -8,6 +8,7 @@
 #include "account.h"
 #include "backing.h"
 #include "block_size.h"
+#include "direct_use.h"
 #include "os.h"
 #include "reclaim.h"
 #include "recycled_blocks.h"
@@ -32,6 +33,12 @@ void* counted(void* block, size_t usable_bytes) noexcept {
     return no_memory();
   }
   return account::count_allocated(usable_bytes) ? allocated(block, usable_bytes) : block;
+}
+
+/* Whether a block begins where one of the allocator's does, and has the size that its slot says: memory depends on it. */
+bool slot_is_right(const void* block, size_t slot_value) noexcept {
+  if ((slot_value & block_size::kAskAllocator) != 0) return false;
+  return !direct_use::is_possible() || backing::usable_bytes(block) == slot_value;
 }
 
 constexpr size_t kMostNaturalAlignment = size_t{1} << block_size::kSliceShift;
@@ -114,8 +121,9 @@ void freed(void* block, size_t slot_value) noexcept {
     }
   }
   if (this_thread.looks_at_every_free) {
-    // What the slot does not tell may begin inside a block.
-    if (bytes != slot_value || !recycled_blocks::keep(block, bytes)) backing::release(block);
+    if (!slot_is_right(block, slot_value) || !recycled_blocks::keep(block, bytes)) {
+      backing::release(block);
+    }
     if (!account::publish_is_due()) return;
   } else {
     backing::release(block);

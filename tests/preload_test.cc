@@ -214,6 +214,7 @@ TEST_CASE("preload: a library that uses mimalloc by its own names may come later
     check_claim("loaded_library_uses_mimalloc", settings, {module});
     check_claim("second_heap_keeps_its_content", settings, {module});
   }
+  check_claim("evicted_blocks_are_as_large_as_they_say", limit_of("64MiB"), {module});
 }
 
 TEST_CASE("preload: malloc works from before the first constructor to after the last destructor",
