@@ -69,6 +69,10 @@ constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 constexpr int64_t kServiceLimitDivisor = 16;
 constexpr int64_t kServiceFootprintDivisor = 4;
 
+/* What hooks freed is kept no longer than this (and until the service thread next wakes up) after the last pass: then
+ * the program's load has ended. */
+constexpr int64_t kKeptNs = 2'000'000'000;
+
 /* Before configure() there is no allocator to ask, and statistics may be read. */
 constinit AllocatorOps allocator{[]() noexcept {},
                                  [](Level) noexcept {},
@@ -596,6 +600,9 @@ int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
   }
 }
 
+/* When the last pass ended. The service thread's own. */
+constinit int64_t pass_ended_ns = 0;
+
 /* One pass of the ASYNC hooks, on the service thread. */
 void run_async(int64_t wanted_bytes) noexcept {
   static constinit bool ends_at_exit = false;
@@ -607,6 +614,7 @@ void run_async(int64_t wanted_bytes) noexcept {
   const int64_t freed = run_steps(round, wanted_bytes);
   if (freed < 0) return;
   allocator.pass_ended();
+  pass_ended_ns = os::monotonic_ns();
   cpu.stop();
   end_round(round, wanted_bytes, freed, began_ns);
 }
@@ -651,6 +659,13 @@ Level level() noexcept { return static_cast<Level>(shared.level.load(std::memory
 
 namespace {
 
+/* What is kept for the next allocations was a share of another limit, or nobody allocates any more. */
+void give_up_kept() noexcept {
+  if (allocator.kept_bytes() == 0) return;
+  allocator.free_kept();
+  purge::ask_all();
+}
+
 /* Writes a new limit; what follows from it is limit_changed()'s. */
 int64_t exchange_limit(int64_t bytes, const char* text) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   strncpy(limit_source, text, sizeof limit_source - 1);
@@ -659,6 +674,7 @@ int64_t exchange_limit(int64_t bytes, const char* text) noexcept MEMLIMIT_REQUIR
 }
 
 void limit_changed(int64_t old, int64_t bytes, LimitSource source) noexcept {
+  if (bytes < old) give_up_kept();
   if (old != bytes) {
     emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
     adapters::sqlite::limit_changed();
@@ -947,7 +963,10 @@ void serve() noexcept {
     look(true);
   }
   if (purge::take_request()) note_purged(purge::collect_own());
-  if (!has_pending_work()) return;
+  if (!has_pending_work()) {
+    if (allocator.kept_bytes() > 0 && os::monotonic_ns() - pass_ended_ns > kKeptNs) give_up_kept();
+    return;
+  }
   pending.async_running.store(true, std::memory_order_release);
   const int64_t wanted = pending.async_wanted.exchange(0, std::memory_order_acq_rel);
   if (wanted != 0) {

@@ -242,6 +242,23 @@ TEST_CASE("reclaim: idle pages are what the kernel holds beyond usage", "[reclai
   CHECK(figures().held_idle == 0);
 }
 
+TEST_CASE("reclaim: a lower limit, or none, frees what is kept for the next allocations",
+          "[reclaim]") {
+  Engine engine(kLimit);
+  const int before = times_freed;
+  kept_bytes = kMiB;
+  reclaim::set_limit(2 * kLimit, LimitSource::kApi, "test");
+  CHECK(times_freed == before);
+  reclaim::set_limit(kLimit, LimitSource::kApi, "test");
+  CHECK(times_freed == before + 1);
+  reclaim::set_limit(0, LimitSource::kApi, "test");
+  CHECK(times_freed == before + 2);
+  kept_bytes = 0;
+  reclaim::set_limit(kLimit, LimitSource::kApi, "test");
+  reclaim::set_limit(0, LimitSource::kApi, "test");
+  CHECK(times_freed == before + 2);
+}
+
 TEST_CASE("reclaim: what is kept for the next allocations is not idle", "[reclaim]") {
   const Idle idle(64 * kMiB);
   Engine engine(kMiB);
