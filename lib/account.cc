@@ -390,6 +390,9 @@ void for_each_live_node(void (*visit)(const ThreadNode&, void*), void* arg) noex
 }
 
 void reset_after_fork() noexcept {
+  // In the child of a hook this is a thread as any other, and a new service thread may keep blocks beside it.
+  this_thread.looks_at_every_free = false;
+  this_thread.is_service = false;
   const uint32_t count = node_count.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < count; ++i) {
     ThreadNode* const node = node_at(i);

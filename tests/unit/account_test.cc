@@ -337,6 +337,8 @@ TEST_CASE("account: the child of a fork keeps the counts and owns the nodes", "[
   });
   while (!counted.load()) std::this_thread::yield();
   const int64_t in_parent = heap();
+  /* As in a hook that forks: in the child this is a thread as any other. */
+  account::look_at_every_free(true);
   const pid_t child = fork();
   if (child == 0) {
     account::reset_after_fork();
@@ -344,8 +346,10 @@ TEST_CASE("account: the child of a fork keeps the counts and owns the nodes", "[
                 account::thread_count() == 1;
     allocate(10);
     good = good && heap() == in_parent + 10;
+    good = good && !account::count_freed(10) && heap() == in_parent;
     _exit(good ? 0 : 1);
   }
+  account::look_at_every_free(false);
   int status = -1;
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK(status == 0);
