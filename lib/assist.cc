@@ -21,6 +21,7 @@ constinit int64_t longest_wait_ns = 0;
 struct alignas(64) State {
   std::atomic<bool> busy{false};
   std::atomic<uint32_t> steps{0};             /* futex: changes when a step ends */
+  std::atomic<int64_t> given{0};              /* bytes, by hooks, ever; changes before that */
   std::atomic<uint32_t> waiting{0};           /* threads that wait for that */
   std::atomic<int64_t> insisting_since_ns{0}; /* 0: nobody has, in this step */
   std::atomic<int> worker_tid{0};
@@ -75,14 +76,22 @@ bool Skips::take() noexcept {
 }
 
 void Skips::learn(const Wait& wait) noexcept {
-  if (wait.starved || wait.waited_ns < wait.longest_ns / kTellingDivisor) return;
-  if (wait.freed_bytes >= kProgressBytes) {
-    next_.store(kFirstSkips, std::memory_order_relaxed);
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  if (wait.starved) return;
+  int64_t freed_bytes = wait.freed_bytes;
+  if (wait.waited_ns < wait.longest_ns / kTellingDivisor) {
+    freed_bytes += short_freed_bytes_.fetch_add(freed_bytes, kRelaxed);
+    if (short_ns_.fetch_add(wait.waited_ns, kRelaxed) + wait.waited_ns < wait.longest_ns) return;
+    short_ns_.store(0, kRelaxed);
+    short_freed_bytes_.store(0, kRelaxed);
+  }
+  if (freed_bytes >= kProgressBytes) {
+    next_.store(kFirstSkips, kRelaxed);
     return;
   }
-  const uint32_t skips = next_.load(std::memory_order_relaxed);
-  left_.store(skips, std::memory_order_relaxed);
-  next_.store(std::min(skips * 2, kMostSkips), std::memory_order_relaxed);
+  const uint32_t skips = next_.load(kRelaxed);
+  left_.store(skips, kRelaxed);
+  next_.store(std::min(skips * 2, kMostSkips), kRelaxed);
 }
 
 void configure(int64_t longest_ns) noexcept { longest_wait_ns = longest_ns; }
@@ -91,7 +100,10 @@ void set_worker(int tid) noexcept { state.worker_tid.store(tid, std::memory_orde
 
 void work_requested() noexcept { state.busy.store(true, std::memory_order_release); }
 
-void step_done() noexcept { wake_all(); }
+void step_done(int64_t given_bytes) noexcept {
+  state.given.fetch_add(given_bytes, std::memory_order_relaxed);
+  wake_all();
+}
 
 void work_done() noexcept {
   state.busy.store(false, std::memory_order_release);
@@ -115,6 +127,8 @@ void wait(bool insist) noexcept {
   const int worker = state.worker_tid.load(std::memory_order_relaxed);
   const int64_t worker_cpu_before = os::thread_cpu_ns(worker);
   const int64_t freed_before = account::published_freed_bytes();
+  const int64_t usage_before = account::published_usage_bytes();
+  const int64_t given_before = state.given.load(std::memory_order_relaxed);
   int64_t waited = 0;
   bool stepped = false;
   state.waiting.fetch_add(1, std::memory_order_seq_cst);
@@ -125,7 +139,11 @@ void wait(bool insist) noexcept {
   }
   state.waiting.fetch_sub(1, std::memory_order_relaxed);
   record(waited);
-  const int64_t freed = account::published_freed_bytes() - freed_before;
+  // Where the step has ended others may have freed what they allocate.
+  const int64_t given = state.given.load(std::memory_order_relaxed) - given_before;
+  const int64_t fell = usage_before - account::published_usage_bytes();
+  const int64_t freed =
+      stepped ? std::max(given, fell) : account::published_freed_bytes() - freed_before;
   // A hook that computes all the time lacks nothing, and one that never ends is not waited for again and again.
   const bool starved = !stepped && freed < kProgressBytes &&
                        os::thread_cpu_ns(worker) - worker_cpu_before < waited / 2 &&

@@ -593,7 +593,7 @@ int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
     const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
     if (outcome.forked) return -1;
     freed += outcome.freed_bytes;
-    assist::step_done();
+    assist::step_done(outcome.freed_bytes);
     // Hooks that gave next to nothing in this step have nothing for the next: nothing at all when a few bytes are
     // wanted, of which an eighth is none.
     if (outcome.freed_bytes <= pass.wanted_bytes / 8) return freed;

@@ -69,7 +69,7 @@ TEST_CASE("assist: a step that does not end is not insisted on for ever", "[assi
   REQUIRE(gives_up());
   for (int i = 0; i < 100; ++i) CHECK_FALSE(waits(true));
   /* A step that ends is a reason to wait for the next. */
-  assist::step_done();
+  assist::step_done(0);
   CHECK(waits(true));
   REQUIRE(gives_up());
 }
@@ -92,6 +92,20 @@ TEST_CASE("assist: after waits that bring nothing more and more steps are skippe
   CHECK(skips.take());
   skips.reset();
   CHECK_FALSE(skips.take());
+}
+
+TEST_CASE("assist: short waits tell something together", "[assist]") {
+  constexpr int64_t kShortNs = kWaitNs / 40;
+  assist::Skips skips;
+  for (int i = 0; i < 120; ++i) {
+    skips.learn({kWaitNs, kShortNs, assist::kProgressBytes / 40 + 1});
+    CHECK_FALSE(skips.take());
+  }
+  for (int i = 1; i <= 40; ++i) {
+    CHECK_FALSE(skips.take());
+    skips.learn({kWaitNs, kShortNs, 0});
+  }
+  CHECK(skips.take());
 }
 
 TEST_CASE("assist: neither a short wait nor one that lacked a processor was in vain", "[assist]") {
