@@ -242,8 +242,10 @@ bool keep(void* block, size_t block_bytes) noexcept {
 void* take(size_t block_bytes) noexcept {
   const size_t index = kept_index(block_bytes);
   if (index == kSizes) return nullptr;
-  if (own.free_in_heap[index] > 0) {
-    own.free_in_heap[index] -= 1;
+  // Read once: a signal handler may come in between.
+  const uint32_t free_in_heap = own.free_in_heap[index];
+  if (free_in_heap > 0) {
+    own.free_in_heap[index] = free_in_heap - 1;
     own.found += 1;
     return nullptr;
   }

@@ -128,6 +128,10 @@ void freed(void* block, size_t slot_value) noexcept {
   } else {
     backing::release(block);
   }
+  // Here, too: a thread that frees as much as it allocates is done with a quantum here first.
+  if (this_thread.looks_at_every_allocation) {
+    account::look_at_every_allocation(recycled_blocks::worth_asking());
+  }
   account::publish_freed(bytes);
   reclaim::after_free();
 }
