@@ -186,7 +186,8 @@ class Model {
   }
 
   void begin_hook() {
-    const int64_t rest = still_wanted(round_wanted_, round_measured_, began_paced_, paced());
+    const int64_t rest = still_wanted(round_wanted_, round_measured_, began_paced_, paced(),
+                                      deepest_fall(began_paced_, limit_));
     limiter_update(limiter_, now_, program_cpu_ns_ + reclaim_cpu_ns_, reclaim_cpu_ns_, s_.cores);
     if (position_ >= order_.size() || rest <= 0 || enabled(limiter_)) {
       end_round();

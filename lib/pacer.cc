@@ -251,10 +251,18 @@ int64_t quantum_for(int64_t limit_bytes, int64_t paced_bytes, int64_t threads) n
 }
 
 int64_t still_wanted(int64_t wanted_bytes, int64_t freed_bytes, int64_t paced_at_begin_bytes,
-                     int64_t paced_now_bytes) noexcept {
+                     int64_t paced_now_bytes, int64_t deepest_fall_bytes) noexcept {
   const int64_t fallen =
       sub(std::max<int64_t>(paced_at_begin_bytes, 0), std::max<int64_t>(paced_now_bytes, 0));
+  if (fallen >= std::max<int64_t>(deepest_fall_bytes, 1)) return 0;
   return sub(std::max<int64_t>(wanted_bytes, 0), std::max({freed_bytes, fallen, int64_t{0}}));
+}
+
+int64_t deepest_fall(int64_t paced_bytes, int64_t limit_bytes) noexcept {
+  if (limit_bytes <= 0) return kMaxBytes;
+  const int64_t paced = std::max<int64_t>(paced_bytes, 0);
+  const int64_t down_to = std::min(paced, percent_of(limit_bytes, kTargetPercent));
+  return paced - sub(down_to, margin_for(limit_bytes));
 }
 
 Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput& input) noexcept {
@@ -353,8 +361,11 @@ void round_done(PacerState& state, const RoundResult& result) noexcept {
   state.peak_bytes = sub(state.peak_bytes, state.freed_bytes);
   state.open_peak_bytes = std::max(state.open_peak_bytes, paced);
   learn_lag(state);
-  learn_yield(state, wanted, measured);
-  if (freed > 0 && freed >= wanted / kFruitlessDivisor) {
+  // Low enough: hooks were not asked for the rest.
+  const bool cut_short =
+      sub(state.open_paced_bytes, paced) >= deepest_fall(state.open_paced_bytes, state.limit_bytes);
+  if (!cut_short || measured >= wanted) learn_yield(state, wanted, measured);
+  if (cut_short || (freed > 0 && freed >= wanted / kFruitlessDivisor)) {
     state.fruitless = 0;
   } else {
     state.fruitless = std::min(state.fruitless + 1, kMaxDoublings);

@@ -168,7 +168,8 @@ PacerInput sample() noexcept {
 }
 
 int64_t still_wanted_now(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
-  return still_wanted(pass.wanted_bytes, freed_bytes, pass.own_bytes, paced::own_bytes());
+  return still_wanted(pass.wanted_bytes, freed_bytes, pass.own_bytes, paced::own_bytes(),
+                      pass.deepest_fall_bytes);
 }
 
 int64_t everything_wanted(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
@@ -394,6 +395,7 @@ hooks::Pass make_pass(int64_t round, int64_t wanted_bytes, Level level,
   pass.wanted_bytes = wanted_bytes;
   pass.usage_bytes = input.paced_bytes;
   pass.own_bytes = paced::own_bytes();
+  pass.deepest_fall_bytes = deepest_fall(input.paced_bytes, input.limit_bytes);
   pass.limit_bytes = input.limit_bytes;
   pass.level = level;
   pass.budget_ns = kHookBudgetNs;
@@ -582,12 +584,11 @@ class EveryFreeLookedAt {
  * and this is the child. */
 int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
   const EveryFreeLookedAt looked_at;
-  const PacerInput input = sample();
-  const int64_t own_bytes = paced::own_bytes();
-  const int64_t step_bytes = std::max(input.limit_bytes / kStepDivisor, kStepMinBytes);
+  const hooks::Pass all = make_pass(round, wanted_bytes, level(), sample());
+  const int64_t step_bytes = std::max(all.limit_bytes / kStepDivisor, kStepMinBytes);
   int64_t freed = 0;
   for (;;) {
-    const int64_t rest = still_wanted(wanted_bytes, freed, own_bytes, paced::own_bytes());
+    const int64_t rest = still_wanted_now(all, freed);
     if (rest <= 0) return freed;
     hooks::Pass pass = make_pass(round, std::min(rest, step_bytes), level(), sample());
     const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);

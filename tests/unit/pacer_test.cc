@@ -224,15 +224,52 @@ TEST_CASE("pacer: threads that come and go in any order stay within the bound", 
 TEST_CASE("pacer: a round goes on for what is left, and stops when usage fell by itself",
           "[pacer]") {
   using memlimit::still_wanted;
-  CHECK(still_wanted(100, 0, 1000, 1000) == 100);
-  CHECK(still_wanted(100, 40, 1000, 960) == 60);
-  CHECK(still_wanted(100, 40, 1000, 1200) == 60);  // others allocated meanwhile
-  CHECK(still_wanted(100, 100, 1000, 1000) == 0);
-  CHECK(still_wanted(100, 150, 1000, 1000) == 0);
-  CHECK(still_wanted(100, 10, 1000, 930) == 30);  // the program freed 60 more
-  CHECK(still_wanted(100, 0, 1000, 100) == 0);
-  CHECK(still_wanted(-1, -1, -1, -1) == 0);
-  CHECK(still_wanted(kMax, -kMax, 0, kMax) == kMax);
+  CHECK(still_wanted(100, 0, 1000, 1000, kMax) == 100);
+  CHECK(still_wanted(100, 40, 1000, 960, kMax) == 60);
+  CHECK(still_wanted(100, 40, 1000, 1200, kMax) == 60);  // others allocated meanwhile
+  CHECK(still_wanted(100, 100, 1000, 1000, kMax) == 0);
+  CHECK(still_wanted(100, 150, 1000, 1000, kMax) == 0);
+  CHECK(still_wanted(100, 10, 1000, 930, kMax) == 30);  // the program freed 60 more
+  CHECK(still_wanted(100, 0, 1000, 100, kMax) == 0);
+  CHECK(still_wanted(-1, -1, -1, -1, kMax) == 0);
+  CHECK(still_wanted(kMax, -kMax, 0, kMax, kMax) == kMax);
+  CHECK(still_wanted(100, 0, 1000, 940, 61) == 40);
+  CHECK(still_wanted(100, 0, 1000, 940, 60) == 0);  // low enough, whatever was wanted
+  CHECK(still_wanted(100, 40, 1000, 1000, 0) == 60);
+}
+
+TEST_CASE("pacer: a round lowers usage to a margin below the target, or below where it is",
+          "[pacer]") {
+  using memlimit::deepest_fall;
+  constexpr int64_t kLimit = 1000 * kMiB;
+  CHECK(deepest_fall(980 * kMiB, kLimit) == 50 * kMiB);
+  CHECK(deepest_fall(1200 * kMiB, kLimit) == 270 * kMiB);
+  CHECK(deepest_fall(700 * kMiB, kLimit) == 30 * kMiB);
+  CHECK(deepest_fall(10 * kMiB, kLimit) == 10 * kMiB);
+  CHECK(deepest_fall(-kMiB, kLimit) == 0);
+  CHECK(deepest_fall(kMax, kMax) >= memlimit::margin_for(kMax));
+  CHECK(deepest_fall(980 * kMiB, 0) == kMax);
+}
+
+TEST_CASE("pacer: a round that stops since usage fell low enough says nothing about the hooks",
+          "[pacer]") {
+  const PacerSettings settings;
+  PacerState state;
+  pace(settings, state, {97 * kMiB, 100 * kMiB, 100 * kMiB, 64 * kKiB});
+  Decision d = pace(settings, state, {99 * kMiB, 100 * kMiB, 120 * kMiB, 64 * kKiB});
+  REQUIRE(d.round_due);
+  REQUIRE(d.wanted_bytes > 0);
+  /* The program gave most of it; the hook a little. */
+  const double yield = state.yield;
+  round_done(state, {d.wanted_bytes, kKiB, 92 * kMiB, 120 * kMiB});
+  CHECK(state.yield == yield);
+  CHECK(state.fruitless == 0);
+  /* Where usage has not fallen the hook is to blame. */
+  d = pace(settings, state, {99 * kMiB, 100 * kMiB, 150 * kMiB, 64 * kKiB});
+  REQUIRE(d.round_due);
+  round_done(state, {d.wanted_bytes, kKiB, 99 * kMiB, 150 * kMiB});
+  CHECK(state.yield < yield);
+  CHECK(state.fruitless == 1);
 }
 
 // --- Start, levels, limit ---
@@ -857,7 +894,7 @@ TEST_CASE("pacer: any numbers give a decision in range", "[pacer]") {
       if (random.below(4) == 0) memlimit::round_partly_done(state, any());
       if (random.below(8) == 0) memlimit::round_skipped(state);
       REQUIRE(quantum_for(limit, in.paced_bytes, any()) >= memlimit::kQuantumMinBytes);
-      REQUIRE(memlimit::still_wanted(any(), any(), any(), any()) >= 0);
+      REQUIRE(memlimit::still_wanted(any(), any(), any(), any(), any()) >= 0);
     }
   }
 }
