@@ -18,6 +18,8 @@ struct alignas(64) State {
   std::atomic<MemoryGroup*> group{nullptr};
   std::atomic<int64_t> footprint{0};
   std::atomic<bool> footprint_over{false};
+  std::atomic<int64_t> beyond_usage{-1}; /* of the footprint; negative: taken */
+  std::atomic<int64_t> overhead{0};
   std::atomic<int64_t> others{-1}; /* of the group's working set; negative: unknown */
 };
 constinit State state{};
@@ -101,7 +103,7 @@ int64_t own_bytes() noexcept {
   const bool idle_counts =
       now == AccountMode::kRss || state.footprint_over.load(std::memory_order_relaxed) ||
       (now == AccountMode::kCgroup && (!group_counts() || holds(Hint::kRuntimeHeap)));
-  return idle_counts ? held_bytes() : account::published_usage_bytes();
+  return idle_counts ? held_bytes() : account::published_usage_bytes() + overhead_bytes();
 }
 
 int64_t bytes() noexcept { return others_bytes() + own_bytes(); }
@@ -117,8 +119,22 @@ int64_t room_bytes() noexcept { return room_above_bytes(bytes_with_idle()); }
 int64_t bytes_with_idle() noexcept { return others_bytes() + held_bytes(); }
 
 void note_footprint(int64_t bytes) noexcept {
-  if (bytes >= 0) state.footprint.store(bytes, std::memory_order_relaxed);
+  if (bytes < 0) return;
+  const int64_t beyond = std::max<int64_t>(bytes - account::published_usage_bytes(), 0);
+  state.footprint.store(bytes, std::memory_order_relaxed);
+  state.beyond_usage.store(beyond, std::memory_order_relaxed);
 }
+
+int64_t take_beyond_usage() noexcept {
+  if (state.beyond_usage.load(std::memory_order_relaxed) < 0) return -1;
+  return state.beyond_usage.exchange(-1, std::memory_order_relaxed);
+}
+
+void set_overhead(int64_t bytes) noexcept {
+  state.overhead.store(bytes, std::memory_order_relaxed);
+}
+
+int64_t overhead_bytes() noexcept { return state.overhead.load(std::memory_order_relaxed); }
 
 int64_t read(bool keep_open, int64_t group_max_age_ns) noexcept {
   const int64_t footprint = keep_open ? footprint_file.read() : procfs::footprint_bytes();

@@ -34,7 +34,7 @@ AccountMode mode() noexcept;
 const char* mode_name() noexcept;
 
 /**
- * The paced number; a few atomic loads. In `heap` usage, in `rss` the larger of usage and footprint, in
+ * The paced number; a few atomic loads. In `heap` usage and overhead, in `rss` the larger of usage and footprint, in
  * `cgroup` the same of this process and what others had of the working set at the last read().
  *
  * Idle pages of the allocator (footprint less usage) are for a purge to give back, and no reason to empty
@@ -82,6 +82,15 @@ bool set_footprint_over(bool over) noexcept;
 
 /** As set last. */
 bool footprint_over() noexcept;
+
+/** What the footprint had beyond usage when it was last read; negative: it has not been since the last call. */
+int64_t take_beyond_usage() noexcept;
+
+/** What the allocator takes for its blocks and no purge brings back (overhead.h): counts with usage. */
+void set_overhead(int64_t bytes) noexcept;
+
+/** As set last. */
+int64_t overhead_bytes() noexcept;
 
 /** In the child of fork only. */
 void reset_after_fork() noexcept;

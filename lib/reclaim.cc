@@ -22,6 +22,7 @@
 #include "limiter.h"
 #include "lock.h"
 #include "os.h"
+#include "overhead.h"
 #include "paced.h"
 #include "procfs.h"
 #include "purge.h"
@@ -90,6 +91,7 @@ constinit PacerState pacer MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit LimiterState limiter MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit int cores MEMLIMIT_GUARDED_BY(engine_lock) = 0; /* 0: not counted yet */
 constinit PurgeState purge_state MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit OverheadState overhead_state MEMLIMIT_GUARDED_BY(engine_lock){};
 /* The limit cannot be held because nothing is left to give; the limiter's state when it is its CPU time
  * that is used up. */
 constinit bool hopeless MEMLIMIT_GUARDED_BY(engine_lock) = false;
@@ -422,9 +424,18 @@ struct Begun {
   Level level_before = Level::kLow;
 };
 
+/* Once for each reading of the footprint. */
+void note_overhead(int64_t limit) noexcept MEMLIMIT_REQUIRES(engine_lock) {
+  const int64_t beyond = paced::take_beyond_usage();
+  if (beyond < 0) return;
+  const OverheadInput input{limit, paced::footprint_bytes(), beyond - allocator.kept_bytes()};
+  paced::set_overhead(overhead(overhead_state, input));
+}
+
 /* Under the lock: asks the pacer, and the limiter when a round is due or the limit is let go. */
 Begun decide(const PacerInput& input, bool may_begin, News* news) noexcept
     MEMLIMIT_REQUIRES(engine_lock) {
+  note_overhead(input.limit_bytes);
   const PacerState before = pacer;
   const Decision decision = pace(settings, pacer, input);
   Begun begun;
@@ -1017,7 +1028,7 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.cgroup_used = paced::group_bytes();
   const bool usage_only = paced::mode() == AccountMode::kHeap && !paced::footprint_over();
   const int64_t usage = totals.usage_bytes();
-  out.paced = usage_only ? usage : std::max(usage, paced::bytes());
+  out.paced = usage_only ? usage + paced::overhead_bytes() : std::max(usage, paced::bytes());
   out.headroom = out.limit > 0 ? out.limit - out.paced : 0;
   out.level = shared.level.load(std::memory_order_relaxed);
   out.rounds = counters.rounds.load(std::memory_order_relaxed);
@@ -1097,6 +1108,7 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   hopeless = false;
   hopeless_episodes = hopeless_needed = hopeless_since_ns = 0;
   purge_state = {};
+  overhead_state = {};
   start_ns = os::monotonic_ns();
   shared.footprint_due.store(0, std::memory_order_relaxed);
   shared.rss_read_ns.store(INT64_MIN / 2, std::memory_order_relaxed);

@@ -14,6 +14,7 @@
 #include "account.h"
 #include "event_ring.h"
 #include "hooks.h"
+#include "overhead.h"
 #include "paced.h"
 #include "pacer.h"
 #include "thread_state.h"
@@ -293,6 +294,22 @@ TEST_CASE("reclaim: the headroom is what the paced number leaves of the limit", 
   CHECK(now.headroom == now.limit - now.paced);
   reclaim::set_limit(0, LimitSource::kApi, "test");
   CHECK(figures().headroom == 0);
+}
+
+TEST_CASE("reclaim: near the limit, what is held beyond usage counts with it", "[reclaim]") {
+  const Idle idle(64 * kMiB);
+  const int64_t limit = figures().rss_anon / 8 * 9;
+  Engine engine(limit);
+  CHECK(figures().paced == limit / memlimit::kOverheadMaxDivisor);
+  CHECK(figures().headroom == limit - figures().paced);
+  engine.fill(kMiB);
+  CHECK(figures().paced == figures().heap_alloc + limit / memlimit::kOverheadMaxDivisor);
+  /* The blocks that are kept for the next allocations are no overhead. */
+  kept_bytes = 2 * limit;
+  reclaim::set_limit(0, LimitSource::kApi, "test");
+  reclaim::set_limit(limit, LimitSource::kApi, "test");
+  CHECK(figures().paced == figures().heap_alloc);
+  kept_bytes = 0;
 }
 
 TEST_CASE("reclaim: refused settings are part of the figures", "[reclaim]") {
