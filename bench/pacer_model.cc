@@ -95,9 +95,9 @@ class Model {
     thread.unpublished_allocated = thread.unpublished_usage = 0;
     thread.quantum = quantum_for(limit_, paced(), s_.threads);
     if (published_allocated_ - looked_at_ < thread.quantum) return;
-    const bool over = limit_ > 0 && paced() >= limit_;
     look();
-    if (over && s_.assist_ns > 0 && round_open_ && thread.assisted_slice != slices_) {
+    if (level_ >= Level::kCritical && s_.assist_ns > 0 && round_open_ &&
+        thread.assisted_slice != slices_) {
       thread.assisted_slice = slices_;
       thread.waits_until_ns = now_ + s_.assist_ns;
     }
@@ -457,7 +457,7 @@ std::vector<Scenario> scenarios() {
   all.push_back(s);
 
   s.name += "-assist";
-  s.says += "; over the limit they wait up to 5 ms a round";
+  s.says += "; from level critical on they wait up to 5 ms a round";
   s.assist_ns = 5'000'000;
   all.push_back(s);
 
@@ -465,7 +465,7 @@ std::vector<Scenario> scenarios() {
   s.hooks = {Hook{.name = "slow", .blocked_us = 20000}};
   all.push_back(s);
 
-  s = named("slow-hook-assist", "the same, threads over the limit wait up to 10 ms");
+  s = named("slow-hook-assist", "the same, threads at level critical wait up to 10 ms");
   s.hooks = {Hook{.name = "slow", .blocked_us = 20000}};
   s.assist_ns = 10'000'000;
   all.push_back(s);
@@ -475,7 +475,7 @@ std::vector<Scenario> scenarios() {
   all.push_back(s);
 
   s.name += "-assist";
-  s.says += "; threads over the limit wait up to 5 ms a round";
+  s.says += "; threads at level critical wait up to 5 ms a round";
   s.assist_ns = 5'000'000;
   all.push_back(s);
 

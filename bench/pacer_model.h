@@ -68,9 +68,10 @@ struct Scenario {
   std::vector<Hook> hooks{Hook{}};
   uint64_t late_every = 64;           /* one wake-up in so many is late by a time slice; 0: none */
   double slow_purge_bytes_per_us = 0; /* > 0: a footprint is paced that falls at this speed only */
-  double pinned = 0;     /* share of freed memory the footprint keeps until it is used again */
-  int64_t assist_ns = 0; /* over the limit a thread waits this long for a round, once a round */
-  int64_t slice_ns = 0;  /* > 0: hooks are asked for what they free in this time, again and again */
+  double pinned = 0; /* share of freed memory the footprint keeps until it is used again */
+  int64_t assist_ns =
+      0; /* from level critical on a thread waits this long for a round, once a round */
+  int64_t slice_ns = 0; /* > 0: hooks are asked for what they free in this time, again and again */
   /** Called for each step of a thread: `bytes` were allocated, put them somewhere; may also free.
    */
   std::function<void(Memory&, Random&, int64_t now_ns, int64_t bytes)> allocate;

@@ -1,9 +1,9 @@
-/* Assist: over the limit, an allocating thread waits for the ASYNC hooks, so that allocation cannot
+/* Assist: close to the limit, an allocating thread waits for the ASYNC hooks, so that allocation cannot
  * simply outrun reclaim.
  *
  * Answers for: a bounded wait, never twice for the same step of a pass unless that lacks a processor; giving up, more and more
  * lastingly, when waiting brings nothing (the thread may hold the very lock that the hook needs).
- * Refuses to decide whether the thread is over the limit. Threads: wait() by the program's threads inside
+ * Refuses to decide whether the limit is close. Threads: wait() by the program's threads inside
  * malloc; the rest by the service thread and whoever asks it for work.
  */
 #pragma once

@@ -107,7 +107,7 @@ struct Config {
   bool strict = false;
   bool check = false; /* settings are only looked at: the program does not run */
   int64_t assist_ns =
-      2'000'000; /* longest wait of an allocating thread over the limit; 0: never waits */
+      2'000'000; /* longest wait of an allocating thread near the limit; 0: never waits */
   OptionState states[kOptionCount];
 
   const OptionState& state(Option option) const noexcept {
