@@ -82,16 +82,20 @@ constexpr uint64_t kAhead = 4;
 
 using Slot = std::atomic<void*>;
 
+/* Each side keeps what it last saw of the other's end, and looks again only when that is used up: else the two lines
+ * would go back and forth between the processors with every block. */
 struct Ring {                        // NOLINT(clang-analyzer-optin.performance.Padding)
   std::atomic<Slot*> slots{nullptr}; /* of a power of two; written once */
   std::atomic<uint64_t> mask{0};     /* written before `slots` */
   alignas(64) std::atomic<uint64_t> head{0};
   /* The service thread's own. */
+  uint64_t tail_seen = 0;
   uint64_t tail_at_last_pass = 0;
   uint64_t tail_at_last_purge = 0;
   uint32_t untouched_passes = 0;
   uint32_t pause_passes = 0;
   alignas(64) std::atomic<uint64_t> tail{0};
+  std::atomic<uint64_t> head_seen{0}; /* by a thread that took; may be older than `tail` */
 
   uint64_t count() const noexcept {
     const uint64_t from = tail.load(std::memory_order_acquire);
@@ -126,9 +130,15 @@ struct Own {
 MEMLIMIT_TLS Own own{};
 
 void* take_from(Ring& ring) noexcept {
-  // Acquire: the slots are there, and what the last owner of the block wrote comes before what the next one does.
   uint64_t tail = ring.tail.load(std::memory_order_acquire);
-  while (tail != ring.head.load(std::memory_order_acquire)) {
+  for (;;) {
+    // Acquire, of `head` or of what another thread saw of it: the slots are there, and what the last owner of the block
+    // wrote comes before what the next one does.
+    if (static_cast<int64_t>(ring.head_seen.load(std::memory_order_acquire) - tail) <= 0) {
+      const uint64_t head = ring.head.load(std::memory_order_acquire);
+      if (static_cast<int64_t>(head - tail) <= 0) return nullptr;
+      ring.head_seen.store(head, std::memory_order_release);
+    }
     Slot* const slots = ring.slots.load(std::memory_order_relaxed);
     const uint64_t mask = ring.mask.load(std::memory_order_relaxed);
     void* const block = slots[tail & mask].load(std::memory_order_relaxed);
@@ -136,11 +146,11 @@ void* take_from(Ring& ring) noexcept {
                                          std::memory_order_acquire)) {
       continue;
     }
-    // Whatever the slot holds: it is not read through.
+    // Whatever the slots hold: it is not read through.
+    __builtin_prefetch(&slots[(tail + 3 * kAhead) & mask]);
     __builtin_prefetch(slots[(tail + kAhead) & mask].load(std::memory_order_relaxed), 1);
     return block;
   }
-  return nullptr;
 }
 
 void free_ring(Ring& ring) noexcept {
@@ -189,6 +199,7 @@ bool has_slots(Ring& ring, size_t block_bytes, int64_t most_bytes) noexcept {
   if (ring.slots.load(std::memory_order_relaxed) != nullptr) return true;
   const size_t blocks = static_cast<size_t>(most_bytes) / block_bytes;
   const size_t slots = std::bit_ceil(std::clamp(blocks, kLeastSlots, kMostSlots));
+  const os::ErrnoGuard guard;
   void* const memory = os::map_pages(slots * sizeof(Slot));
   if (memory == nullptr) {
     shared.off.store(true,
@@ -226,8 +237,11 @@ bool keep(void* block, size_t block_bytes) noexcept {
   if (!has_slots(ring, block_bytes, most_bytes)) return false;
   const uint64_t head = ring.head.load(std::memory_order_relaxed);
   const uint64_t mask = ring.mask.load(std::memory_order_relaxed);
-  // Acquire: the slot is written again only after it was read.
-  if (head - ring.tail.load(std::memory_order_acquire) > mask) return false;
+  if (head - ring.tail_seen > mask) {
+    // Acquire: the slot is written again only after it was read.
+    ring.tail_seen = ring.tail.load(std::memory_order_acquire);
+    if (head - ring.tail_seen > mask) return false;
+  }
   ring.slots.load(std::memory_order_relaxed)[head & mask].store(block, std::memory_order_relaxed);
   ring.head.store(head + 1, std::memory_order_release);
   kept_at_most += static_cast<int64_t>(block_bytes);

@@ -111,6 +111,9 @@ void* allocate_aligned(size_t alignment, size_t bytes) noexcept {
 }
 
 void freed(void* block, size_t slot_value) noexcept {
+  const bool kept = this_thread.looks_at_every_free && slot_is_right(block, slot_value) &&
+                    recycled_blocks::keep(block, slot_value);
+  if (kept && !account::publish_is_due()) return;
   os::ErrnoGuard guard;
   size_t bytes = slot_value;
   if ((slot_value & block_size::kAskAllocator) != 0) {
@@ -120,14 +123,8 @@ void freed(void* block, size_t slot_value) noexcept {
       return;
     }
   }
-  if (this_thread.looks_at_every_free) {
-    if (!slot_is_right(block, slot_value) || !recycled_blocks::keep(block, bytes)) {
-      backing::release(block);
-    }
-    if (!account::publish_is_due()) return;
-  } else {
-    backing::release(block);
-  }
+  if (!kept) backing::release(block);
+  if (this_thread.looks_at_every_free && !account::publish_is_due()) return;
   // Here, too: a thread that frees as much as it allocates is done with a quantum here first.
   if (this_thread.looks_at_every_allocation) {
     account::look_at_every_allocation(recycled_blocks::worth_asking());
