@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "account.h"
+#include "fork_gate.h"
 #include "os.h"
 #include "paced.h"
 #include "purge_pacer.h"
@@ -29,23 +30,14 @@ struct alignas(64) Shared {
 };
 constinit Shared shared{};
 
-/* Threads inside the allocator's collection, and forks that keep others out of it. */
-constinit std::atomic<int> collecting{0};
-constinit std::atomic<int> forking{0};
-MEMLIMIT_TLS int collecting_here = 0; /* a signal handler may fork meanwhile */
+/* The allocator's collection. */
+constinit ForkGate gate{};
+MEMLIMIT_TLS uint32_t inside_here = 0;
 
 MEMLIMIT_TLS HoardState hoard{};
 
 /* fork waits no longer than this: signal handlers that fork on two threads wait for one another. */
 constexpr int64_t kForkPatienceNs = 50'000'000;
-
-/* Sequentially consistent with lock_for_fork(): one of the two sees the other. */
-bool begin_collecting() noexcept {
-  collecting.fetch_add(1, std::memory_order_seq_cst);
-  if (forking.load(std::memory_order_seq_cst) == 0) return true;
-  collecting.fetch_sub(1, std::memory_order_release);
-  return false;
-}
 
 struct Counters {
   std::atomic<int64_t> purges{0};
@@ -64,11 +56,11 @@ int64_t collect_own() noexcept {
   ReentryGuard reentry;
   const int64_t cpu_before = os::thread_cpu_ns();
   const int64_t before = paced::read(service::running());
-  if (!begin_collecting()) return 0;
-  collecting_here += 1;
-  allocator.collect();
-  collecting_here -= 1;
-  collecting.fetch_sub(1, std::memory_order_release);
+  {
+    const ForkGate::Inside inside(gate, inside_here);
+    if (!inside) return 0;
+    allocator.collect();
+  }
   const int64_t after = paced::read(service::running(), 0);
   counters.purges.fetch_add(1, std::memory_order_relaxed);
   counters.cpu_ns.fetch_add(os::thread_cpu_ns() - cpu_before, std::memory_order_relaxed);
@@ -136,21 +128,12 @@ void fill(memlimit_stats* figures) noexcept {
   figures->purged = purged_bytes();
 }
 
-void lock_for_fork() noexcept {
-  forking.fetch_add(1, std::memory_order_seq_cst);
-  if (collecting.load(std::memory_order_seq_cst) == collecting_here) return;
-  const int64_t until_ns = os::monotonic_ns() + kForkPatienceNs;
-  while (collecting.load(std::memory_order_acquire) > collecting_here &&
-         os::monotonic_ns() < until_ns) {
-    os::yield();
-  }
-}
+void lock_for_fork() noexcept { gate.close(inside_here, kForkPatienceNs); }
 
-void unlock_after_fork() noexcept { forking.fetch_sub(1, std::memory_order_release); }
+void unlock_after_fork() noexcept { gate.open(); }
 
 void reset_after_fork() noexcept {
-  forking.store(0, std::memory_order_relaxed);
-  collecting.store(collecting_here, std::memory_order_relaxed);
+  gate.reset_after_fork(inside_here);
   shared.requested.store(false, std::memory_order_relaxed);
   for (std::atomic<int64_t>* counter : {&counters.purges, &counters.cpu_ns, &counters.purged}) {
     counter->store(0, std::memory_order_relaxed);

@@ -12,6 +12,7 @@
 #include "account.h"
 #include "adapters/adapter.h"
 #include "event_ring.h"
+#include "fork_gate.h"
 #include "lock.h"
 #include "os.h"
 #include "paced.h"
@@ -77,9 +78,8 @@ constinit int looks = 0;                    /* service thread */
 constinit unsigned long long seen_adds = 0; /* service thread */
 
 /* The service thread walks the loader's list, for which the loader holds a lock that the child of fork does not
- * get back; and forks that keep it out meanwhile. */
-constinit std::atomic<bool> in_list{false};
-constinit std::atomic<uint32_t> forking{0}; /* futex, by time alone */
+ * get back. */
+constinit ForkGate list_gate{};
 
 /* fork waits no longer than this: whoever forks may hold the loader's lock himself. */
 constexpr int64_t kForkPatienceNs = 50'000'000;
@@ -118,25 +118,16 @@ bool try_attach(size_t index, const ElfImage& image) noexcept {
   return true;
 }
 
-/* dl_iterate_phdr on the service thread. Sequentially consistent with wait_for_list(): one of the two sees the
- * other. */
+/* dl_iterate_phdr on the service thread. */
 int walk_list(int (*visit)(dl_phdr_info*, size_t, void*), void* arg) noexcept {
-  in_list.store(true, std::memory_order_seq_cst);
-  while (const uint32_t forks = forking.load(std::memory_order_seq_cst)) {
-    in_list.store(false, std::memory_order_release);
-    os::futex_wait(forking, forks, kForkPauseNs);
-    in_list.store(true, std::memory_order_seq_cst);
+  for (;;) {
+    {
+      uint32_t inside_here = 0; /* it does not fork meanwhile */
+      const ForkGate::Inside inside(list_gate, inside_here);
+      if (inside) return dl_iterate_phdr(visit, arg);
+    }
+    list_gate.wait_until_open(kForkPauseNs);
   }
-  const int result = dl_iterate_phdr(visit, arg);
-  in_list.store(false, std::memory_order_release);
-  return result;
-}
-
-/* Before fork; `forking` is raised. */
-void wait_for_list() noexcept {
-  if (!in_list.load(std::memory_order_seq_cst)) return;
-  const int64_t until_ns = os::monotonic_ns() + kForkPatienceNs;
-  while (in_list.load(std::memory_order_acquire) && os::monotonic_ns() < until_ns) os::yield();
 }
 
 int attach_all(dl_phdr_info* info, size_t, void*) {
@@ -435,20 +426,18 @@ const char* name_of(int64_t index) noexcept {
 }
 
 void lock_for_fork() noexcept {
-  forking.fetch_add(1, std::memory_order_seq_cst);
-  wait_for_list();
+  list_gate.close(0, kForkPatienceNs);
   table_lock.lock_for_fork();
 }
 
 void unlock_after_fork() noexcept {
   table_lock.unlock_after_fork();
-  forking.fetch_sub(1, std::memory_order_release);
+  list_gate.open();
 }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
-  forking.store(0, std::memory_order_relaxed);
-  in_list.store(false, std::memory_order_relaxed);
+  list_gate.reset_after_fork(0);
   for (Slot& slot : slots) slot = {};
   for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
   help_wanted.store(false, std::memory_order_relaxed);

@@ -13,6 +13,7 @@
 
 #include "adapters/elf_image.h"
 #include "adapters/loaded_images.h"
+#include "fork_gate.h"
 #include "hooks.h"
 #include "lock.h"
 #include "memlimit.h"
@@ -70,37 +71,13 @@ constinit Lock table_lock{LockRank::kSqlite};
 constinit Library libraries[kMaxLibraries] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit Entry entries[kMaxConnections] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit bool hook_added MEMLIMIT_GUARDED_BY(table_lock) = false;
-/* Threads of ours inside SQLite, and forks that keep others out: a child whose parent held one of SQLite's own
- * mutexes can never open a database. */
-constinit std::atomic<uint32_t> inside{0};
-constinit std::atomic<uint32_t> forking{0};
-MEMLIMIT_TLS uint32_t inside_here = 0; /* a signal handler may fork meanwhile */
+/* Threads of ours inside SQLite: a child whose parent held one of SQLite's own mutexes can never open a database. */
+constinit ForkGate gate{};
+MEMLIMIT_TLS uint32_t inside_here = 0;
 
 /* fork waits no longer than this. A connection takes milliseconds, but the mutex that SQLite waits for may be
  * held by the thread that forks. */
 constexpr int64_t kForkPatienceNs = 500'000'000;
-
-/* While it lives, fork waits. False: a fork is under way, and SQLite is not to be called. Sequentially
- * consistent with keep_out_for_fork(): one of the two sees the other. */
-class Inside {
- public:
-  Inside() noexcept {
-    inside.fetch_add(1, std::memory_order_seq_cst);
-    inside_here += 1;
-    entered_ = forking.load(std::memory_order_seq_cst) == 0;
-  }
-  ~Inside() {
-    inside_here -= 1;
-    inside.fetch_sub(1, std::memory_order_seq_cst);
-    if (forking.load(std::memory_order_seq_cst) != 0) os::futex_wake(inside, INT32_MAX);
-  }
-  Inside(const Inside&) = delete;
-  Inside& operator=(const Inside&) = delete;
-  explicit operator bool() const noexcept { return entered_; }
-
- private:
-  bool entered_;
-};
 
 /* The limit has changed, and SQLite is to be told. */
 constinit std::atomic<bool> limit_is_new{false};
@@ -194,14 +171,14 @@ enum class Kept : uint8_t {
 Kept keep_loaded(const void* function, unsigned long long removed) noexcept {
   char path[PATH_MAX];
   {
-    const Inside entered;
+    const ForkGate::Inside entered(gate, inside_here);
     if (!entered) return Kept::kLater;
     if (loaded_with_program(function)) return Kept::kYes;
     if (!path_of(function, path, sizeof path)) return Kept::kNo;
   }
   // Never closed again: that might run the library's destructors here.
   if (dlopen(path, RTLD_NOLOAD | RTLD_LAZY) == nullptr) return Kept::kNo;
-  const Inside entered;
+  const ForkGate::Inside entered(gate, inside_here);
   if (!entered) return Kept::kLater;
   // As long as none has been unloaded, it is the one.
   return generation().removed == removed ? Kept::kYes : Kept::kNo;
@@ -241,7 +218,7 @@ Library* library_in_use(size_t index) noexcept {
  * the two wakes the service thread. */
 void serve_after_fork() noexcept {
   limit_is_new.store(true, std::memory_order_seq_cst);
-  if (forking.load(std::memory_order_seq_cst) == 0) service::wake();
+  if (!gate.is_closed()) service::wake();
 }
 
 bool begin_use(size_t index, Entry* entry) noexcept {
@@ -264,7 +241,7 @@ void end_use(size_t index) noexcept {
 /* False: the connection is busy, or made for one thread only, or the process forks. One connection at a time
  * is what fork waits for. */
 bool release(const Entry& entry) noexcept {
-  const Inside entered;
+  const ForkGate::Inside entered(gate, inside_here);
   if (!entered) return false;
   update_soft_limit(entry.library, false);
   const Functions& functions = entry.library->functions;
@@ -352,7 +329,7 @@ void opened(Connection* connection, const void* open_function, bool usable) noex
   if (first) add_hook();
   if (library == nullptr) return;
   {
-    const Inside entered;
+    const ForkGate::Inside entered(gate, inside_here);
     if (entered) {
       update_soft_limit(library, opening.maybe_new);
     } else {
@@ -402,7 +379,7 @@ void serve() noexcept {
   for (size_t i = 0; i < kMaxLibraries; ++i) {
     Library* const library = library_in_use(i);
     if (library == nullptr) continue;
-    const Inside entered;
+    const ForkGate::Inside entered(gate, inside_here);
     if (entered) {
       update_soft_limit(library, false);
     } else {
@@ -412,19 +389,10 @@ void serve() noexcept {
   if (!done) serve_after_fork();
 }
 
-void keep_out_for_fork() noexcept {
-  forking.fetch_add(1, std::memory_order_seq_cst);
-  const int64_t until_ns = os::monotonic_ns() + kForkPatienceNs;
-  for (;;) {
-    const uint32_t seen = inside.load(std::memory_order_seq_cst);
-    const int64_t left_ns = until_ns - os::monotonic_ns();
-    if (seen == inside_here || left_ns <= 0) return;
-    os::futex_wait(inside, seen, left_ns);
-  }
-}
+void keep_out_for_fork() noexcept { gate.close(inside_here, kForkPatienceNs); }
 
 void let_in_after_fork() noexcept {
-  forking.fetch_sub(1, std::memory_order_seq_cst);
+  gate.open();
   if (limit_is_new.load(std::memory_order_seq_cst)) service::wake();
 }
 
@@ -439,8 +407,7 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
     library.updating.store(false, std::memory_order_relaxed);
   }
   limit_is_new.store(false, std::memory_order_relaxed);
-  forking.store(0, std::memory_order_relaxed);
-  inside.store(inside_here, std::memory_order_relaxed);
+  gate.reset_after_fork(inside_here);
 }
 
 }  // namespace memlimit::adapters::sqlite
