@@ -12,23 +12,14 @@
 #include "attributes.h"
 #include "fork.h"
 #include "interrupted_frees.h"
-#include "recycled_blocks.h"
 
 namespace memlimit::atfork {
-namespace {
-
-void repair_child() noexcept {
-  recycled_blocks::forget_after_fork();
-  interrupted_frees::end_after_fork();
-}
-
-}  // namespace
 
 void register_ours() noexcept {
   static constinit std::atomic<bool> registered{false};
   // Set before: it comes back here.
   if (!registered.exchange(true, std::memory_order_acq_rel)) {
-    fork::register_handlers(repair_child);
+    fork::register_handlers(interrupted_frees::end_after_fork);
   }
 }
 

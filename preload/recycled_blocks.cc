@@ -334,16 +334,4 @@ void turn_off() noexcept {
   free_all();
 }
 
-void forget_after_fork() noexcept {
-  for (Ring& ring : rings) {
-    const uint64_t head = ring.head.load(std::memory_order_relaxed);
-    ring.tail.store(head, std::memory_order_relaxed);
-    ring.head_seen.store(head, std::memory_order_relaxed);
-    ring.tail_seen = ring.tail_at_last_pass = ring.tail_at_last_purge = head;
-    ring.untouched_passes = 0;
-  }
-  publish_kept(0);
-  in_pass = false;
-}
-
 }  // namespace memlimit::recycled_blocks

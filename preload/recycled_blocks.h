@@ -15,7 +15,7 @@
  * (medians of 5), a third of the engine's CPU time, and malloc's 99th percentile 2.4 instead of 9 microseconds.
  *
  * Threads: as said for each function. No locks. Nothing is allocated by malloc; up to 16 KiB are mapped for each size, for
- * ever. The child of a fork gives up what was kept: see forget_after_fork().
+ * ever. A fork in between loses the block that another thread was just taking, as any malloc does.
  */
 #pragma once
 
@@ -57,10 +57,5 @@ void free_all() noexcept;
 /** From now on nothing is kept: the program uses the allocator by itself, and may destroy a heap with blocks that it had
  *  freed before. Any thread. */
 void turn_off() noexcept;
-
-/** In the child of fork, while it has one thread: what was kept is lost to it, and stays the parent's pages until one of
- *  the two writes there. fork copies page by page while the service thread goes on, so the child may have the end of a
- *  ring without the addresses before it, and would hand out blocks that are in use. */
-void forget_after_fork() noexcept;
 
 }  // namespace memlimit::recycled_blocks
