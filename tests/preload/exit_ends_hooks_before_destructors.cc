@@ -12,6 +12,7 @@
 namespace {
 
 std::atomic<bool> running{false};
+std::atomic<bool> main_returns{false};
 std::atomic<bool> gone{false};
 
 struct Cache {
@@ -34,8 +35,11 @@ void sleep_ms(long ms) {
 std::int64_t reclaim(const memlimit_request* request, void* arg) {
   if (gone.load()) std::abort();
   running.store(true);
-  /* As long as it takes main to return. */
-  if (arg != nullptr) sleep_ms(100);
+  /* Longer than it takes main to return. */
+  if (arg != nullptr) {
+    while (!main_returns.load()) sleep_ms(1);
+    sleep_ms(100);
+  }
   if (gone.load()) std::abort();
   running.store(false);
   return request->wanted_bytes;
@@ -56,5 +60,6 @@ int main() {
   CHECK(held.size() != 0);
   while (!running.load()) sleep_ms(1);
   CHECK_EQ(memlimit_hook_add(&hooks[2], &ids[2]), 0);
+  main_returns.store(true);
   return 0;
 }
