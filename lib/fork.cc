@@ -2,7 +2,10 @@
  * the other threads' nodes are the parent's. Counts stay: the memory they stand for is here, too. */
 #include "fork.h"
 
+#include <atomic>
+
 #include <pthread.h>
+#include <sys/single_threaded.h>
 
 #include "account.h"
 #include "adapters/notices.h"
@@ -18,10 +21,17 @@
 namespace memlimit::fork {
 namespace {
 
-using Repair = void (*)() noexcept;
-constinit Repair repair_allocator = []() noexcept {};
+constinit AllocatorOps allocator{[]() noexcept {}, []() noexcept {}};
+
+/* Of whoever forks. Where two threads do at once, each finds another one beside it. */
+constinit std::atomic<bool> has_other_threads{false};
 
 void prepare() {
+  // glibc's own (since 2.32), not the number of threads that were counted: one that has just begun may be inside the
+  // allocator.
+  const bool others = __libc_single_threaded == 0;
+  has_other_threads.store(others, std::memory_order_relaxed);
+  if (others) allocator.prepare();
   // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
   ++this_thread.guard_depth;
   adapters::sqlite::keep_out_for_fork();
@@ -48,7 +58,7 @@ void parent() {
 
 void child() {
   // First: nothing may be asked of the allocator before.
-  if (account::thread_count() > 1) repair_allocator();
+  if (has_other_threads.load(std::memory_order_relaxed)) allocator.repair_child();
   account::reset_after_fork();
   hooks::reset_after_fork();
   adapters::reset_after_fork();
@@ -62,8 +72,8 @@ void child() {
 
 }  // namespace
 
-void register_handlers(void (*repair)() noexcept) noexcept {
-  repair_allocator = repair;
+void register_handlers(const AllocatorOps& allocator_ops) noexcept {
+  allocator = allocator_ops;
   pthread_atfork(prepare, parent, child);
 }
 

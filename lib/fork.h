@@ -4,8 +4,14 @@
 
 namespace memlimit::fork {
 
-/** Registers with pthread_atfork. May allocate, so the entry points must work already.
- *  repair: what the allocator needs in the child of a process that had other threads. It may not allocate. */
-void register_handlers(void (*repair)() noexcept) noexcept;
+/* What the allocator needs. Neither may allocate. Called for a process that has, or had, other threads: what those were
+ * doing inside the allocator is left as it was in the child. */
+struct AllocatorOps {
+  void (*prepare)() noexcept;      /* before fork, with the process's own locks free */
+  void (*repair_child)() noexcept; /* in the child, before anything is asked of the allocator */
+};
+
+/** Registers with pthread_atfork. May allocate, so the entry points must work already. */
+void register_handlers(const AllocatorOps& allocator) noexcept;
 
 }  // namespace memlimit::fork

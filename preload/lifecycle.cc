@@ -17,6 +17,7 @@
 #include "adapters/notices.h"
 #include "adapters/registry.h"
 #include "adapters/sqlite.h"
+#include "address_range.h"
 #include "atfork.h"
 #include "attributes.h"
 #include "backing.h"
@@ -25,6 +26,7 @@
 #include "direct_use.h"
 #include "dlopen.h"
 #include "idle_pages.h"
+#include "interrupted_readers.h"
 #include "limit.h"
 #include "log.h"
 #include "mappings.h"
@@ -50,16 +52,22 @@ bool arm_thread_exit() noexcept { return pthread_setspecific(exit_key, &exit_key
 
 void thread_exits(void*) { account::thread_exit(); }
 
-/* The segment that holds mi_malloc: the allocator's code. Not the address that this library sees: that is one in a
- * program that takes it, too, and is not position-independent. */
+/* The object that holds mi_malloc: the allocator. Not the address that this library sees: that is one in a program that
+ * takes it, too, and is not position-independent. */
 void find_allocator(const dl_phdr_info& info, uintptr_t target) {
+  AddressRange code{};
+  AddressRange data{};
   for (int i = 0; i < info.dlpi_phnum; ++i) {
     const ElfW(Phdr)& segment = info.dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD) continue;
     const uintptr_t begin = info.dlpi_addr + segment.p_vaddr;
-    if (segment.p_type != PT_LOAD || target < begin || target >= begin + segment.p_memsz) continue;
-    mappings::set_allocator_code(reinterpret_cast<void*>(begin),
-                                 reinterpret_cast<void*>(begin + segment.p_memsz));
+    const AddressRange range{begin, begin + segment.p_memsz};
+    if (target >= range.begin && target < range.end) code = range;
+    if ((segment.p_flags & PF_W) != 0) data = range;
   }
+  if (code.end == 0) return;
+  mappings::set_allocator_code(code);
+  interrupted_readers::set_allocator(code, data);
 }
 
 int look_at_object(dl_phdr_info* info, size_t size, void* mimalloc_function) {

@@ -145,9 +145,9 @@ void* remap_counted(void* address, size_t old_length, size_t new_length, int fla
 
 }  // namespace
 
-void set_allocator_code(const void* begin, const void* end) noexcept {
-  allocator_code.begin.store(reinterpret_cast<uintptr_t>(begin), std::memory_order_relaxed);
-  allocator_code.end.store(reinterpret_cast<uintptr_t>(end), std::memory_order_relaxed);
+void set_allocator_code(AddressRange code) noexcept {
+  allocator_code.begin.store(code.begin, std::memory_order_relaxed);
+  allocator_code.end.store(code.end, std::memory_order_relaxed);
 }
 
 int64_t madvise_calls() noexcept { return allocator_madvise_calls.load(std::memory_order_relaxed); }

@@ -4,11 +4,13 @@
 #include <atomic>
 #include <cstdint>
 
+#include "address_range.h"
+
 namespace memlimit::mappings {
 
 /** Where the allocator's code lies: calls from there are its own. Once, from the constructor; what the
  *  program maps is counted from here on. */
-void set_allocator_code(const void* begin, const void* end) noexcept;
+void set_allocator_code(AddressRange code) noexcept;
 
 /** Calls of madvise by the allocator: pages given back or announced as idle. */
 int64_t madvise_calls() noexcept;

@@ -916,9 +916,12 @@ TEST_CASE("preload: silent, malformed and rude clients keep nobody else waiting"
   check_quiet_end(holder);
 }
 
-TEST_CASE("preload: what other threads were freeing when a process forked does not stop the child",
-          "[lifetime][fork]") {
-  check_claims({"interrupted_frees_end_in_the_child"}, {kUnset, kTight});
+TEST_CASE(
+    "preload: what other threads did in the allocator when a process forked does not stop the "
+    "child",
+    "[lifetime][fork]") {
+  check_claims({"interrupted_frees_end_in_the_child", "interrupted_readers_end_in_the_child"},
+               {kUnset, kTight});
 }
 
 TEST_CASE("preload: a program forks with rounds, hooks, clients and log lines under way",
