@@ -7,7 +7,7 @@ namespace memlimit::fork {
 /* What the allocator needs. Neither may allocate. Called for a process that has, or had, other threads: what those were
  * doing inside the allocator is left as it was in the child. */
 struct AllocatorOps {
-  void (*prepare)() noexcept;      /* before fork, with the process's own locks free */
+  void (*prepare)() noexcept;      /* before fork, while none of our locks is held */
   void (*repair_child)() noexcept; /* in the child, before anything is asked of the allocator */
 };
 

@@ -51,8 +51,8 @@ int64_t purged_bytes() noexcept;
 void fill(memlimit_stats* figures) noexcept;
 
 /** Around fork, in the parent: waits until no thread is collecting, and lets none begin until it is over.
- *  mimalloc 2 counts the threads that read its list of abandoned segments, and whoever frees a segment waits
- *  for that count to be 0: in a child whose parent forked meanwhile it never is. */
+ *  What a thread was collecting is lost to the child, and what mimalloc 2 would wait for there is brought to an end on
+ *  some machines only (preload/interrupted_readers.h). */
 void lock_for_fork() noexcept;
 void unlock_after_fork() noexcept;
 void reset_after_fork() noexcept;

@@ -4,7 +4,8 @@
  * (abandoned_readers in segment.c), and whoever gives a segment back to the kernel waits, spinning, until there are none.
  * In the child of a fork a reader that was another thread is gone and stays counted: the child waits for ever, in
  * mi_collect(), in free(), or when a thread ends. Measured, four threads that allocate, free and come and go while a fifth
- * forks, over the limit: one child in 2,000.
+ * forks, over the limit: one child in 2,000. What is not told from it: a signal handler that forks inside that very read, and
+ * whose child returns to it.
  */
 #pragma once
 
