@@ -1,5 +1,6 @@
 #include "event_ring.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "adapters/registry.h"
@@ -132,7 +133,10 @@ bool EventRing::take_lost(Event* event) noexcept {
 }
 
 void EventRing::reset_after_fork() noexcept {
-  for (Slot& slot : slots_) slot.turn.store(0, std::memory_order_relaxed);
+  // Only what was written to: the others are the parent's pages, or nobody's, until the child writes there.
+  const uint64_t written =
+      std::min<uint64_t>(head_.load(std::memory_order_relaxed), uint64_t{kCapacity});
+  for (uint64_t i = 0; i < written; ++i) slots_[i].turn.store(0, std::memory_order_relaxed);
   head_.store(0, std::memory_order_relaxed);
   tail_.store(0, std::memory_order_relaxed);
   dropped_.store(0, std::memory_order_relaxed);

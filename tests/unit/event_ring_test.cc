@@ -76,15 +76,27 @@ TEST_CASE("event_ring: a full ring drops the new event, counts it, and recovers"
 }
 
 TEST_CASE("event_ring: the child of fork starts with an empty ring", "[event_ring][fork]") {
-  const auto ring = std::make_unique<EventRing>();
-  for (size_t i = 0; i <= EventRing::kCapacity; ++i) ring->push(numbered(1));
-  ring->reset_after_fork();
-  Event event;
-  CHECK_FALSE(ring->pop(&event));
-  CHECK(ring->dropped() == 0);
-  CHECK(ring->push(numbered(5)));
-  REQUIRE(ring->pop(&event));
-  CHECK(event.args[0] == 5);
+  // What the parent had pushed: nothing, some, one more than fits, and, popped meanwhile, some turns more.
+  constexpr size_t kSome = 5;
+  for (const size_t pushed :
+       {size_t{0}, kSome, EventRing::kCapacity + 1, 3 * EventRing::kCapacity}) {
+    CAPTURE(pushed);
+    const auto ring = std::make_unique<EventRing>();
+    Event event;
+    for (size_t i = 0; i < pushed; ++i) {
+      ring->push(numbered(1));
+      if (pushed > EventRing::kCapacity + 1 && i % 2 == 0) ring->pop(&event);
+    }
+    ring->reset_after_fork();
+    CHECK_FALSE(ring->pop(&event));
+    CHECK(ring->dropped() == 0);
+    for (size_t i = 0; i < EventRing::kCapacity; ++i) REQUIRE(ring->push(numbered(5)));
+    CHECK_FALSE(ring->push(numbered(6)));
+    for (size_t i = 0; i < EventRing::kCapacity; ++i) {
+      REQUIRE(ring->pop(&event));
+      REQUIRE(event.args[0] == 5);
+    }
+  }
 }
 
 TEST_CASE("event_ring: with many writers nothing is lost, doubled, torn or out of a writer's order",
