@@ -71,8 +71,6 @@ constinit Lock table_lock{LockRank::kSqlite};
 constinit Library libraries[kMaxLibraries] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit Entry entries[kMaxConnections] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit bool hook_added MEMLIMIT_GUARDED_BY(table_lock) = false;
-/* Something was written to the two tables: else the child of a fork leaves them alone, which are the parent's pages. */
-constinit std::atomic<bool> tables_used{false};
 /* Threads of ours inside SQLite: a child whose parent held one of SQLite's own mutexes can never open a database. */
 constinit ForkGate gate{};
 MEMLIMIT_TLS uint32_t inside_here = 0;
@@ -314,7 +312,6 @@ void configure(const Config& config) noexcept {
 void opened(Connection* connection, const void* open_function, bool usable) noexcept {
   if (connection == nullptr) return;
   os::ErrnoGuard errno_guard;
-  tables_used.store(true, std::memory_order_relaxed);
   Functions functions;
   Opening opening;
   if (usable && wanted && resolve(open_function, &functions)) opening = begin_opening(functions);
@@ -404,13 +401,10 @@ void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
-  if (tables_used.load(std::memory_order_relaxed)) {
-    tables_used.store(false, std::memory_order_relaxed);
-    for (Entry& entry : entries) entry = {};
-    for (Library& library : libraries) {
-      library.openers = 0;
-      library.updating.store(false, std::memory_order_relaxed);
-    }
+  for (Entry& entry : entries) entry = {};
+  for (Library& library : libraries) {
+    library.openers = 0;
+    library.updating.store(false, std::memory_order_relaxed);
   }
   limit_is_new.store(false, std::memory_order_relaxed);
   gate.reset_after_fork(inside_here);
