@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit {
 

@@ -11,7 +11,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "attributes.h"
+#include "system/attributes.h"
 #include "thread_state.h"
 
 namespace memlimit::account {

@@ -7,9 +7,9 @@
 
 #include "account.h"
 #include "hooks.h"
-#include "os.h"
 #include "reclaim.h"
 #include "service.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 using namespace memlimit;

@@ -1,7 +1,7 @@
 #include "config.h"
 
 #include "config_values.h"
-#include "text.h"
+#include "system/text.h"
 
 namespace memlimit {
 namespace {

@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "os.h"
+#include "system/os.h"
 #include "units.h"
 
 namespace memlimit {

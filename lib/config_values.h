@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "config.h"
-#include "text.h"
+#include "system/text.h"
 
 namespace memlimit {
 

@@ -5,8 +5,8 @@
 
 #include "adapters/registry.h"
 #include "memlimit.h"
-#include "os.h"
-#include "text.h"
+#include "system/os.h"
+#include "system/text.h"
 
 namespace memlimit {
 namespace {

@@ -16,9 +16,9 @@
 
 #include "account.h"
 #include "event_ring.h"
-#include "lock.h"
-#include "os.h"
 #include "ranking.h"
+#include "system/lock.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 namespace memlimit::hooks {

@@ -5,9 +5,9 @@
 #include <cstdio>
 #include <utility>
 
-#include "lock.h"
 #include "paced.h"
 #include "reclaim.h"
+#include "system/lock.h"
 #include "units.h"
 
 namespace memlimit::limit {

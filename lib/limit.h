@@ -10,9 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cgroup.h"
 #include "config.h"
 #include "event_ring.h"
+#include "system/cgroup.h"
 
 namespace memlimit::limit {
 

@@ -22,10 +22,10 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "attributes.h"
-#include "os.h"
-#include "safe_write.h"
-#include "text.h"
+#include "system/attributes.h"
+#include "system/os.h"
+#include "system/safe_write.h"
+#include "system/text.h"
 #include "units.h"
 
 namespace memlimit {

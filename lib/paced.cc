@@ -5,8 +5,8 @@
 #include <atomic>
 
 #include "account.h"
-#include "os.h"
-#include "procfs.h"
+#include "system/os.h"
+#include "system/procfs.h"
 
 namespace memlimit::paced {
 namespace {

@@ -9,8 +9,8 @@
 
 #include <cstdint>
 
-#include "cgroup.h"
 #include "config.h"
+#include "system/cgroup.h"
 
 namespace memlimit::paced {
 

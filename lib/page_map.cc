@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit {
 namespace {

@@ -9,7 +9,7 @@
 #include <dlfcn.h>
 
 #include "log.h"
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit {
 namespace {

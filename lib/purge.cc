@@ -5,11 +5,11 @@
 #include <atomic>
 
 #include "account.h"
-#include "fork_gate.h"
-#include "os.h"
 #include "paced.h"
 #include "purge_pacer.h"
 #include "service.h"
+#include "system/fork_gate.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 namespace memlimit::purge {

@@ -20,14 +20,14 @@
 #include "event_ring.h"
 #include "hooks.h"
 #include "limiter.h"
-#include "lock.h"
-#include "os.h"
 #include "overhead.h"
 #include "paced.h"
-#include "procfs.h"
 #include "purge.h"
 #include "purge_pacer.h"
 #include "service.h"
+#include "system/lock.h"
+#include "system/os.h"
+#include "system/procfs.h"
 #include "thread_state.h"
 
 namespace memlimit::reclaim {

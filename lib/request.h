@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "text.h"
+#include "system/text.h"
 
 namespace memlimit {
 

@@ -23,8 +23,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "os.h"
-#include "text.h"
+#include "system/os.h"
+#include "system/text.h"
 
 namespace memlimit {
 namespace {

@@ -11,7 +11,7 @@
 #include <cstdint>
 
 #include "stats.h"
-#include "text.h"
+#include "system/text.h"
 
 namespace memlimit {
 

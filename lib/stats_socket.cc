@@ -30,10 +30,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "os.h"
-#include "procfs.h"
 #include "stats_text.h"
-#include "text.h"
+#include "system/os.h"
+#include "system/procfs.h"
+#include "system/text.h"
 
 namespace memlimit {
 namespace {

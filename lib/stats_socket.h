@@ -14,10 +14,10 @@
 #include <cstdint>
 #include <string_view>
 
-#include "os.h"
-#include "procfs.h"
 #include "request.h"
 #include "socket_path.h"
+#include "system/os.h"
+#include "system/procfs.h"
 
 namespace memlimit {
 

@@ -2,7 +2,7 @@
 #include "stats_text.h"
 
 #include "stats_metrics.h"
-#include "text.h"
+#include "system/text.h"
 
 namespace memlimit {
 namespace {

@@ -12,7 +12,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "attributes.h"
+#include "system/attributes.h"
 
 namespace memlimit {
 

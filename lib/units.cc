@@ -1,6 +1,6 @@
 #include "units.h"
 
-#include "text.h"
+#include "system/text.h"
 
 namespace memlimit {
 namespace {

@@ -9,10 +9,10 @@
 
 #include <dlfcn.h>
 
-#include "attributes.h"
 #include "fork.h"
 #include "interrupted_frees.h"
 #include "interrupted_readers.h"
+#include "system/attributes.h"
 
 namespace memlimit::atfork {
 namespace {

@@ -12,8 +12,8 @@
 #include <mimalloc.h>
 #include <unistd.h>
 
-#include "attributes.h"
-#include "text.h"
+#include "system/attributes.h"
+#include "system/text.h"
 
 namespace memlimit::backing {
 

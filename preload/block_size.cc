@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "backing.h"
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit::block_size {
 namespace {

@@ -28,7 +28,7 @@
 #include <cstdint>
 
 #include "account.h"
-#include "attributes.h"
+#include "system/attributes.h"
 
 namespace memlimit::block_size {
 

@@ -9,8 +9,8 @@
 
 #include "block_size.h"
 #include "idle_pages.h"
-#include "os.h"
 #include "recycled_blocks.h"
+#include "system/os.h"
 
 /* Where this library begins; the linker's. */
 extern "C" MEMLIMIT_HIDDEN const ElfW(Ehdr) __ehdr_start;

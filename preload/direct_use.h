@@ -12,8 +12,8 @@
 
 #include <cstddef>
 
-#include "attributes.h"
 #include "dlopen.h"
+#include "system/attributes.h"
 
 struct dl_phdr_info;
 

@@ -9,7 +9,7 @@
 
 #include <dlfcn.h>
 
-#include "attributes.h"
+#include "system/attributes.h"
 
 extern "C" {
 

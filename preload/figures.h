@@ -7,7 +7,7 @@
 #include <cstddef>
 
 #include "account.h"
-#include "procfs.h"
+#include "system/procfs.h"
 
 namespace memlimit {
 

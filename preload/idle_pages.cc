@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "account.h"
-#include "attributes.h"
 #include "backing.h"
-#include "os.h"
+#include "system/attributes.h"
+#include "system/os.h"
 
 namespace memlimit::idle_pages {
 namespace {

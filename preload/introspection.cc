@@ -9,10 +9,10 @@
 #include <climits>
 #include <cstdio>
 
-#include "attributes.h"
 #include "figures.h"
-#include "os.h"
 #include "reclaim.h"
+#include "system/attributes.h"
+#include "system/os.h"
 
 using namespace memlimit;
 

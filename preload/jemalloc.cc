@@ -17,12 +17,12 @@
 #include <cstring>
 #include <string_view>
 
-#include "attributes.h"
 #include "backing.h"
 #include "figures.h"
-#include "os.h"
 #include "reclaim.h"
-#include "text.h"
+#include "system/attributes.h"
+#include "system/os.h"
+#include "system/text.h"
 
 using namespace memlimit;
 

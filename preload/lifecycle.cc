@@ -19,7 +19,6 @@
 #include "adapters/sqlite.h"
 #include "address_range.h"
 #include "atfork.h"
-#include "attributes.h"
 #include "backing.h"
 #include "block_size.h"
 #include "config.h"
@@ -30,11 +29,12 @@
 #include "limit.h"
 #include "log.h"
 #include "mappings.h"
-#include "os.h"
 #include "plugins.h"
 #include "reclaim.h"
 #include "recycled_blocks.h"
 #include "service.h"
+#include "system/attributes.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 using namespace memlimit;

@@ -11,7 +11,7 @@
 #include <cstring>
 
 #include "entry.h"
-#include "os.h"
+#include "system/os.h"
 
 using namespace memlimit;
 

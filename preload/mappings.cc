@@ -27,10 +27,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "attributes.h"
-#include "os.h"
 #include "page_map.h"
 #include "reclaim.h"
+#include "system/attributes.h"
+#include "system/os.h"
 
 namespace memlimit::mappings {
 namespace {

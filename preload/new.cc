@@ -17,7 +17,7 @@
 #include <link.h>
 
 #include "entry.h"
-#include "os.h"
+#include "system/os.h"
 
 using namespace memlimit;
 

@@ -12,12 +12,12 @@
 #include <mimalloc.h>
 
 #include "account.h"
-#include "attributes.h"
 #include "backing.h"
 #include "block_size.h"
-#include "os.h"
 #include "paced.h"
 #include "reclaim.h"
+#include "system/attributes.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 namespace memlimit::recycled_blocks {

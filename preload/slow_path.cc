@@ -9,9 +9,9 @@
 #include "backing.h"
 #include "block_size.h"
 #include "direct_use.h"
-#include "os.h"
 #include "reclaim.h"
 #include "recycled_blocks.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 namespace memlimit::slow {

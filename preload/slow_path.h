@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "attributes.h"
+#include "system/attributes.h"
 
 namespace memlimit::slow {
 

@@ -5,8 +5,8 @@
  * Threads: the program's, outside malloc.
  */
 #include "adapters/sqlite.h"
-#include "attributes.h"
 #include "sqlite_functions.h"
+#include "system/attributes.h"
 
 using namespace memlimit;
 using adapters::sqlite::Connection;

@@ -5,7 +5,7 @@
 #include <cstddef>
 
 #include "adapters/loaded_images.h"
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit::sqlite_functions {
 namespace {

@@ -20,7 +20,7 @@
 #include "account.h"
 #include "adapters/adapter.h"
 #include "adapters/generation.h"
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit::adapters {
 namespace {

@@ -16,8 +16,8 @@
 
 #include "hooks.h"
 #include "memlimit.h"
-#include "os.h"
 #include "paced.h"
+#include "system/os.h"
 
 namespace memlimit::adapters {
 namespace {

@@ -12,13 +12,13 @@
 #include "account.h"
 #include "adapters/adapter.h"
 #include "event_ring.h"
-#include "fork_gate.h"
-#include "lock.h"
-#include "os.h"
 #include "paced.h"
 #include "ranking.h"
 #include "reclaim.h"
 #include "service.h"
+#include "system/fork_gate.h"
+#include "system/lock.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 namespace memlimit::adapters {

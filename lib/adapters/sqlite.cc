@@ -13,13 +13,13 @@
 
 #include "adapters/elf_image.h"
 #include "adapters/loaded_images.h"
-#include "fork_gate.h"
 #include "hooks.h"
-#include "lock.h"
 #include "memlimit.h"
-#include "os.h"
 #include "reclaim.h"
 #include "service.h"
+#include "system/fork_gate.h"
+#include "system/lock.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 namespace memlimit::adapters::sqlite {

@@ -11,8 +11,8 @@
 #include <cstddef>
 
 #include "adapters/adapter.h"
-#include "attributes.h"
-#include "os.h"
+#include "system/attributes.h"
+#include "system/os.h"
 
 namespace memlimit::adapters {
 namespace {

@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cgroup.h"
-#include "procfs.h"
+#include "system/cgroup.h"
+#include "system/procfs.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "os.h"
+#include "system/os.h"
 
 namespace assist = memlimit::assist;
 

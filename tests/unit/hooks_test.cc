@@ -12,7 +12,7 @@
 #include <catch2/catch.hpp>
 
 #include "account.h"
-#include "os.h"
+#include "system/os.h"
 #include "thread_state.h"
 
 namespace account = memlimit::account;

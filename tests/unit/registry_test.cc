@@ -8,7 +8,7 @@
 #include <catch2/catch.hpp>
 
 #include "adapters/sqlite.h"
-#include "lock.h"
+#include "system/lock.h"
 
 using memlimit::Lock;
 using memlimit::LockRank;

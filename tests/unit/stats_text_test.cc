@@ -18,7 +18,7 @@
 #include <catch2/catch.hpp>
 
 #include "stats_metrics.h"
-#include "text.h"
+#include "system/text.h"
 
 using memlimit::Histogram;
 using memlimit::HookRow;

@@ -16,9 +16,9 @@
 #include <limits>
 #include <string_view>
 
-#include "attributes.h"
 #include "config.h"
-#include "lock.h"
+#include "system/attributes.h"
+#include "system/lock.h"
 
 namespace memlimit {
 

@@ -12,9 +12,9 @@
 #include <cstdint>
 #include <string_view>
 
-#include "attributes.h"
-#include "lock.h"
-#include "os.h"
+#include "system/attributes.h"
+#include "system/lock.h"
+#include "system/os.h"
 
 namespace memlimit::procfs {
 

@@ -10,9 +10,9 @@
 #include <cassert>
 #include <cstdint>
 
-#include "attributes.h"
-#include "lock_rank.h"
-#include "os.h"
+#include "system/attributes.h"
+#include "system/lock_rank.h"
+#include "system/os.h"
 
 namespace memlimit {
 

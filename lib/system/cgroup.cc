@@ -1,14 +1,14 @@
 /* See cgroup.h. The formats: proc(5), cgroups(7), the kernel's admin-guide/cgroup-v2.rst and
  * cgroup-v1/memory.rst. */
-#include "cgroup.h"
+#include "system/cgroup.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
-#include "line_reader.h"
-#include "os.h"
-#include "procfs.h"
+#include "system/line_reader.h"
+#include "system/os.h"
+#include "system/procfs.h"
 
 namespace memlimit {
 namespace {

@@ -1,12 +1,12 @@
 /* See procfs.h. */
-#include "procfs.h"
+#include "system/procfs.h"
 
 #include <climits>
 #include <cstring>
 
-#include "line_reader.h"
-#include "os.h"
-#include "text.h"
+#include "system/line_reader.h"
+#include "system/os.h"
+#include "system/text.h"
 
 namespace memlimit::procfs {
 namespace {

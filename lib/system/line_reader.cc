@@ -1,10 +1,10 @@
 /* See line_reader.h. */
-#include "line_reader.h"
+#include "system/line_reader.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit {
 

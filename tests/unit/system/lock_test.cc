@@ -1,5 +1,5 @@
 /* The futex mutex: exclusion, try_lock, and the reset a child of fork needs. */
-#include "lock.h"
+#include "system/lock.h"
 
 #include <thread>
 #include <vector>

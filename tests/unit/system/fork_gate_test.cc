@@ -1,12 +1,12 @@
 /* Forks keep threads out, and wait for those that are inside: not for the forking thread itself, and not for ever. */
-#include "fork_gate.h"
+#include "system/fork_gate.h"
 
 #include <atomic>
 #include <thread>
 
 #include <catch2/catch.hpp>
 
-#include "os.h"
+#include "system/os.h"
 
 using memlimit::ForkGate;
 

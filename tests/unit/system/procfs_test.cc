@@ -1,5 +1,5 @@
 /* What is read from /proc: the parsers on any content, and the real files of this process. */
-#include "procfs.h"
+#include "system/procfs.h"
 
 #include <algorithm>
 #include <atomic>
@@ -20,9 +20,9 @@
 
 #include <catch2/catch.hpp>
 
-#include "line_reader.h"
-#include "os.h"
 #include "support/recorded_tree.h"
+#include "system/line_reader.h"
+#include "system/os.h"
 
 namespace procfs = memlimit::procfs;
 using memlimit::LineReader;

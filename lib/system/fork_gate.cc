@@ -1,7 +1,7 @@
 /* See fork_gate.h. */
-#include "fork_gate.h"
+#include "system/fork_gate.h"
 
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit {
 

@@ -1,5 +1,5 @@
 /* Writes to descriptors that are closed, broken, full or limited: the program lives and does not wait. */
-#include "safe_write.h"
+#include "system/safe_write.h"
 
 #include <cerrno>
 #include <csignal>

@@ -1,4 +1,4 @@
-#include "safe_write.h"
+#include "system/safe_write.h"
 
 #include <cerrno>
 #include <csignal>
@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "os.h"
+#include "system/os.h"
 
 namespace memlimit {
 namespace {

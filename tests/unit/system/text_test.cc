@@ -1,5 +1,5 @@
 /* Text in a fixed buffer: bounds, numbers, escapes. */
-#include "text.h"
+#include "system/text.h"
 
 #include <cstdint>
 #include <cstring>

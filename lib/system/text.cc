@@ -1,5 +1,5 @@
 /* Out of line: none of this is hot, and inlined it was a third of the settings' code. */
-#include "text.h"
+#include "system/text.h"
 
 #include <cstring>
 

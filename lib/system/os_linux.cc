@@ -1,6 +1,6 @@
 /* Linux system calls behind os.h. syscall() is used where glibc's wrapper would cancel a thread or
  * cache an answer across fork. */
-#include "os.h"
+#include "system/os.h"
 
 #include <cerrno>
 #include <ctime>

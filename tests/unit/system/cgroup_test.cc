@@ -1,6 +1,6 @@
 /* The container's memory: recorded trees of real layouts, damaged trees, percentages, shares, and
  * live groups where the machine lets the test make some. */
-#include "cgroup.h"
+#include "system/cgroup.h"
 #include "pacer.h"
 
 #include <algorithm>
@@ -23,8 +23,8 @@
 
 #include <catch2/catch.hpp>
 
-#include "procfs.h"
 #include "support/recorded_tree.h"
+#include "system/procfs.h"
 
 using memlimit::container_limit;
 using memlimit::fair_share;
