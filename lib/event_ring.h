@@ -12,7 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "config.h"
+#include "settings/config.h"
 
 namespace memlimit {
 

@@ -7,8 +7,8 @@
 
 #include "paced.h"
 #include "reclaim.h"
+#include "settings/units.h"
 #include "system/lock.h"
-#include "units.h"
 
 namespace memlimit::limit {
 namespace {

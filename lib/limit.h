@@ -10,8 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "config.h"
 #include "event_ring.h"
+#include "settings/config.h"
 #include "system/cgroup.h"
 
 namespace memlimit::limit {

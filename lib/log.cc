@@ -22,11 +22,11 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "settings/units.h"
 #include "system/attributes.h"
 #include "system/os.h"
 #include "system/safe_write.h"
 #include "system/text.h"
-#include "units.h"
 
 namespace memlimit {
 

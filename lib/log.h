@@ -12,8 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "config.h"
 #include "event_ring.h"
+#include "settings/config.h"
 
 namespace memlimit {
 

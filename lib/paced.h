@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "config.h"
+#include "settings/config.h"
 #include "system/cgroup.h"
 
 namespace memlimit::paced {

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "config.h"
+#include "settings/config.h"
 
 namespace memlimit {
 

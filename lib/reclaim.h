@@ -11,11 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "config.h"
 #include "event_ring.h"
 #include "hooks.h"
 #include "memlimit.h"
 #include "pacer.h"
+#include "settings/config.h"
 #include "stats.h"
 
 namespace memlimit::reclaim {

@@ -24,13 +24,13 @@
 #include "log.h"
 #include "paced.h"
 #include "reclaim.h"
+#include "settings/units.h"
 #include "stats_socket.h"
 #include "stats_text.h"
 #include "system/lock.h"
 #include "system/os.h"
 #include "system/procfs.h"
 #include "thread_state.h"
-#include "units.h"
 
 namespace memlimit::service {
 namespace {

@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "config.h"
+#include "settings/config.h"
 
 namespace memlimit::service {
 

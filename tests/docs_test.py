@@ -37,7 +37,7 @@ def rows(path, macro):
 
 def settings_table():
     lines = ["| variable | value | default | meaning |", "|---|---|---|---|"]
-    for _, name, _, unit, default, state, sentence in rows("lib/options.inc", "MEMLIMIT_OPTION"):
+    for _, name, _, unit, default, state, sentence in rows("lib/settings/options.inc", "MEMLIMIT_OPTION"):
         note = "" if state == "kActive" else f" {NO_EFFECT}"
         lines.append(f"| `{name}` | {unit} | `{default}` | {sentence}{note} |")
     return lines
@@ -98,7 +98,7 @@ class Doctor(unittest.TestCase):
         # Of another user's process it tries out none of them.
         source = (SOURCE / "scripts" / "memlimit_cli" / "doctor.py").read_text(encoding="utf-8")
         known = re.findall(r'"(\w+)"', re.search(r"^NAMES_A_FILE = \((.*)\)$", source, re.M)[1])
-        named = [row[1] for row in rows("lib/options.inc", "MEMLIMIT_OPTION") if "path" in row[3]]
+        named = [row[1] for row in rows("lib/settings/options.inc", "MEMLIMIT_OPTION") if "path" in row[3]]
         self.assertEqual(known, named)
 
 
@@ -114,15 +114,15 @@ class Events(unittest.TestCase):
 class Manual(unittest.TestCase):
     def test_every_setting_is_explained_and_no_other(self):
         told = re.findall(r"^\.TP\n\.B (MEMLIMIT\w*)$", MANUAL, re.M)
-        self.assertEqual(told, [row[1] for row in rows("lib/options.inc", "MEMLIMIT_OPTION")])
+        self.assertEqual(told, [row[1] for row in rows("lib/settings/options.inc", "MEMLIMIT_OPTION")])
 
     def test_what_has_no_effect_is_said_to_have_none(self):
-        for row in rows("lib/options.inc", "MEMLIMIT_OPTION"):
+        for row in rows("lib/settings/options.inc", "MEMLIMIT_OPTION"):
             text = MANUAL.split(f".B {row[1]}\n", 1)[1].split(".TP\n", 1)[0]
             self.assertEqual("No effect in this version." in text, row[5] != "kActive", row[1])
 
     def test_defaults_are_told(self):
-        for row in rows("lib/options.inc", "MEMLIMIT_OPTION"):
+        for row in rows("lib/settings/options.inc", "MEMLIMIT_OPTION"):
             text = MANUAL.split(f".B {row[1]}\n", 1)[1].split(".TP\n", 1)[0]
             if row[4] != "none":
                 self.assertRegex(text, rf"\b{re.escape(row[4])}(?!\w)", row[1])

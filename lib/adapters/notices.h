@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "config.h"
+#include "settings/config.h"
 
 namespace memlimit::adapters {
 

@@ -11,8 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "config.h"
 #include "hooks.h"
+#include "settings/config.h"
 #include "stats.h"
 
 struct dl_phdr_info;

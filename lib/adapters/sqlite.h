@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "config.h"
+#include "settings/config.h"
 
 namespace memlimit::adapters::sqlite {
 

@@ -16,7 +16,7 @@
 #include <limits>
 #include <string_view>
 
-#include "config.h"
+#include "settings/config.h"
 #include "system/attributes.h"
 #include "system/lock.h"
 

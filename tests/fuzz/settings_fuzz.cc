@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
-#include "config.h"
-#include "units.h"
+#include "settings/config.h"
+#include "settings/units.h"
 
 namespace {
 

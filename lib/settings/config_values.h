@@ -10,7 +10,7 @@
 #include <initializer_list>
 #include <string_view>
 
-#include "config.h"
+#include "settings/config.h"
 #include "system/text.h"
 
 namespace memlimit {

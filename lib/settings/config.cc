@@ -1,6 +1,6 @@
-#include "config.h"
+#include "settings/config.h"
 
-#include "config_values.h"
+#include "settings/config_values.h"
 #include "system/text.h"
 
 namespace memlimit {
@@ -18,13 +18,13 @@ struct Row {
 constexpr Row kRows[] = {
 #define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) \
   {name, fallback, sentence, State::state},
-#include "options.inc"
+#include "settings/options.inc"
 #undef MEMLIMIT_OPTION
 };
 
 constexpr std::string_view kNames[] = {
 #define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) name,
-#include "options.inc"
+#include "settings/options.inc"
 #undef MEMLIMIT_OPTION
 };
 

@@ -1,4 +1,4 @@
-#include "config_values.h"
+#include "settings/config_values.h"
 
 #include <cerrno>
 #include <climits>
@@ -9,8 +9,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "settings/units.h"
 #include "system/os.h"
-#include "units.h"
 
 namespace memlimit {
 namespace {
@@ -717,7 +717,7 @@ Verdict parse_value(Option option, std::string_view text, bool secure, Config& c
 #define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) \
   case Option::id:                                                       \
     return parse_##kind(text, secure, config, why);
-#include "options.inc"
+#include "settings/options.inc"
 #undef MEMLIMIT_OPTION
   }
   return Verdict::kBad;
@@ -728,7 +728,7 @@ void render_value(const Config& config, Option option, TextWriter& out) noexcept
 #define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) \
   case Option::id:                                                       \
     return render_##kind(config, out);
-#include "options.inc"
+#include "settings/options.inc"
 #undef MEMLIMIT_OPTION
   }
 }

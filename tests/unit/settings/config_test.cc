@@ -1,5 +1,5 @@
 /* Settings: every variable, what each refuses and in which words, and the `config` file. */
-#include "config.h"
+#include "settings/config.h"
 
 #include <csignal>
 #include <cstring>
@@ -64,7 +64,7 @@ bool contains(const std::string& text, const std::string& part) {
 
 constexpr Option kAll[] = {
 #define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) Option::id,
-#include "options.inc"
+#include "settings/options.inc"
 #undef MEMLIMIT_OPTION
 };
 

@@ -1,5 +1,5 @@
 /* Sizes: Go's own conformance table, suggestions for near misses, and figures for people. */
-#include "units.h"
+#include "settings/units.h"
 
 #include <random>
 #include <string>

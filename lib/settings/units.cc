@@ -1,4 +1,4 @@
-#include "units.h"
+#include "settings/units.h"
 
 #include "system/text.h"
 

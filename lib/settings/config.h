@@ -17,14 +17,14 @@ namespace memlimit {
 /** One value for each row of options.inc, in its order. */
 enum class Option : int {
 #define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) id,
-#include "options.inc"
+#include "settings/options.inc"
 #undef MEMLIMIT_OPTION
 };
 
 inline constexpr int kOptionCount = [] {
   int count = 0;
 #define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) ++count;
-#include "options.inc"
+#include "settings/options.inc"
 #undef MEMLIMIT_OPTION
   return count;
 }();
