@@ -12,7 +12,7 @@
 #include <cstdint>
 
 #include "memlimit.h"
-#include "stats.h"
+#include "observe/stats.h"
 
 namespace memlimit::assist {
 

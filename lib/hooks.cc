@@ -15,7 +15,7 @@
 #include <unwind.h>
 
 #include "account.h"
-#include "event_ring.h"
+#include "observe/event_ring.h"
 #include "ranking.h"
 #include "system/lock.h"
 #include "system/os.h"

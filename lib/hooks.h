@@ -11,8 +11,8 @@
 #include <cstdint>
 
 #include "memlimit.h"
+#include "observe/stats.h"
 #include "pacer.h"
-#include "stats.h"
 
 namespace memlimit::hooks {
 

@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "event_ring.h"
+#include "observe/event_ring.h"
 #include "settings/config.h"
 #include "system/cgroup.h"
 

@@ -8,7 +8,7 @@
 
 #include <dlfcn.h>
 
-#include "log.h"
+#include "observe/log.h"
 #include "system/os.h"
 
 namespace memlimit {

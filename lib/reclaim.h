@@ -11,12 +11,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "event_ring.h"
 #include "hooks.h"
 #include "memlimit.h"
+#include "observe/event_ring.h"
+#include "observe/stats.h"
 #include "pacer.h"
 #include "settings/config.h"
-#include "stats.h"
 
 namespace memlimit::reclaim {
 

@@ -46,14 +46,14 @@ def settings_table():
 def statistics_table():
     units = {"Bytes": "bytes", "Ns": "ns", "Count": "count"}
     lines = ["| key | kind | unit | meaning |", "|---|---|---|---|"]
-    for key, kind, unit, sentence in rows("lib/stats.inc", "MEMLIMIT_STAT"):
+    for key, kind, unit, sentence in rows("lib/observe/stats.inc", "MEMLIMIT_STAT"):
         lines.append(f"| `{key}` | {kind.lower()} | {units[unit]} | {sentence} |")
     return lines
 
 
 def files_table():
     lines = ["| file | content |", "|---|---|"]
-    for _, name, sentence in rows("lib/stats_files.inc", "MEMLIMIT_FILE"):
+    for _, name, sentence in rows("lib/observe/stats_files.inc", "MEMLIMIT_FILE"):
         lines.append(f"| `{name}` | {sentence} |")
     return lines
 
@@ -104,7 +104,7 @@ class Doctor(unittest.TestCase):
 
 class Events(unittest.TestCase):
     def test_every_kind_of_event_is_told_by_somebody(self):
-        kinds = {row[0] for row in rows("lib/events.inc", "MEMLIMIT_EVENT")}
+        kinds = {row[0] for row in rows("lib/observe/events.inc", "MEMLIMIT_EVENT")}
         self.assertGreater(len(kinds), 15)
         sources = [path for folder in ("lib", "preload") for path in (SOURCE / folder).rglob("*.cc")]
         text = "".join(path.read_text(encoding="utf-8") for path in sources if path.name != "log.cc")
@@ -129,7 +129,7 @@ class Manual(unittest.TestCase):
 
     def test_every_file_of_the_socket_is_named(self):
         section = MANUAL.split(".SH FILES", 1)[1]
-        for row in rows("lib/stats_files.inc", "MEMLIMIT_FILE"):
+        for row in rows("lib/observe/stats_files.inc", "MEMLIMIT_FILE"):
             self.assertRegex(section, rf"\.B {row[1]}\n")
 
     def test_the_version_is_the_projects(self):

@@ -11,7 +11,7 @@
 
 #include "account.h"
 #include "adapters/adapter.h"
-#include "event_ring.h"
+#include "observe/event_ring.h"
 #include "paced.h"
 #include "ranking.h"
 #include "reclaim.h"

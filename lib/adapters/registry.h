@@ -12,8 +12,8 @@
 #include <cstdint>
 
 #include "hooks.h"
+#include "observe/stats.h"
 #include "settings/config.h"
-#include "stats.h"
 
 struct dl_phdr_info;
 

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "request.h"
+#include "observe/request.h"
 
 using memlimit::kMaxRequestBytes;
 using memlimit::parse_request;

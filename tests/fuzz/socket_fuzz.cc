@@ -20,7 +20,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "stats_socket.h"
+#include "observe/stats_socket.h"
 #include "support/temp_dir.h"
 #include "support/unix_client.h"
 

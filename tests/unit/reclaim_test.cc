@@ -12,8 +12,8 @@
 #include <catch2/catch.hpp>
 
 #include "account.h"
-#include "event_ring.h"
 #include "hooks.h"
+#include "observe/event_ring.h"
 #include "overhead.h"
 #include "paced.h"
 #include "pacer.h"

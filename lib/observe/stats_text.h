@@ -8,8 +8,8 @@
 
 #include <cstddef>
 
-#include "request.h"
-#include "stats.h"
+#include "observe/request.h"
+#include "observe/stats.h"
 
 namespace memlimit {
 

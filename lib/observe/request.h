@@ -18,7 +18,7 @@ namespace memlimit {
 /** The files of the socket, in the order of stats_files.inc. */
 enum class StatsFile : uint8_t {
 #define MEMLIMIT_FILE(symbol, name, sentence) symbol,
-#include "stats_files.inc"
+#include "observe/stats_files.inc"
 #undef MEMLIMIT_FILE
 };
 
@@ -30,7 +30,7 @@ struct StatsFileRow {
 
 inline constexpr StatsFileRow kStatsFiles[] = {
 #define MEMLIMIT_FILE(symbol, name, sentence) {StatsFile::symbol, name, sentence},
-#include "stats_files.inc"
+#include "observe/stats_files.inc"
 #undef MEMLIMIT_FILE
 };
 

@@ -5,7 +5,7 @@
  * too open. And bind() creates the last component exclusively: it never follows or replaces a link,
  * a file or a socket there.
  */
-#include "socket_path.h"
+#include "observe/socket_path.h"
 
 #include <algorithm>
 #include <cerrno>

@@ -1,4 +1,4 @@
-#include "event_ring.h"
+#include "observe/event_ring.h"
 
 #include <algorithm>
 #include <string_view>
@@ -30,7 +30,7 @@ const Row& row_of(EventKind kind) noexcept {
   static constexpr Row kRows[] = {
 #define MEMLIMIT_EVENT(id, name, level, sentence, ...) \
   {name, LogLevel::level, sentence, {__VA_ARGS__}},
-#include "events.inc"
+#include "observe/events.inc"
 #undef MEMLIMIT_EVENT
   };
   return kRows[static_cast<size_t>(kind)];

@@ -1,5 +1,5 @@
 /* Names of levels and contexts, and copies of histograms; see stats.h. */
-#include "stats.h"
+#include "observe/stats.h"
 
 namespace memlimit {
 

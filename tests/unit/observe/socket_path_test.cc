@@ -1,5 +1,5 @@
 /* Where the socket goes, what is in the way, and what must never be touched on the way there. */
-#include "socket_path.h"
+#include "observe/socket_path.h"
 
 #include <algorithm>
 #include <cerrno>

@@ -1,4 +1,4 @@
-#include "log.h"
+#include "observe/log.h"
 
 // Header-only use of both libraries: libmemlimit.so must not need libspdlog or libfmt, whose other copy
 // the host program may carry. Without fmt's locale support 400 KiB of libstdc++'s locales and their

@@ -14,8 +14,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "request.h"
-#include "socket_path.h"
+#include "observe/request.h"
+#include "observe/socket_path.h"
 #include "system/os.h"
 #include "system/procfs.h"
 

@@ -1,5 +1,5 @@
 /* The files as people and programs see them; the list of statistics against all that is made from it. */
-#include "stats_text.h"
+#include "observe/stats_text.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -17,7 +17,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "stats_metrics.h"
+#include "observe/stats_metrics.h"
 #include "system/text.h"
 
 using memlimit::Histogram;

@@ -1,7 +1,7 @@
 /* The files of the statistics socket; see stats_text.h. The metrics are in stats_metrics.cc. */
-#include "stats_text.h"
+#include "observe/stats_text.h"
 
-#include "stats_metrics.h"
+#include "observe/stats_metrics.h"
 #include "system/text.h"
 
 namespace memlimit {

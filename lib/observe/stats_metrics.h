@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "stats.h"
+#include "observe/stats.h"
 #include "system/text.h"
 
 namespace memlimit {

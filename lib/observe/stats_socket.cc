@@ -16,7 +16,7 @@
  * used before it was compared with the file that was opened: a socket has an inode to itself, and the
  * epoll set is known by the listener in it.
  */
-#include "stats_socket.h"
+#include "observe/stats_socket.h"
 
 #include <cerrno>
 #include <cstring>
@@ -30,7 +30,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "stats_text.h"
+#include "observe/stats_text.h"
 #include "system/os.h"
 #include "system/procfs.h"
 #include "system/text.h"

@@ -1,7 +1,7 @@
 /* The statistics socket against real clients: prompt ones, slow ones, hostile ones, and crowds. Time is an
  * argument of handle(), so nothing here waits.
  */
-#include "stats_socket.h"
+#include "observe/stats_socket.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -25,7 +25,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "stats_text.h"
+#include "observe/stats_text.h"
 #include "support/temp_dir.h"
 #include "support/unix_client.h"
 

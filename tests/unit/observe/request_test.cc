@@ -1,5 +1,5 @@
 /* The protocol's parser: lines, HTTP, and everything that is neither. */
-#include "request.h"
+#include "observe/request.h"
 
 #include <string>
 

@@ -19,14 +19,14 @@ namespace memlimit {
 /** One value for each row of events.inc, in its order. */
 enum class EventKind : uint8_t {
 #define MEMLIMIT_EVENT(id, name, level, sentence, ...) id,
-#include "events.inc"
+#include "observe/events.inc"
 #undef MEMLIMIT_EVENT
 };
 
 inline constexpr int kEventKindCount = [] {
   int count = 0;
 #define MEMLIMIT_EVENT(id, name, level, sentence, ...) ++count;
-#include "events.inc"
+#include "observe/events.inc"
 #undef MEMLIMIT_EVENT
   return count;
 }();

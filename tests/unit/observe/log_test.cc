@@ -1,5 +1,5 @@
 /* The log: which line goes where, and what a hostile environment does to it. */
-#include "log.h"
+#include "observe/log.h"
 
 #include <algorithm>
 #include <cerrno>

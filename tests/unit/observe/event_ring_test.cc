@@ -1,5 +1,5 @@
 /* The event ring: order, bounds, many writers at once, and the lines that events become. */
-#include "event_ring.h"
+#include "observe/event_ring.h"
 
 #include <atomic>
 #include <cerrno>

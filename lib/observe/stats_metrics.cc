@@ -1,5 +1,5 @@
 /* Metrics in Prometheus' and OpenMetrics' text forms; see stats_metrics.h. */
-#include "stats_metrics.h"
+#include "observe/stats_metrics.h"
 
 namespace memlimit {
 namespace {

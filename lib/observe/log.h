@@ -12,7 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "event_ring.h"
+#include "observe/event_ring.h"
 #include "settings/config.h"
 
 namespace memlimit {

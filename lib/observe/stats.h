@@ -30,7 +30,7 @@ struct StatRow {
 inline constexpr StatRow kStatRows[] = {
 #define MEMLIMIT_STAT(key, kind, unit, sentence) \
   {#key, StatKind::k##kind, StatUnit::k##unit, sentence, &memlimit_stats::key},
-#include "stats.inc"
+#include "observe/stats.inc"
 #undef MEMLIMIT_STAT
 };
 inline constexpr size_t kStatCount = sizeof kStatRows / sizeof kStatRows[0];
@@ -38,14 +38,14 @@ inline constexpr size_t kStatCount = sizeof kStatRows / sizeof kStatRows[0];
 namespace stats_detail {
 enum StatIndex : size_t {
 #define MEMLIMIT_STAT(key, kind, unit, sentence) key,
-#include "stats.inc"
+#include "observe/stats.inc"
 #undef MEMLIMIT_STAT
 };
 #define MEMLIMIT_STAT(key, kind, unit, sentence)                                        \
   static_assert(offsetof(memlimit_stats, key) ==                                        \
                     offsetof(memlimit_stats, limit) + StatIndex::key * sizeof(int64_t), \
                 #key ": memlimit.h and stats.inc differ");
-#include "stats.inc"
+#include "observe/stats.inc"
 #undef MEMLIMIT_STAT
 static_assert(sizeof(memlimit_stats) ==
                   offsetof(memlimit_stats, limit) + kStatCount * sizeof(int64_t),

@@ -3,7 +3,7 @@
  * HTTP is read as RFC 9112 wants it, but for two leniencies: a missing Host is no error (a Unix
  * socket has no virtual hosts), and the end of the client's writing ends the headers.
  */
-#include "request.h"
+#include "observe/request.h"
 
 namespace memlimit {
 namespace {
