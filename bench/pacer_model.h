@@ -17,9 +17,9 @@
 #include <string>
 #include <vector>
 
-#include "limiter.h"
-#include "pacer.h"
-#include "ranking.h"
+#include "pacing/limiter.h"
+#include "pacing/pacer.h"
+#include "pacing/ranking.h"
 
 namespace memlimit::sim {
 

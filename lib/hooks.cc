@@ -16,7 +16,7 @@
 
 #include "account.h"
 #include "observe/event_ring.h"
-#include "ranking.h"
+#include "pacing/ranking.h"
 #include "system/lock.h"
 #include "system/os.h"
 #include "thread_state.h"

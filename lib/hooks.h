@@ -12,7 +12,7 @@
 
 #include "memlimit.h"
 #include "observe/stats.h"
-#include "pacer.h"
+#include "pacing/pacer.h"
 
 namespace memlimit::hooks {
 

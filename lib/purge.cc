@@ -6,7 +6,7 @@
 
 #include "account.h"
 #include "paced.h"
-#include "purge_pacer.h"
+#include "pacing/purge_pacer.h"
 #include "service.h"
 #include "system/fork_gate.h"
 #include "system/os.h"

@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "memlimit.h"
-#include "pacer.h"
+#include "pacing/pacer.h"
 
 namespace memlimit::purge {
 

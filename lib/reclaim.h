@@ -15,7 +15,7 @@
 #include "memlimit.h"
 #include "observe/event_ring.h"
 #include "observe/stats.h"
-#include "pacer.h"
+#include "pacing/pacer.h"
 #include "settings/config.h"
 
 namespace memlimit::reclaim {

@@ -11,7 +11,7 @@
 #include <cstdint>
 
 #include "adapters/elf_image.h"
-#include "pacer.h"
+#include "pacing/pacer.h"
 
 namespace memlimit::adapters {
 

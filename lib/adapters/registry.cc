@@ -13,7 +13,7 @@
 #include "adapters/adapter.h"
 #include "observe/event_ring.h"
 #include "paced.h"
-#include "ranking.h"
+#include "pacing/ranking.h"
 #include "reclaim.h"
 #include "service.h"
 #include "system/fork_gate.h"

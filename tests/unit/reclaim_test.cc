@@ -14,9 +14,9 @@
 #include "account.h"
 #include "hooks.h"
 #include "observe/event_ring.h"
-#include "overhead.h"
 #include "paced.h"
-#include "pacer.h"
+#include "pacing/overhead.h"
+#include "pacing/pacer.h"
 #include "thread_state.h"
 
 namespace account = memlimit::account;

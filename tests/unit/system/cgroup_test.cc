@@ -1,7 +1,7 @@
 /* The container's memory: recorded trees of real layouts, damaged trees, percentages, shares, and
  * live groups where the machine lets the test make some. */
 #include "system/cgroup.h"
-#include "pacer.h"
+#include "pacing/pacer.h"
 
 #include <algorithm>
 #include <atomic>

@@ -4,7 +4,7 @@
  * every percentage divides before it multiplies, and no difference is taken of unclamped input.
  * Threads: any, one at a time for one PacerState.
  */
-#include "pacer.h"
+#include "pacing/pacer.h"
 
 #include <algorithm>
 #include <limits>

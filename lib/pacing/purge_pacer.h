@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "pacer.h"
+#include "pacing/pacer.h"
 
 namespace memlimit {
 

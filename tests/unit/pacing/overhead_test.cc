@@ -1,5 +1,5 @@
 /* What counts of what the process holds beyond usage: the low points near the limit, up to a share of it. */
-#include "overhead.h"
+#include "pacing/overhead.h"
 
 #include <cstdint>
 

@@ -1,6 +1,6 @@
 /* The pacer: single decisions with numbers worked out by hand, and what must hold for any numbers.
  * Programs with threads and latency are in pacer_sim_test.cc. */
-#include "pacer.h"
+#include "pacing/pacer.h"
 
 #include <algorithm>
 #include <cstdint>

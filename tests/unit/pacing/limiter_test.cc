@@ -1,6 +1,6 @@
 /* The limiter: its arithmetic against numbers worked out by hand. (Go shipped `limit * (100 - 5)`
  * where 95 % was meant, and no test noticed.) */
-#include "limiter.h"
+#include "pacing/limiter.h"
 
 #include <cstdint>
 #include <limits>

@@ -1,5 +1,5 @@
 /* See purge_pacer.h. */
-#include "purge_pacer.h"
+#include "pacing/purge_pacer.h"
 
 #include <algorithm>
 

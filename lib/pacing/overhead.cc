@@ -1,5 +1,5 @@
 /* See overhead.h. */
-#include "overhead.h"
+#include "pacing/overhead.h"
 
 #include <algorithm>
 

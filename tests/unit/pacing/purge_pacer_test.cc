@@ -1,5 +1,5 @@
 /* When idle pages are given back: never without need, at a price while there is room, at once past it. */
-#include "purge_pacer.h"
+#include "pacing/purge_pacer.h"
 
 #include <catch2/catch.hpp>
 

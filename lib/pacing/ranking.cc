@@ -3,7 +3,7 @@
  * Answers for: ties (the longest unasked first, then the slot) so that an order is reproducible.
  * Threads: any, one at a time for one set of figures.
  */
-#include "ranking.h"
+#include "pacing/ranking.h"
 
 #include <algorithm>
 #include <limits>

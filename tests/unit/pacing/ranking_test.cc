@@ -1,5 +1,5 @@
 /* Ranking: who is asked first, who is left alone, and who is found again. */
-#include "ranking.h"
+#include "pacing/ranking.h"
 
 #include <cstdint>
 #include <limits>

@@ -3,7 +3,7 @@
  * Answers for: the order of the steps within one update and what odd clocks do to it.
  * Threads: any, one at a time for one LimiterState.
  */
-#include "limiter.h"
+#include "pacing/limiter.h"
 
 #include <algorithm>
 #include <limits>
