@@ -5,12 +5,12 @@
 #include <cerrno>
 #include <cstring>
 
-#include "account.h"
-#include "hooks.h"
-#include "reclaim.h"
-#include "service.h"
+#include "engine/account.h"
+#include "engine/hooks.h"
+#include "engine/reclaim.h"
+#include "engine/service.h"
+#include "engine/thread_state.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 using namespace memlimit;
 

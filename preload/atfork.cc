@@ -9,7 +9,7 @@
 
 #include <dlfcn.h>
 
-#include "fork.h"
+#include "engine/fork.h"
 #include "interrupted_frees.h"
 #include "interrupted_readers.h"
 #include "system/attributes.h"

@@ -27,7 +27,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "account.h"
+#include "engine/account.h"
 #include "system/attributes.h"
 
 namespace memlimit::block_size {

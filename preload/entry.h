@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <type_traits>
 
-#include "account.h"
 #include "backing.h"
 #include "block_size.h"
 #include "direct_use.h"
+#include "engine/account.h"
 #include "slow_path.h"
 
 namespace memlimit::entry {

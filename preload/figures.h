@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "account.h"
+#include "engine/account.h"
 #include "system/procfs.h"
 
 namespace memlimit {

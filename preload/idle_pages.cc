@@ -14,8 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "account.h"
 #include "backing.h"
+#include "engine/account.h"
 #include "system/attributes.h"
 #include "system/os.h"
 

@@ -9,8 +9,8 @@
 #include <climits>
 #include <cstdio>
 
+#include "engine/reclaim.h"
 #include "figures.h"
-#include "reclaim.h"
 #include "system/attributes.h"
 #include "system/os.h"
 

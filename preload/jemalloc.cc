@@ -18,8 +18,8 @@
 #include <string_view>
 
 #include "backing.h"
+#include "engine/reclaim.h"
 #include "figures.h"
-#include "reclaim.h"
 #include "system/attributes.h"
 #include "system/os.h"
 #include "system/text.h"

@@ -13,7 +13,6 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-#include "account.h"
 #include "adapters/notices.h"
 #include "adapters/registry.h"
 #include "adapters/sqlite.h"
@@ -23,19 +22,20 @@
 #include "block_size.h"
 #include "direct_use.h"
 #include "dlopen.h"
+#include "engine/account.h"
+#include "engine/limit.h"
+#include "engine/plugins.h"
+#include "engine/reclaim.h"
+#include "engine/service.h"
+#include "engine/thread_state.h"
 #include "idle_pages.h"
 #include "interrupted_readers.h"
-#include "limit.h"
 #include "mappings.h"
 #include "observe/log.h"
-#include "plugins.h"
-#include "reclaim.h"
 #include "recycled_blocks.h"
-#include "service.h"
 #include "settings/config.h"
 #include "system/attributes.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 using namespace memlimit;
 

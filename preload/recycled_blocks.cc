@@ -11,14 +11,14 @@
 
 #include <mimalloc.h>
 
-#include "account.h"
 #include "backing.h"
 #include "block_size.h"
-#include "paced.h"
-#include "reclaim.h"
+#include "engine/account.h"
+#include "engine/paced.h"
+#include "engine/reclaim.h"
+#include "engine/thread_state.h"
 #include "system/attributes.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 namespace memlimit::recycled_blocks {
 namespace {

@@ -5,14 +5,14 @@
 #include <cerrno>
 #include <cstring>
 
-#include "account.h"
 #include "backing.h"
 #include "block_size.h"
 #include "direct_use.h"
-#include "reclaim.h"
+#include "engine/account.h"
+#include "engine/reclaim.h"
+#include "engine/thread_state.h"
 #include "recycled_blocks.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 namespace memlimit::slow {
 namespace {

@@ -17,9 +17,9 @@
 
 #include <pthread.h>
 
-#include "account.h"
 #include "adapters/adapter.h"
 #include "adapters/generation.h"
+#include "engine/account.h"
 #include "system/os.h"
 
 namespace memlimit::adapters {

@@ -14,9 +14,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "hooks.h"
+#include "engine/hooks.h"
+#include "engine/paced.h"
 #include "memlimit.h"
-#include "paced.h"
 #include "system/os.h"
 
 namespace memlimit::adapters {

@@ -9,17 +9,17 @@
 #include <dlfcn.h>
 #include <link.h>
 
-#include "account.h"
 #include "adapters/adapter.h"
+#include "engine/account.h"
+#include "engine/paced.h"
+#include "engine/reclaim.h"
+#include "engine/service.h"
+#include "engine/thread_state.h"
 #include "observe/event_ring.h"
-#include "paced.h"
 #include "pacing/ranking.h"
-#include "reclaim.h"
-#include "service.h"
 #include "system/fork_gate.h"
 #include "system/lock.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 namespace memlimit::adapters {
 namespace {

@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hooks.h"
+#include "engine/hooks.h"
 #include "observe/stats.h"
 #include "settings/config.h"
 

@@ -13,14 +13,14 @@
 
 #include "adapters/elf_image.h"
 #include "adapters/loaded_images.h"
-#include "hooks.h"
+#include "engine/hooks.h"
+#include "engine/reclaim.h"
+#include "engine/service.h"
+#include "engine/thread_state.h"
 #include "memlimit.h"
-#include "reclaim.h"
-#include "service.h"
 #include "system/fork_gate.h"
 #include "system/lock.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 namespace memlimit::adapters::sqlite {
 namespace {

@@ -17,8 +17,8 @@
 
 #include <catch2/catch.hpp>
 
-#include "account.h"
-#include "hooks.h"
+#include "engine/account.h"
+#include "engine/hooks.h"
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;

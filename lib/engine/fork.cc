@@ -1,22 +1,22 @@
 /* See fork.h. The child has one thread, the one that forked; the service thread, its descriptors and
  * the other threads' nodes are the parent's. Counts stay: the memory they stand for is here, too. */
-#include "fork.h"
+#include "engine/fork.h"
 
 #include <atomic>
 
 #include <pthread.h>
 #include <sys/single_threaded.h>
 
-#include "account.h"
 #include "adapters/notices.h"
 #include "adapters/registry.h"
 #include "adapters/sqlite.h"
-#include "hooks.h"
-#include "limit.h"
-#include "purge.h"
-#include "reclaim.h"
-#include "service.h"
-#include "thread_state.h"
+#include "engine/account.h"
+#include "engine/hooks.h"
+#include "engine/limit.h"
+#include "engine/purge.h"
+#include "engine/reclaim.h"
+#include "engine/service.h"
+#include "engine/thread_state.h"
 
 namespace memlimit::fork {
 namespace {

@@ -1,6 +1,6 @@
 /* See page_map.h. Every count is the difference that one atomic exchange of bits made, so the sum is that
  * of the bits whoever came first. */
-#include "page_map.h"
+#include "engine/page_map.h"
 
 #include <algorithm>
 #include <bit>

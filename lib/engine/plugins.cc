@@ -1,5 +1,5 @@
 /* See plugins.h. */
-#include "plugins.h"
+#include "engine/plugins.h"
 
 #include <algorithm>
 #include <cstdio>

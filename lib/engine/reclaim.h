@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hooks.h"
+#include "engine/hooks.h"
 #include "memlimit.h"
 #include "observe/event_ring.h"
 #include "observe/stats.h"

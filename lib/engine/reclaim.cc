@@ -4,7 +4,7 @@
  * hook runs, the allocator collects, or a thread waits. A thread that finds it taken goes on, because
  * whoever holds it is deciding on the same numbers; only a large request insists.
  */
-#include "reclaim.h"
+#include "engine/reclaim.h"
 
 #include <algorithm>
 #include <atomic>
@@ -13,22 +13,22 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "account.h"
 #include "adapters/registry.h"
 #include "adapters/sqlite.h"
-#include "assist.h"
-#include "hooks.h"
+#include "engine/account.h"
+#include "engine/assist.h"
+#include "engine/hooks.h"
+#include "engine/paced.h"
+#include "engine/purge.h"
+#include "engine/service.h"
+#include "engine/thread_state.h"
 #include "observe/event_ring.h"
-#include "paced.h"
 #include "pacing/limiter.h"
 #include "pacing/overhead.h"
 #include "pacing/purge_pacer.h"
-#include "purge.h"
-#include "service.h"
 #include "system/lock.h"
 #include "system/os.h"
 #include "system/procfs.h"
-#include "thread_state.h"
 
 namespace memlimit::reclaim {
 namespace {

@@ -1,5 +1,5 @@
 /* The page map: every page counted once, whatever calls overlap, against a plain array. */
-#include "page_map.h"
+#include "engine/page_map.h"
 
 #include <atomic>
 #include <cstdio>

@@ -1,6 +1,6 @@
 /* Slots and runs; see hooks.h. The lock guards the table, never a call: a slot that is being called is
  * marked with its thread, and whoever removes it waits for the mark to go. */
-#include "hooks.h"
+#include "engine/hooks.h"
 
 #include <algorithm>
 #include <atomic>
@@ -14,12 +14,12 @@
 #include <pthread.h>
 #include <unwind.h>
 
-#include "account.h"
+#include "engine/account.h"
+#include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "pacing/ranking.h"
 #include "system/lock.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 namespace memlimit::hooks {
 namespace {

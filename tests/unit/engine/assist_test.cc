@@ -1,6 +1,6 @@
 /* Waiting for a step of a pass: not without one, not where it brings nothing, and not for ever even where it is insisted
  * on. The test plays the service thread, too. */
-#include "assist.h"
+#include "engine/assist.h"
 
 #include <algorithm>
 #include <atomic>

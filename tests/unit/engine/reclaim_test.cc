@@ -1,7 +1,7 @@
 /* The engine with a pretended allocator: rounds come when the pacer says, hooks see the right numbers,
  * and the limit can be changed, let go and asked for by hand. INLINE hooks, so that nothing runs on
  * another thread. */
-#include "reclaim.h"
+#include "engine/reclaim.h"
 
 #include <algorithm>
 #include <cstring>
@@ -11,13 +11,13 @@
 
 #include <catch2/catch.hpp>
 
-#include "account.h"
-#include "hooks.h"
+#include "engine/account.h"
+#include "engine/hooks.h"
+#include "engine/paced.h"
+#include "engine/thread_state.h"
 #include "observe/event_ring.h"
-#include "paced.h"
 #include "pacing/overhead.h"
 #include "pacing/pacer.h"
-#include "thread_state.h"
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;

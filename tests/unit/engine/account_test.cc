@@ -1,5 +1,5 @@
 /* Counting: exact at rest, bounded in motion, whatever threads come, go and free for each other. */
-#include "account.h"
+#include "engine/account.h"
 
 #include <sys/time.h>
 #include <sys/wait.h>

@@ -11,8 +11,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "engine/thread_state.h"
 #include "system/attributes.h"
-#include "thread_state.h"
 
 namespace memlimit::account {
 

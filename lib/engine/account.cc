@@ -3,7 +3,7 @@
  * Free nodes are a Treiber stack of indices with a tag against ABA; nodes are never unmapped, so a
  * stale read of next_free reads a number, not freed memory.
  */
-#include "account.h"
+#include "engine/account.h"
 
 #include <algorithm>
 

@@ -1,12 +1,12 @@
 /* See limit.h. */
-#include "limit.h"
+#include "engine/limit.h"
 
 #include <atomic>
 #include <cstdio>
 #include <utility>
 
-#include "paced.h"
-#include "reclaim.h"
+#include "engine/paced.h"
+#include "engine/reclaim.h"
 #include "settings/units.h"
 #include "system/lock.h"
 

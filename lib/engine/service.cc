@@ -1,6 +1,6 @@
 /* See service.h. The thread sleeps in poll() on two descriptors: an eventfd that wake() writes, and the
  * socket's own epoll set. */
-#include "service.h"
+#include "engine/service.h"
 
 #include <algorithm>
 #include <atomic>
@@ -17,20 +17,20 @@
 
 #include "adapters/registry.h"
 #include "adapters/sqlite.h"
-#include "assist.h"
-#include "hooks.h"
-#include "limit.h"
+#include "engine/assist.h"
+#include "engine/hooks.h"
+#include "engine/limit.h"
+#include "engine/paced.h"
+#include "engine/reclaim.h"
+#include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "observe/log.h"
 #include "observe/stats_socket.h"
 #include "observe/stats_text.h"
-#include "paced.h"
-#include "reclaim.h"
 #include "settings/units.h"
 #include "system/lock.h"
 #include "system/os.h"
 #include "system/procfs.h"
-#include "thread_state.h"
 
 namespace memlimit::service {
 namespace {

@@ -1,13 +1,13 @@
 /* See assist.h. */
-#include "assist.h"
+#include "engine/assist.h"
 
 #include <algorithm>
 #include <atomic>
 
-#include "account.h"
+#include "engine/account.h"
+#include "engine/thread_state.h"
 #include "system/os.h"
 #include "system/procfs.h"
-#include "thread_state.h"
 
 namespace memlimit::assist {
 namespace {

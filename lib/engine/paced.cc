@@ -1,10 +1,10 @@
 /* See paced.h. */
-#include "paced.h"
+#include "engine/paced.h"
 
 #include <algorithm>
 #include <atomic>
 
-#include "account.h"
+#include "engine/account.h"
 #include "system/os.h"
 #include "system/procfs.h"
 

@@ -1,16 +1,16 @@
 /* See purge.h. */
-#include "purge.h"
+#include "engine/purge.h"
 
 #include <algorithm>
 #include <atomic>
 
-#include "account.h"
-#include "paced.h"
+#include "engine/account.h"
+#include "engine/paced.h"
+#include "engine/service.h"
+#include "engine/thread_state.h"
 #include "pacing/purge_pacer.h"
-#include "service.h"
 #include "system/fork_gate.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 namespace memlimit::purge {
 namespace {

@@ -1,5 +1,5 @@
 /* The registry: what a hook is told, what is believed of it, and that removal means removed. */
-#include "hooks.h"
+#include "engine/hooks.h"
 
 #include <atomic>
 #include <cerrno>
@@ -11,9 +11,9 @@
 
 #include <catch2/catch.hpp>
 
-#include "account.h"
+#include "engine/account.h"
+#include "engine/thread_state.h"
 #include "system/os.h"
-#include "thread_state.h"
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;
