@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What CPython's young generations give, and what all of them cost: the choice of lib/adapters/generation.h.
+"""What CPython's young generations give, and what all of them cost: the choice of lib/runtimes/generation.h.
 
     bench/generations.py           the table, in Markdown
     bench/generations.py 200000 1000000

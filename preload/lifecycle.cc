@@ -13,9 +13,6 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-#include "adapters/notices.h"
-#include "adapters/registry.h"
-#include "adapters/sqlite.h"
 #include "address_range.h"
 #include "atfork.h"
 #include "backing.h"
@@ -33,6 +30,9 @@
 #include "mappings.h"
 #include "observe/log.h"
 #include "recycled_blocks.h"
+#include "runtimes/notices.h"
+#include "runtimes/registry.h"
+#include "runtimes/sqlite.h"
 #include "settings/config.h"
 #include "system/attributes.h"
 #include "system/os.h"

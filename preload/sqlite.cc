@@ -4,7 +4,7 @@
  * has a table of its functions, with ours in it), and a process may carry several copies.
  * Threads: the program's, outside malloc.
  */
-#include "adapters/sqlite.h"
+#include "runtimes/sqlite.h"
 #include "sqlite_functions.h"
 #include "system/attributes.h"
 

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstddef>
 
-#include "adapters/loaded_images.h"
+#include "runtimes/loaded_images.h"
 #include "system/os.h"
 
 namespace memlimit::sqlite_functions {

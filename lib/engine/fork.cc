@@ -7,9 +7,6 @@
 #include <pthread.h>
 #include <sys/single_threaded.h>
 
-#include "adapters/notices.h"
-#include "adapters/registry.h"
-#include "adapters/sqlite.h"
 #include "engine/account.h"
 #include "engine/hooks.h"
 #include "engine/limit.h"
@@ -17,6 +14,9 @@
 #include "engine/reclaim.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
+#include "runtimes/notices.h"
+#include "runtimes/registry.h"
+#include "runtimes/sqlite.h"
 
 namespace memlimit::fork {
 namespace {

@@ -13,8 +13,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "adapters/registry.h"
-#include "adapters/sqlite.h"
 #include "engine/account.h"
 #include "engine/assist.h"
 #include "engine/hooks.h"
@@ -26,6 +24,8 @@
 #include "pacing/limiter.h"
 #include "pacing/overhead.h"
 #include "pacing/purge_pacer.h"
+#include "runtimes/registry.h"
+#include "runtimes/sqlite.h"
 #include "system/lock.h"
 #include "system/os.h"
 #include "system/procfs.h"

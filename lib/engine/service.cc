@@ -15,8 +15,6 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "adapters/registry.h"
-#include "adapters/sqlite.h"
 #include "engine/assist.h"
 #include "engine/hooks.h"
 #include "engine/limit.h"
@@ -27,6 +25,8 @@
 #include "observe/log.h"
 #include "observe/stats_socket.h"
 #include "observe/stats_text.h"
+#include "runtimes/registry.h"
+#include "runtimes/sqlite.h"
 #include "settings/units.h"
 #include "system/lock.h"
 #include "system/os.h"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string_view>
 
-#include "adapters/registry.h"
 #include "memlimit.h"
+#include "runtimes/registry.h"
 #include "system/os.h"
 #include "system/text.h"
 

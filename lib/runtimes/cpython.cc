@@ -17,9 +17,9 @@
 
 #include <pthread.h>
 
-#include "adapters/adapter.h"
-#include "adapters/generation.h"
 #include "engine/account.h"
+#include "runtimes/adapter.h"
+#include "runtimes/generation.h"
 #include "system/os.h"
 
 namespace memlimit::adapters {

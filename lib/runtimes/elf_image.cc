@@ -1,5 +1,5 @@
 /* See elf_image.h. The tables: System V ABI, chapter 5, and the GNU hash section as binutils writes it. */
-#include "adapters/elf_image.h"
+#include "runtimes/elf_image.h"
 
 #include <algorithm>
 #include <cstring>

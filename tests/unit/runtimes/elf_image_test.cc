@@ -1,5 +1,5 @@
 /* Symbols found by walking an image's tables are those that the loader finds. */
-#include "adapters/elf_image.h"
+#include "runtimes/elf_image.h"
 
 #include <cstdio>
 #include <cstdlib>

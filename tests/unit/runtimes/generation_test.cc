@@ -1,5 +1,5 @@
 /* Which generations are collected: young ones first, as long as that pays. */
-#include "adapters/generation.h"
+#include "runtimes/generation.h"
 
 #include <catch2/catch.hpp>
 

@@ -7,7 +7,7 @@
  */
 #include <atomic>
 
-#include "adapters/adapter.h"
+#include "runtimes/adapter.h"
 
 namespace memlimit::adapters {
 namespace {

@@ -1,13 +1,13 @@
 /* See loaded_images.h. Images are known by their place in the loader's list, which stays as it is while
  * dl_iterate_phdr's lock is held: so all of a search happens inside one callback, with others in it. */
-#include "adapters/loaded_images.h"
+#include "runtimes/loaded_images.h"
 
 #include <cstddef>
 #include <cstring>
 
 #include <link.h>
 
-#include "adapters/elf_image.h"
+#include "runtimes/elf_image.h"
 
 namespace memlimit::adapters {
 namespace {

@@ -10,8 +10,8 @@
 
 #include <cstdint>
 
-#include "adapters/elf_image.h"
 #include "pacing/pacer.h"
+#include "runtimes/elf_image.h"
 
 namespace memlimit::adapters {
 

@@ -1,6 +1,6 @@
 /* See registry.h. A lock guards the table and the open round; it is never held while a runtime reclaims,
  * nor while the loader is asked for anything. */
-#include "adapters/registry.h"
+#include "runtimes/registry.h"
 
 #include <algorithm>
 #include <climits>
@@ -9,7 +9,6 @@
 #include <dlfcn.h>
 #include <link.h>
 
-#include "adapters/adapter.h"
 #include "engine/account.h"
 #include "engine/paced.h"
 #include "engine/reclaim.h"
@@ -17,6 +16,7 @@
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "pacing/ranking.h"
+#include "runtimes/adapter.h"
 #include "system/fork_gate.h"
 #include "system/lock.h"
 #include "system/os.h"

@@ -1,7 +1,7 @@
 /* See sqlite.h. A connection that the service thread works on is marked in the table, and whoever closes
  * it waits for the mark to go; no lock of ours is held while SQLite runs. A library whose connections are
  * worked on stays loaded for ever: a plugin that leaves one open may take it along when it is unloaded. */
-#include "adapters/sqlite.h"
+#include "runtimes/sqlite.h"
 
 #include <algorithm>
 #include <atomic>
@@ -11,13 +11,13 @@
 
 #include <dlfcn.h>
 
-#include "adapters/elf_image.h"
-#include "adapters/loaded_images.h"
 #include "engine/hooks.h"
 #include "engine/reclaim.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "memlimit.h"
+#include "runtimes/elf_image.h"
+#include "runtimes/loaded_images.h"
 #include "system/fork_gate.h"
 #include "system/lock.h"
 #include "system/os.h"

@@ -10,7 +10,7 @@
  */
 #include <cstddef>
 
-#include "adapters/adapter.h"
+#include "runtimes/adapter.h"
 #include "system/attributes.h"
 #include "system/os.h"
 

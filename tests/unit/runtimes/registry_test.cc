@@ -1,5 +1,5 @@
 /* The fork handlers of the adapters' locks: the child is made inside a critical section, too. */
-#include "adapters/registry.h"
+#include "runtimes/registry.h"
 
 #include <atomic>
 #include <chrono>
@@ -7,7 +7,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "adapters/sqlite.h"
+#include "runtimes/sqlite.h"
 #include "system/lock.h"
 
 using memlimit::Lock;

@@ -1,5 +1,5 @@
 /* See notices.h. The protocol: systemd.io/MEMORY_PRESSURE. */
-#include "adapters/notices.h"
+#include "runtimes/notices.h"
 
 #include <atomic>
 #include <cerrno>
