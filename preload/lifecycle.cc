@@ -144,9 +144,9 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   atfork::register_ours();
   service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
   reclaim::configure(config, kAllocatorOps);
-  adapters::configure(config, &memlimit_loader_calls, direct_use::look_at_object);
-  adapters::sqlite::configure(config);
-  adapters::configure_notices(config);
+  runtimes::configure(config, &memlimit_loader_calls, direct_use::look_at_object);
+  runtimes::sqlite::configure(config);
+  runtimes::configure_notices(config);
   limit::apply(config.limit, LimitSource::kEnvironment);
   if (load_plugins(config) > 0 && config.strict) _exit(kBadSettingStatus);
   if (wants_service_at_start()) service::start();

@@ -9,7 +9,7 @@
 #include "system/attributes.h"
 
 using namespace memlimit;
-using adapters::sqlite::Connection;
+using runtimes::sqlite::Connection;
 using sqlite_functions::Function;
 
 namespace {
@@ -29,7 +29,7 @@ MEMLIMIT_ALWAYS_INLINE int forward_open(Function function, const void* caller, C
   const int result = reinterpret_cast<int (*)(Arguments...)>(real)(arguments...);
   // A failed open leaves a connection, too, for its error message; it is closed like others.
   if (out != nullptr && *out != nullptr) {
-    adapters::sqlite::opened(*out, real, result == kOk);
+    runtimes::sqlite::opened(*out, real, result == kOk);
   }
   return result;
 }
@@ -37,13 +37,13 @@ MEMLIMIT_ALWAYS_INLINE int forward_open(Function function, const void* caller, C
 MEMLIMIT_ALWAYS_INLINE int forward_close(Function function, const void* caller,
                                          Connection* connection) {
   bool usable = false;
-  const void* const opener = adapters::sqlite::closing(connection, &usable);
+  const void* const opener = runtimes::sqlite::closing(connection, &usable);
   void* real = opener == nullptr ? nullptr : sqlite_functions::beside(function, opener);
   if (real == nullptr) real = sqlite_functions::real(function, caller);
   if (real == nullptr) return connection == nullptr ? kOk : kMisuse;
   const int result = reinterpret_cast<int (*)(Connection*)>(real)(connection);
   // Busy: it stays open.
-  if (result != kOk && opener != nullptr) adapters::sqlite::opened(connection, opener, usable);
+  if (result != kOk && opener != nullptr) runtimes::sqlite::opened(connection, opener, usable);
   return result;
 }
 

@@ -10,8 +10,8 @@
 namespace memlimit::sqlite_functions {
 namespace {
 
-using adapters::Found;
-using adapters::Generation;
+using runtimes::Found;
+using runtimes::Generation;
 
 constexpr const char* kNames[] = {"sqlite3_open", "sqlite3_open16", "sqlite3_open_v2",
                                   "sqlite3_close", "sqlite3_close_v2"};
@@ -76,14 +76,14 @@ constinit std::atomic<uint32_t> next_slot{0};
 void* look_up(Function function, Way way, const void* address) noexcept {
   os::ErrnoGuard errno_guard;
   const uint32_t asked = question(function, way);
-  const Generation now = adapters::generation();
+  const Generation now = runtimes::generation();
   for (Slot& slot : slots) {
     void* kept;
     if (slot.get(asked, reinterpret_cast<uintptr_t>(address), now, &kept)) return kept;
   }
   const char* const name = kNames[static_cast<size_t>(function)];
-  const Found found = way == Way::kForCaller ? adapters::definition_for(name, address, &self)
-                                             : adapters::definition_beside(name, address);
+  const Found found = way == Way::kForCaller ? runtimes::definition_for(name, address, &self)
+                                             : runtimes::definition_beside(name, address);
   // A caller in no image (compiled at run time) has no range, and no slot.
   if (found.function != nullptr && found.begin < found.end) {
     slots[next_slot.fetch_add(1, std::memory_order_relaxed) % kSlots].put(asked, found);

@@ -34,25 +34,25 @@ void prepare() {
   if (others) allocator.prepare();
   // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
   ++this_thread.guard_depth;
-  adapters::sqlite::keep_out_for_fork();
+  runtimes::sqlite::keep_out_for_fork();
   purge::lock_for_fork();
   limit::lock_for_fork();
   service::lock_for_fork();
   reclaim::lock_for_fork();
   hooks::lock_for_fork();
-  adapters::lock_for_fork();
-  adapters::sqlite::lock_for_fork();
+  runtimes::lock_for_fork();
+  runtimes::sqlite::lock_for_fork();
 }
 
 void parent() {
-  adapters::sqlite::unlock_after_fork();
-  adapters::unlock_after_fork();
+  runtimes::sqlite::unlock_after_fork();
+  runtimes::unlock_after_fork();
   hooks::unlock_after_fork();
   reclaim::unlock_after_fork();
   service::unlock_after_fork();
   limit::unlock_after_fork();
   purge::unlock_after_fork();
-  adapters::sqlite::let_in_after_fork();
+  runtimes::sqlite::let_in_after_fork();
   --this_thread.guard_depth;
 }
 
@@ -61,9 +61,9 @@ void child() {
   if (has_other_threads.load(std::memory_order_relaxed)) allocator.repair_child();
   account::reset_after_fork();
   hooks::reset_after_fork();
-  adapters::reset_after_fork();
-  adapters::reset_notices_after_fork();
-  adapters::sqlite::reset_after_fork();
+  runtimes::reset_after_fork();
+  runtimes::reset_notices_after_fork();
+  runtimes::sqlite::reset_after_fork();
   reclaim::reset_after_fork();
   service::reset_after_fork();
   limit::reset_after_fork();

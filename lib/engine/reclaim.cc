@@ -508,9 +508,9 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
     pending.poll_wanted.store(rest, std::memory_order_release);
     wake_poller();
   }
-  const bool spares_runtimes = !begun.asks_runtimes && adapters::any();
+  const bool spares_runtimes = !begun.asks_runtimes && runtimes::any();
   const bool at_safe_point =
-      rest > 0 && !spares_runtimes && adapters::begin_round(pass, began_ns, !async && !polled);
+      rest > 0 && !spares_runtimes && runtimes::begin_round(pass, began_ns, !async && !polled);
   const bool others = async || polled || at_safe_point;
   // INLINE hooks that are all busy on other threads, and runtimes whose time has not come, were not asked:
   // that says nothing about them.
@@ -692,7 +692,7 @@ void limit_changed(int64_t old, int64_t bytes, LimitSource source) noexcept {
   if (bytes < old) give_up_kept();
   if (old != bytes) {
     emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
-    adapters::sqlite::limit_changed();
+    runtimes::sqlite::limit_changed();
   }
   if (!ReentryGuard::inside()) {
     ReentryGuard reentry;
@@ -753,8 +753,8 @@ namespace {
 bool lacks_service() noexcept { return !service::running() && wants_service(); }
 
 void ask_others() noexcept {
-  adapters::ask_if_wanted();
-  if (adapters::service_wanted()) service::wake();
+  runtimes::ask_if_wanted();
+  if (runtimes::service_wanted()) service::wake();
 }
 
 }  // namespace
@@ -878,7 +878,7 @@ int64_t reclaim_now(int64_t bytes) noexcept {
     counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
     const int64_t rest = wanted - outcome.freed_bytes;
     // Runtimes do their part when this thread is back in theirs.
-    if (rest > 0) adapters::begin_round(pass, began_ns, false);
+    if (rest > 0) runtimes::begin_round(pass, began_ns, false);
     if (rest > 0 && hooks::count(MEMLIMIT_POLL) > 0) {
       ask_for(pending.explicit_poll_wanted, rest);
       wake_poller();
@@ -1036,12 +1036,12 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.level = shared.level.load(std::memory_order_relaxed);
   out.rounds = counters.rounds.load(std::memory_order_relaxed);
   const hooks::Sums sums = hooks::sums();
-  const hooks::Sums runtime_sums = adapters::sums();
+  const hooks::Sums runtime_sums = runtimes::sums();
   out.hook_calls = sums.calls + runtime_sums.calls;
   out.hook_skips = sums.skips + runtime_sums.skips;
   out.hook_ns = sums.ns + runtime_sums.ns;
   out.hooks = hooks::count(MEMLIMIT_ASYNC) + hooks::count(MEMLIMIT_POLL) +
-              hooks::count(MEMLIMIT_INLINE) + adapters::count();
+              hooks::count(MEMLIMIT_INLINE) + runtimes::count();
   out.reclaimed = counters.reclaimed.load(std::memory_order_relaxed);
   out.overshoot_peak = counters.overshoot_peak.load(std::memory_order_relaxed);
   out.oversized = counters.oversized.load(std::memory_order_relaxed);
@@ -1076,7 +1076,7 @@ void fill(Snapshot* snapshot) noexcept {
   snapshot->assist_ns = assist::histogram();
   snapshot->freed_bytes = freed_histogram.copy();
   snapshot->hook_count = hooks::rows(snapshot->hooks, Snapshot::kMaxHooks);
-  snapshot->hook_count += adapters::rows(snapshot->hooks + snapshot->hook_count,
+  snapshot->hook_count += runtimes::rows(snapshot->hooks + snapshot->hook_count,
                                          Snapshot::kMaxHooks - snapshot->hook_count);
 }
 

@@ -301,8 +301,8 @@ void* run(void*) noexcept {
   state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
   bool clients = true;
   while (now() != State::kStopping) {
-    if (adapters::service_wanted()) adapters::serve();
-    adapters::sqlite::serve();
+    if (runtimes::service_wanted()) runtimes::serve();
+    runtimes::sqlite::serve();
     reclaim::serve();
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more. Not by pthread_exit(),
     // which unwinds the stack and ends the process where a function is noexcept.

@@ -69,7 +69,7 @@ void put_arg(TextWriter& out, const Arg& arg, int64_t value, HookNamer namer) no
       return;
     }
     case Form::kAdapter:
-      out.put(adapters::name_of(value));
+      out.put(runtimes::name_of(value));
       return;
   }
 }

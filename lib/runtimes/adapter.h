@@ -13,7 +13,7 @@
 #include "pacing/pacer.h"
 #include "runtimes/elf_image.h"
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 
 /** What is asked of a runtime at its safe point. */
 struct Work {
@@ -81,4 +81,4 @@ extern const Adapter kV8;
  *  ended and began anew) is asked again. A callback too many finds nothing to do. */
 inline constexpr int64_t kRequestExpiresNs = 1'000'000'000;
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

@@ -22,7 +22,7 @@
 #include "runtimes/generation.h"
 #include "system/os.h"
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 namespace {
 
 using Object = void; /* PyObject: looked at through the runtime's functions only */
@@ -285,4 +285,4 @@ void reset_after_fork() noexcept {
 constinit const Adapter kCPython{"cpython", "Py_AddPendingCall", attach, ask,
                                  reclaim,   reset_after_fork,    help};
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 namespace {
 
 uint32_t gnu_hash_of(const char* name) noexcept {
@@ -177,4 +177,4 @@ bool image_of(const void* address, ElfImage* image) noexcept {
              &search) == 1;
 }
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

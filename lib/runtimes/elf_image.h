@@ -12,7 +12,7 @@
 
 #include <link.h>
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 
 class ElfImage {
  public:
@@ -68,4 +68,4 @@ class ElfImage {
  *  inside malloc. */
 bool image_of(const void* address, ElfImage* image) noexcept;
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

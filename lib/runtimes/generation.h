@@ -13,7 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 
 class GenerationChoice {
  public:
@@ -41,4 +41,4 @@ class GenerationChoice {
   int skip_ = 0;
 };
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

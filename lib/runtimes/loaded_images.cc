@@ -9,7 +9,7 @@
 
 #include "runtimes/elf_image.h"
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 namespace {
 
 /* Images that define the name besides ours, and that a caller depends on. Further ones are not looked at. */
@@ -231,4 +231,4 @@ bool path_of(const void* address, char* out, size_t cap) noexcept {
   return result;
 }
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

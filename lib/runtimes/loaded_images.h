@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 
 /** How many images have come and gone. The loaded ones are the same for as long as it is. */
 struct Generation {
@@ -45,4 +45,4 @@ bool loaded_with_program(const void* address) noexcept;
  *  does not fit. */
 bool path_of(const void* address, char* out, size_t cap) noexcept;
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

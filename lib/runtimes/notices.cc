@@ -19,7 +19,7 @@
 #include "memlimit.h"
 #include "system/os.h"
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 namespace {
 
 constexpr int64_t kMs = 1'000'000;
@@ -174,4 +174,4 @@ void reset_notices_after_fork() noexcept {
   note_identity(&pressure_pipe);
 }
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

@@ -10,7 +10,7 @@
 
 #include "settings/config.h"
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 
 /** Registers what the settings ask for. May set MEMORY_PRESSURE_WATCH in the environment, unless somebody
  *  else has: so only before main. */
@@ -19,4 +19,4 @@ void configure_notices(const Config& config) noexcept;
 /** The pipe of the child of fork is its own, at the same descriptors. System calls only. */
 void reset_notices_after_fork() noexcept;
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

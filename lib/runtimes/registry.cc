@@ -21,7 +21,7 @@
 #include "system/lock.h"
 #include "system/os.h"
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 namespace {
 
 constexpr const Adapter* kAdapters[] = {&kCPython, &kRuby, &kV8};
@@ -447,4 +447,4 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   thread_rounds = {};
 }
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

@@ -17,7 +17,7 @@
 
 struct dl_phdr_info;
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 
 /** For dl_iterate_phdr(). */
 using ImageVisit = int (*)(dl_phdr_info*, size_t, void*);
@@ -59,4 +59,4 @@ void lock_for_fork() noexcept;
 void unlock_after_fork() noexcept;
 void reset_after_fork() noexcept;
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

@@ -9,7 +9,7 @@
 
 #include "runtimes/adapter.h"
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 namespace {
 
 using Value = uintptr_t; /* VALUE */
@@ -120,4 +120,4 @@ void reset_after_fork() noexcept { outstanding_ns.store(0, std::memory_order_rel
 constinit const Adapter kRuby{"ruby",  "ruby_current_vm_ptr", attach, ask,
                               reclaim, reset_after_fork,      nullptr};
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

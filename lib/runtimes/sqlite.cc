@@ -22,7 +22,7 @@
 #include "system/lock.h"
 #include "system/os.h"
 
-namespace memlimit::adapters::sqlite {
+namespace memlimit::runtimes::sqlite {
 namespace {
 
 constexpr int kOk = 0; /* SQLITE_OK */
@@ -410,4 +410,4 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   gate.reset_after_fork(inside_here);
 }
 
-}  // namespace memlimit::adapters::sqlite
+}  // namespace memlimit::runtimes::sqlite

@@ -11,7 +11,7 @@
 
 #include "settings/config.h"
 
-namespace memlimit::adapters::sqlite {
+namespace memlimit::runtimes::sqlite {
 
 /** sqlite3*: only ever handed back to SQLite. */
 using Connection = void;
@@ -47,4 +47,4 @@ void let_in_after_fork() noexcept;
 void lock_for_fork() noexcept;
 void unlock_after_fork() noexcept;
 
-}  // namespace memlimit::adapters::sqlite
+}  // namespace memlimit::runtimes::sqlite

@@ -14,7 +14,7 @@
 #include "system/attributes.h"
 #include "system/os.h"
 
-namespace memlimit::adapters {
+namespace memlimit::runtimes {
 namespace {
 
 using Isolate = void;
@@ -118,4 +118,4 @@ void reset_after_fork() noexcept { outstanding = {}; }
 constinit const Adapter kV8{
     "v8", "_ZN2v87Isolate13TryGetCurrentEv", attach, ask, reclaim, reset_after_fork, nullptr};
 
-}  // namespace memlimit::adapters
+}  // namespace memlimit::runtimes

@@ -9,8 +9,8 @@
 
 #include <catch2/catch.hpp>
 
-using memlimit::adapters::ElfImage;
-using memlimit::adapters::image_of;
+using memlimit::runtimes::ElfImage;
+using memlimit::runtimes::image_of;
 
 namespace {
 

@@ -3,7 +3,7 @@
 
 #include <catch2/catch.hpp>
 
-using memlimit::adapters::GenerationChoice;
+using memlimit::runtimes::GenerationChoice;
 
 TEST_CASE("generation: young ones that give enough are all that is collected", "[generation]") {
   GenerationChoice choice;

@@ -13,7 +13,7 @@
 using memlimit::Lock;
 using memlimit::LockRank;
 using Clock = std::chrono::steady_clock;
-namespace adapters = memlimit::adapters;
+namespace runtimes = memlimit::runtimes;
 
 namespace {
 
@@ -24,9 +24,9 @@ struct Handlers {
   void (*reset)() noexcept;
 };
 constexpr Handlers kHandlers[] = {
-    {"registry", adapters::lock_for_fork, adapters::unlock_after_fork, adapters::reset_after_fork},
-    {"sqlite", adapters::sqlite::lock_for_fork, adapters::sqlite::unlock_after_fork,
-     adapters::sqlite::reset_after_fork},
+    {"registry", runtimes::lock_for_fork, runtimes::unlock_after_fork, runtimes::reset_after_fork},
+    {"sqlite", runtimes::sqlite::lock_for_fork, runtimes::sqlite::unlock_after_fork,
+     runtimes::sqlite::reset_after_fork},
 };
 
 }  // namespace
