@@ -9,9 +9,9 @@
 
 #include <dlfcn.h>
 
-#include "engine/fork.h"
 #include "interrupted_frees.h"
 #include "interrupted_readers.h"
+#include "start.h"
 #include "system/attributes.h"
 
 namespace memlimit::atfork {
@@ -29,7 +29,7 @@ void register_ours() noexcept {
   static constinit std::atomic<bool> registered{false};
   // Set before: it comes back here.
   if (!registered.exchange(true, std::memory_order_acq_rel)) {
-    fork::register_handlers({interrupted_readers::prepare_fork, repair_child});
+    register_fork_handlers({interrupted_readers::prepare_fork, repair_child});
   }
 }
 

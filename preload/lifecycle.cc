@@ -1,8 +1,8 @@
 /* Start-up and exit order.
  *
  * malloc works before this constructor and after this destructor: counting needs neither. The
- * constructor reads the settings, arranges for thread exits and forks to be noticed, and sets the limit;
- * only that can start a service thread. The destructor removes the socket.
+ * constructor reads the settings, arranges for thread exits and forks to be noticed, and hands over to lib/start.cc, which
+ * wires the parts and sets the limit. The destructor removes the socket.
  */
 #include <cstdlib>
 #include <cstring>
@@ -20,7 +20,6 @@
 #include "direct_use.h"
 #include "dlopen.h"
 #include "engine/account.h"
-#include "engine/limit.h"
 #include "engine/plugins.h"
 #include "engine/reclaim.h"
 #include "engine/service.h"
@@ -30,10 +29,8 @@
 #include "mappings.h"
 #include "observe/log.h"
 #include "recycled_blocks.h"
-#include "runtimes/notices.h"
-#include "runtimes/registry.h"
-#include "runtimes/sqlite.h"
 #include "settings/config.h"
+#include "start.h"
 #include "system/attributes.h"
 #include "system/os.h"
 
@@ -114,13 +111,6 @@ const char* find_variable(char** envp, const char* name) noexcept {
   return nullptr;
 }
 
-/* Who names a place for the socket, or asks for more than warnings, is waiting for them: the thread
- * comes at once instead of when memory gets interesting. */
-bool wants_service_at_start() noexcept {
-  return config.socket.kind == SocketKind::kPath || config.socket.kind == SocketKind::kDirectory ||
-         config.report_seconds > 0 || (config.log.asked && config.log.level >= LogLevel::kInfo);
-}
-
 /* glibc passes the program's arguments to constructors; the environment is taken from there, since
  * another library's constructor may already have changed `environ`. */
 __attribute__((constructor)) void start(int, char**, char** envp) {
@@ -142,14 +132,10 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
     account::set_thread_exit_arm(arm_thread_exit);
   }
   atfork::register_ours();
-  service::configure(config, secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR"));
-  reclaim::configure(config, kAllocatorOps);
-  runtimes::configure(config, &memlimit_loader_calls, direct_use::look_at_object);
-  runtimes::sqlite::configure(config);
-  runtimes::configure_notices(config);
-  limit::apply(config.limit, LimitSource::kEnvironment);
-  if (load_plugins(config) > 0 && config.strict) _exit(kBadSettingStatus);
-  if (wants_service_at_start()) service::start();
+  const char* const xdg_runtime_dir = secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR");
+  const int failed_plugins = memlimit::start(
+      config, {kAllocatorOps, &memlimit_loader_calls, direct_use::look_at_object}, xdg_runtime_dir);
+  if (failed_plugins > 0 && config.strict) _exit(kBadSettingStatus);
 }
 
 __attribute__((destructor)) void stop() { service::stop(); }

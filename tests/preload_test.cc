@@ -248,6 +248,7 @@ TEST_CASE("preload: forks, children and spawned programs go on", "[lifetime][for
           "fork_child_allocates",
           "fork_handlers_allocate",
           "fork_in_signal_handler",
+          "fork_interrupts_fork",
           "fork_under_allocation_churn",
           "library_that_comes_first",
           "raw_fork_child_allocates",

@@ -389,6 +389,8 @@ void for_each_live_node(void (*visit)(const ThreadNode&, void*), void* arg) noex
   }
 }
 
+namespace {
+
 void reset_after_fork() noexcept {
   // In the child of a hook this is a thread as any other, and a new service thread may keep blocks beside it.
   this_thread.looks_at_every_free = false;
@@ -418,6 +420,10 @@ void reset_after_fork() noexcept {
   published.heap_peak.store(sum.heap_bytes(), std::memory_order_relaxed);
   published.publishes.store(0, std::memory_order_relaxed);
 }
+
+}  // namespace
+
+constinit const fork::Part kForkPart{.name = "account", .reset = reset_after_fork};
 
 }  // namespace account
 }  // namespace memlimit

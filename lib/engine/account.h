@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "engine/fork.h"
 #include "engine/thread_state.h"
 #include "system/attributes.h"
 
@@ -141,6 +142,6 @@ void set_thread_exit_arm(bool (*arm)() noexcept) noexcept;
 void for_each_live_node(void (*visit)(const ThreadNode&, void*), void* arg) noexcept;
 
 /** In the child of fork: the other threads' nodes become free, their counts stay. */
-void reset_after_fork() noexcept;
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::account

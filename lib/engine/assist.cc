@@ -169,6 +169,8 @@ int64_t waited_ns() noexcept {
          counters.excused_ns.load(std::memory_order_relaxed);
 }
 
+namespace {
+
 void reset_after_fork() noexcept {
   state.busy.store(false, std::memory_order_relaxed);
   state.waiting.store(0, std::memory_order_relaxed);
@@ -181,5 +183,9 @@ void reset_after_fork() noexcept {
   waits_histogram.reset();
   this_thread.assisted_step = 0;
 }
+
+}  // namespace
+
+constinit const fork::Part kForkPart{.name = "assist", .reset = reset_after_fork};
 
 }  // namespace memlimit::assist

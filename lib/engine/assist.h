@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "engine/fork.h"
 #include "memlimit.h"
 #include "observe/stats.h"
 
@@ -90,6 +91,6 @@ HistogramCopy histogram() noexcept;
 /** Time that threads have spent waiting, ever, as far as reclaim is to blame. */
 int64_t waited_ns() noexcept;
 
-void reset_after_fork() noexcept;
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::assist

@@ -1,5 +1,5 @@
-/* See fork.h. The child has one thread, the one that forked; the service thread, its descriptors and
- * the other threads' nodes are the parent's. Counts stay: the memory they stand for is here, too. */
+/* See fork.h. The child has one thread, the one that forked; the service thread, its descriptors and the other threads'
+ * nodes are the parent's. Counts stay: the memory they stand for is here, too. */
 #include "engine/fork.h"
 
 #include <atomic>
@@ -7,74 +7,90 @@
 #include <pthread.h>
 #include <sys/single_threaded.h>
 
-#include "engine/account.h"
-#include "engine/hooks.h"
-#include "engine/limit.h"
-#include "engine/purge.h"
-#include "engine/reclaim.h"
-#include "engine/service.h"
 #include "engine/thread_state.h"
-#include "runtimes/notices.h"
-#include "runtimes/registry.h"
-#include "runtimes/sqlite.h"
 
 namespace memlimit::fork {
+
+MEMLIMIT_TLS uint32_t inside_here = 0;
+
 namespace {
 
+/* A fork waits no longer than this at the gate: signal handlers that fork on two threads wait for one another, and
+ * whoever forks may hold the loader's lock, for which somebody inside waits. */
+constexpr int64_t kPatienceNs = 50'000'000;
+
+constinit const Part* const* parts = nullptr;
+constinit size_t part_count = 0;
 constinit AllocatorOps allocator{[]() noexcept {}, []() noexcept {}};
+
+constinit ForkGate process_gate{};
+constinit std::atomic<int64_t> gate_patience_ns{kPatienceNs};
 
 /* Of whoever forks. Where two threads do at once, each finds another one beside it. */
 constinit std::atomic<bool> has_other_threads{false};
 
+/* Calls of fork() under way on this thread. A signal handler may fork in the middle of one: what that one holds, or is
+ * about to, it must not wait for. */
+MEMLIMIT_TLS uint32_t forks_here = 0;
+
 void prepare() {
+  // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
+  ++this_thread.guard_depth;
+  if (forks_here++ > 0) return;
   // glibc's own (since 2.32), not the number of threads that were counted: one that has just begun may be inside the
   // allocator.
   const bool others = __libc_single_threaded == 0;
   has_other_threads.store(others, std::memory_order_relaxed);
   if (others) allocator.prepare();
-  // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
-  ++this_thread.guard_depth;
-  runtimes::sqlite::keep_out_for_fork();
-  purge::lock_for_fork();
-  limit::lock_for_fork();
-  service::lock_for_fork();
-  reclaim::lock_for_fork();
-  hooks::lock_for_fork();
-  runtimes::lock_for_fork();
-  runtimes::sqlite::lock_for_fork();
+  for (size_t i = 0; i < part_count; ++i) {
+    if (parts[i]->hold != nullptr) parts[i]->hold();
+  }
 }
 
 void parent() {
-  runtimes::sqlite::unlock_after_fork();
-  runtimes::unlock_after_fork();
-  hooks::unlock_after_fork();
-  reclaim::unlock_after_fork();
-  service::unlock_after_fork();
-  limit::unlock_after_fork();
-  purge::unlock_after_fork();
-  runtimes::sqlite::let_in_after_fork();
+  if (forks_here == 1) {
+    for (size_t i = part_count; i > 0; --i) {
+      if (parts[i - 1]->let_go != nullptr) parts[i - 1]->let_go();
+    }
+  }
+  --forks_here;
   --this_thread.guard_depth;
 }
 
 void child() {
   // First: nothing may be asked of the allocator before.
   if (has_other_threads.load(std::memory_order_relaxed)) allocator.repair_child();
-  account::reset_after_fork();
-  hooks::reset_after_fork();
-  runtimes::reset_after_fork();
-  runtimes::reset_notices_after_fork();
-  runtimes::sqlite::reset_after_fork();
-  reclaim::reset_after_fork();
-  service::reset_after_fork();
-  limit::reset_after_fork();
+  // Also inside an outer fork, which goes on in this process when the signal handler returns: it then finds its locks
+  // free, and parent() lets go of none.
+  for (size_t i = 0; i < part_count; ++i) {
+    if (parts[i]->reset != nullptr) parts[i]->reset();
+  }
+  --forks_here;
   --this_thread.guard_depth;
 }
 
 }  // namespace
 
-void register_handlers(const AllocatorOps& allocator_ops) noexcept {
-  allocator = allocator_ops;
+void register_handlers(const Part* const* table, size_t count, const AllocatorOps& ops) noexcept {
+  parts = table;
+  part_count = count;
+  allocator = ops;
   pthread_atfork(prepare, parent, child);
 }
+
+ForkGate& gate() noexcept { return process_gate; }
+
+void be_patient(int64_t patience_ns) noexcept {
+  int64_t seen = gate_patience_ns.load(std::memory_order_relaxed);
+  while (patience_ns > seen &&
+         !gate_patience_ns.compare_exchange_weak(seen, patience_ns, std::memory_order_relaxed)) {
+  }
+}
+
+void close_gate() noexcept {
+  process_gate.close(inside_here, gate_patience_ns.load(std::memory_order_relaxed));
+}
+
+void reset_gate() noexcept { process_gate.reset_after_fork(inside_here); }
 
 }  // namespace memlimit::fork

@@ -418,8 +418,7 @@ Sums sums() noexcept {
   return sum;
 }
 
-void lock_for_fork() noexcept { table_lock.lock_for_fork(); }
-void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
+namespace {
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
@@ -435,5 +434,10 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
     if (slot.removing) release_slot(slot);
   }
 }
+
+}  // namespace
+
+constinit const fork::Part kForkPart{"hooks", fork::hold<table_lock>, fork::let_go<table_lock>,
+                                     reset_after_fork};
 
 }  // namespace memlimit::hooks

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/fork.h"
 #include "memlimit.h"
 #include "observe/stats.h"
 #include "pacing/pacer.h"
@@ -76,9 +77,7 @@ struct Sums {
 };
 Sums sums() noexcept;
 
-void lock_for_fork() noexcept;
-void unlock_after_fork() noexcept;
 /** Hooks stay registered in the child; those that were running in another thread are not running here. */
-void reset_after_fork() noexcept;
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::hooks

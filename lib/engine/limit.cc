@@ -1,14 +1,17 @@
 /* See limit.h. */
 #include "engine/limit.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <utility>
 
 #include "engine/paced.h"
 #include "engine/reclaim.h"
+#include "observe/log.h"
 #include "settings/units.h"
 #include "system/lock.h"
+#include "system/os.h"
 
 namespace memlimit::limit {
 namespace {
@@ -24,6 +27,15 @@ constinit std::atomic<bool> news{false};      /* for take_news() */
 /* Whether the news are of apply(): somebody has just asked for what cannot be had. */
 constinit bool setting_is_news MEMLIMIT_GUARDED_BY(setting_lock) = false;
 constinit GroupProblem told_problem MEMLIMIT_GUARDED_BY(setting_lock) = GroupProblem::kNone;
+
+/* How often the container is looked at again: some 100 microseconds each time, and whoever lowers a limit
+ * in place has the kernel reclaim at once. */
+constexpr int64_t kRefreshNs = 5'000'000'000;
+
+/* How often the thread looks at a group whose working set is paced, from the level moderate on and below
+ * it: 25 microseconds each time. */
+constexpr int64_t kGroupPressedNs = 100'000'000;
+constexpr int64_t kGroupCalmNs = 1'000'000'000;
 
 constexpr size_t kSourceCap = 96;
 constexpr size_t kShownPath = 512; /* of a path in the log; a longer one is left out */
@@ -62,6 +74,8 @@ bool from_container(const LimitSetting& setting) noexcept {
   return setting.kind == LimitKind::kPercent || setting.kind == LimitKind::kAuto;
 }
 
+bool follows_container() noexcept { return following.load(std::memory_order_relaxed); }
+
 /* No memory controller is how a machine without containers looks. */
 bool is_trouble(GroupProblem problem) noexcept {
   return problem != GroupProblem::kNone && problem != GroupProblem::kNoController;
@@ -91,8 +105,6 @@ void apply(const LimitSetting& setting, LimitSource source) noexcept {
                        name_of(source));
   }
 }
-
-bool follows_container() noexcept { return following.load(std::memory_order_relaxed); }
 
 void refresh() noexcept {
   LockGuard guard(setting_lock);
@@ -125,12 +137,51 @@ bool take_news(char* line, size_t cap, bool* problem) noexcept {
   return true;
 }
 
-void lock_for_fork() noexcept { setting_lock.lock_for_fork(); }
-void unlock_after_fork() noexcept { setting_lock.unlock_after_fork(); }
+namespace {
+
+/* Of the service thread; INT64_MAX: nothing is followed. */
+constinit int64_t refresh_due_ns = INT64_MAX;
+constinit int64_t group_due_ns = INT64_MAX;
+
+void follow(const service::Turn& turn) noexcept {
+  if (!follows_container()) {
+    refresh_due_ns = group_due_ns = INT64_MAX;
+  } else {
+    if (refresh_due_ns == INT64_MAX || turn.now_ns >= refresh_due_ns) {
+      refresh();
+      refresh_due_ns = turn.now_ns + kRefreshNs;
+    }
+    // A program that sleeps in a container that others fill gives its part, too.
+    if (group_due_ns == INT64_MAX || turn.now_ns >= group_due_ns) {
+      reclaim::look_at_group();
+      const bool pressed = reclaim::level() >= Level::kModerate;
+      group_due_ns = turn.now_ns + (pressed ? kGroupPressedNs : kGroupCalmNs);
+    }
+  }
+  char line[1280];
+  bool problem;
+  if (!take_news(line, sizeof line, &problem)) return;
+  if (problem) {
+    process_log().problem(line);
+  } else {
+    process_log().write(LogLevel::kInfo, line);
+  }
+}
 
 void reset_after_fork() noexcept {
   setting_lock.reset_after_fork();
   group.reset_after_fork();
+  refresh_due_ns = group_due_ns = INT64_MAX;
 }
+
+}  // namespace
+
+constinit const service::Task kTask{
+    .run = follow,
+    .due_ns = []() noexcept { return std::min(refresh_due_ns, group_due_ns); },
+};
+
+constinit const fork::Part kForkPart{"limit", fork::hold<setting_lock>, fork::let_go<setting_lock>,
+                                     reset_after_fork};
 
 }  // namespace memlimit::limit

@@ -10,26 +10,24 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/fork.h"
+#include "engine/service.h"
 #include "observe/event_ring.h"
 #include "settings/config.h"
 #include "system/cgroup.h"
 
 namespace memlimit::limit {
 
-/** How often the container is looked at again: some 100 microseconds each time, and whoever lowers a limit
- *  in place has the kernel reclaim at once. */
-inline constexpr int64_t kRefreshNs = 5'000'000'000;
-
 /** Puts the setting in force for whoever asked. About 12 KiB of stack. */
 void apply(const LimitSetting& setting, LimitSource source) noexcept;
-
-/** Whether refresh() is worth calling: the limit in force came from a percentage or `auto`, or the
- *  group's working set is paced. */
-bool follows_container() noexcept;
 
 /** Looks at the container again; changes the limit when it was resized and was taken from it. Not while another
  *  is in force that the program has set since (memlimit_set). */
 void refresh() noexcept;
+
+/** Follows the container while the limit in force came from a percentage or `auto`, or the group's working set is
+ *  paced: refresh() and a look at what others have filled, every so often; news go to the log. */
+extern const service::Task kTask;
 
 /** The process's memory group; looked up by the first apply() of a percentage or `auto`, or of any limit with
  *  MEMLIMIT_ACCOUNT=cgroup, else empty. */
@@ -40,8 +38,6 @@ MemoryGroup& container() noexcept;
  *  it; what only refresh() finds comes and goes with the program's descriptors, say. Allocates nothing. */
 bool take_news(char* line, size_t cap, bool* problem) noexcept;
 
-void lock_for_fork() noexcept;
-void unlock_after_fork() noexcept;
-void reset_after_fork() noexcept;
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::limit

@@ -159,9 +159,15 @@ bool set_footprint_over(bool over) noexcept {
 
 bool footprint_over() noexcept { return state.footprint_over.load(std::memory_order_relaxed); }
 
+namespace {
+
 void reset_after_fork() noexcept {
   // The figures stay: the child begins with the parent's pages, and its first look reads its own.
   footprint_file.reset_after_fork();
 }
+
+}  // namespace
+
+constinit const fork::Part kForkPart{.name = "paced", .reset = reset_after_fork};
 
 }  // namespace memlimit::paced

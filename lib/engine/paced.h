@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "engine/fork.h"
 #include "settings/config.h"
 #include "system/cgroup.h"
 
@@ -92,7 +93,6 @@ void set_overhead(int64_t bytes) noexcept;
 /** As set last. */
 int64_t overhead_bytes() noexcept;
 
-/** In the child of fork only. */
-void reset_after_fork() noexcept;
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::paced

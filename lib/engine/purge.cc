@@ -9,7 +9,6 @@
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "pacing/purge_pacer.h"
-#include "system/fork_gate.h"
 #include "system/os.h"
 
 namespace memlimit::purge {
@@ -30,14 +29,7 @@ struct alignas(64) Shared {
 };
 constinit Shared shared{};
 
-/* The allocator's collection. */
-constinit ForkGate gate{};
-MEMLIMIT_TLS uint32_t inside_here = 0;
-
 MEMLIMIT_TLS HoardState hoard{};
-
-/* fork waits no longer than this: signal handlers that fork on two threads wait for one another. */
-constexpr int64_t kForkPatienceNs = 50'000'000;
 
 struct Counters {
   std::atomic<int64_t> purges{0};
@@ -57,7 +49,7 @@ int64_t collect_own() noexcept {
   const int64_t cpu_before = os::thread_cpu_ns();
   const int64_t before = paced::read(service::running());
   {
-    const ForkGate::Inside inside(gate, inside_here);
+    const fork::Inside inside;
     if (!inside) return 0;
     allocator.collect();
   }
@@ -128,16 +120,17 @@ void fill(memlimit_stats* figures) noexcept {
   figures->purged = purged_bytes();
 }
 
-void lock_for_fork() noexcept { gate.close(inside_here, kForkPatienceNs); }
-
-void unlock_after_fork() noexcept { gate.open(); }
+namespace {
 
 void reset_after_fork() noexcept {
-  gate.reset_after_fork(inside_here);
   shared.requested.store(false, std::memory_order_relaxed);
   for (std::atomic<int64_t>* counter : {&counters.purges, &counters.cpu_ns, &counters.purged}) {
     counter->store(0, std::memory_order_relaxed);
   }
 }
+
+}  // namespace
+
+constinit const fork::Part kForkPart{.name = "purge", .reset = reset_after_fork};
 
 }  // namespace memlimit::purge

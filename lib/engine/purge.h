@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "engine/fork.h"
 #include "memlimit.h"
 #include "pacing/pacer.h"
 
@@ -50,11 +51,8 @@ int64_t purged_bytes() noexcept;
 
 void fill(memlimit_stats* figures) noexcept;
 
-/** Around fork, in the parent: waits until no thread is collecting, and lets none begin until it is over.
- *  What a thread was collecting is lost to the child, and what mimalloc 2 would wait for there is brought to an end on
- *  some machines only (preload/interrupted_readers.h). */
-void lock_for_fork() noexcept;
-void unlock_after_fork() noexcept;
-void reset_after_fork() noexcept;
+/** No thread collects while a process forks (fork::Inside): what it was collecting would be lost to the child, and what
+ *  mimalloc 2 would wait for there is brought to an end on some machines only (preload/interrupted_readers.h). */
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::purge

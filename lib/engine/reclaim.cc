@@ -17,6 +17,7 @@
 #include "engine/assist.h"
 #include "engine/hooks.h"
 #include "engine/paced.h"
+#include "engine/participants.h"
 #include "engine/purge.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
@@ -24,8 +25,6 @@
 #include "pacing/limiter.h"
 #include "pacing/overhead.h"
 #include "pacing/purge_pacer.h"
-#include "runtimes/registry.h"
-#include "runtimes/sqlite.h"
 #include "system/lock.h"
 #include "system/os.h"
 #include "system/procfs.h"
@@ -508,9 +507,9 @@ void begin(const Begun& begun, const PacerInput& input) noexcept {
     pending.poll_wanted.store(rest, std::memory_order_release);
     wake_poller();
   }
-  const bool spares_runtimes = !begun.asks_runtimes && runtimes::any();
+  const bool spares_runtimes = !begun.asks_runtimes && participants::any();
   const bool at_safe_point =
-      rest > 0 && !spares_runtimes && runtimes::begin_round(pass, began_ns, !async && !polled);
+      rest > 0 && !spares_runtimes && participants::begin_round(pass, began_ns, !async && !polled);
   const bool others = async || polled || at_safe_point;
   // INLINE hooks that are all busy on other threads, and runtimes whose time has not come, were not asked:
   // that says nothing about them.
@@ -692,7 +691,7 @@ void limit_changed(int64_t old, int64_t bytes, LimitSource source) noexcept {
   if (bytes < old) give_up_kept();
   if (old != bytes) {
     emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
-    runtimes::sqlite::limit_changed();
+    participants::limit_changed();
   }
   if (!ReentryGuard::inside()) {
     ReentryGuard reentry;
@@ -753,8 +752,8 @@ namespace {
 bool lacks_service() noexcept { return !service::running() && wants_service(); }
 
 void ask_others() noexcept {
-  runtimes::ask_if_wanted();
-  if (runtimes::service_wanted()) service::wake();
+  participants::ask_if_wanted();
+  if (participants::wants_service()) service::wake();
 }
 
 }  // namespace
@@ -878,7 +877,7 @@ int64_t reclaim_now(int64_t bytes) noexcept {
     counters.reclaimed.fetch_add(outcome.freed_bytes, std::memory_order_relaxed);
     const int64_t rest = wanted - outcome.freed_bytes;
     // Runtimes do their part when this thread is back in theirs.
-    if (rest > 0) runtimes::begin_round(pass, began_ns, false);
+    if (rest > 0) participants::begin_round(pass, began_ns, false);
     if (rest > 0 && hooks::count(MEMLIMIT_POLL) > 0) {
       ask_for(pending.explicit_poll_wanted, rest);
       wake_poller();
@@ -965,6 +964,8 @@ int poll() noexcept {
   return calls;
 }
 
+namespace {
+
 bool has_pending_work() noexcept {
   return pending.async_wanted.load(std::memory_order_acquire) != 0 ||
          pending.explicit_wanted.load(std::memory_order_acquire) != 0 || purge::has_request() ||
@@ -998,6 +999,8 @@ void serve() noexcept {
   // What the hooks freed may have changed the level, and another round may be due already.
   if (active()) look(true);
 }
+
+}  // namespace
 
 /* RssAnon, read again when the last reading is older than that. It is footprint_bytes() summed more
  * exactly, at ten times the cost. */
@@ -1036,12 +1039,12 @@ void fill_figures(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.level = shared.level.load(std::memory_order_relaxed);
   out.rounds = counters.rounds.load(std::memory_order_relaxed);
   const hooks::Sums sums = hooks::sums();
-  const hooks::Sums runtime_sums = runtimes::sums();
+  const hooks::Sums runtime_sums = participants::sums();
   out.hook_calls = sums.calls + runtime_sums.calls;
   out.hook_skips = sums.skips + runtime_sums.skips;
   out.hook_ns = sums.ns + runtime_sums.ns;
   out.hooks = hooks::count(MEMLIMIT_ASYNC) + hooks::count(MEMLIMIT_POLL) +
-              hooks::count(MEMLIMIT_INLINE) + runtimes::count();
+              hooks::count(MEMLIMIT_INLINE) + participants::count();
   out.reclaimed = counters.reclaimed.load(std::memory_order_relaxed);
   out.overshoot_peak = counters.overshoot_peak.load(std::memory_order_relaxed);
   out.oversized = counters.oversized.load(std::memory_order_relaxed);
@@ -1076,16 +1079,14 @@ void fill(Snapshot* snapshot) noexcept {
   snapshot->assist_ns = assist::histogram();
   snapshot->freed_bytes = freed_histogram.copy();
   snapshot->hook_count = hooks::rows(snapshot->hooks, Snapshot::kMaxHooks);
-  snapshot->hook_count += runtimes::rows(snapshot->hooks + snapshot->hook_count,
-                                         Snapshot::kMaxHooks - snapshot->hook_count);
+  snapshot->hook_count += participants::rows(snapshot->hooks + snapshot->hook_count,
+                                             Snapshot::kMaxHooks - snapshot->hook_count);
 }
 
-void lock_for_fork() noexcept { engine_lock.lock_for_fork(); }
-void unlock_after_fork() noexcept { engine_lock.unlock_after_fork(); }
+namespace {
 
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   engine_lock.reset_after_fork();
-  paced::reset_after_fork();
   const int64_t forks = counters.forks.load(std::memory_order_relaxed) + 1;
   for (std::atomic<int64_t>* counter :
        {&counters.rounds, &counters.reclaimed, &counters.overshoot_peak, &counters.oversized,
@@ -1103,8 +1104,6 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   pending.waiting.store(0, std::memory_order_relaxed);
   pending.poll_running.store(false, std::memory_order_relaxed);
   round_histogram.reset();
-  assist::reset_after_fork();
-  purge::reset_after_fork();
   freed_histogram.reset();
   pacer = {};
   limiter = {};
@@ -1119,5 +1118,16 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   // The parent's eventfd is shared with it: the child's loop would be woken by the parent's rounds.
   poll_descriptor.store(-1, std::memory_order_relaxed);
 }
+
+}  // namespace
+
+constinit const service::Task kTask{
+    .begin = []() noexcept { assist::set_worker(os::thread_id()); },
+    .run = [](const service::Turn&) noexcept { serve(); },
+    .has_work = has_pending_work,
+};
+
+constinit const fork::Part kForkPart{"rounds", fork::hold<engine_lock>, fork::let_go<engine_lock>,
+                                     reset_after_fork};
 
 }  // namespace memlimit::reclaim

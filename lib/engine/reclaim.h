@@ -11,7 +11,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/fork.h"
 #include "engine/hooks.h"
+#include "engine/service.h"
 #include "memlimit.h"
 #include "observe/event_ring.h"
 #include "observe/stats.h"
@@ -99,10 +101,6 @@ int64_t purge_now() noexcept;
 int poll_fd() noexcept;
 int poll() noexcept;
 
-/** The service thread's part: runs what is pending. */
-void serve() noexcept;
-bool has_pending_work() noexcept;
-
 /** For the service thread, every so often: with MEMLIMIT_ACCOUNT=cgroup looks at the group, which others
  *  fill while this process allocates nothing. */
 void look_at_group() noexcept;
@@ -120,8 +118,8 @@ inline constexpr int64_t kRssAgeNs = 100'000'000;
 void fill_figures(memlimit_stats* figures, int64_t max_age_ns = 0) noexcept;
 void fill(Snapshot* snapshot) noexcept;
 
-void lock_for_fork() noexcept;
-void unlock_after_fork() noexcept;
-void reset_after_fork() noexcept;
+/** What the service thread does for rounds. */
+extern const service::Task kTask;
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::reclaim

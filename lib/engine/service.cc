@@ -1,13 +1,10 @@
-/* See service.h. The thread sleeps in poll() on two descriptors: an eventfd that wake() writes, and the
- * socket's own epoll set. */
+/* See service.h. The thread sleeps in poll() on an eventfd that wake() writes, and on the descriptors of its tasks. */
 #include "engine/service.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
-#include <cstring>
 
 #include <poll.h>
 #include <pthread.h>
@@ -15,22 +12,10 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "engine/assist.h"
-#include "engine/hooks.h"
-#include "engine/limit.h"
-#include "engine/paced.h"
-#include "engine/reclaim.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
-#include "observe/log.h"
-#include "observe/stats_socket.h"
-#include "observe/stats_text.h"
-#include "runtimes/registry.h"
-#include "runtimes/sqlite.h"
-#include "settings/units.h"
 #include "system/lock.h"
 #include "system/os.h"
-#include "system/procfs.h"
 
 namespace memlimit::service {
 namespace {
@@ -52,12 +37,6 @@ constexpr int kLongestSleepMs = 5000;
 /* stop() waits this long for the thread to hang up on its clients. */
 constexpr int64_t kStopWaitNs = 200'000'000;
 
-/* How often the thread looks at a group whose working set is paced, from the level moderate on and below
- * it: 25 microseconds each time. */
-constexpr int64_t kGroupPressedNs = 100'000'000;
-constexpr int64_t kGroupCalmNs = 1'000'000'000;
-
-constexpr int64_t kNsPerSecond = 1'000'000'000;
 constexpr int64_t kNsPerMs = 1'000'000;
 
 enum class State : uint32_t { kStopped, kStarting, kRunning, kStopping };
@@ -75,146 +54,25 @@ constinit std::atomic<int> start_error{0};
 constinit int64_t retry_at_ns MEMLIMIT_GUARDED_BY(start_lock) = 0;
 constinit bool at_exit MEMLIMIT_GUARDED_BY(start_lock) = false;
 
-constinit const Config* config = nullptr;
-constinit char xdg_runtime_dir[108] = {};
-constinit StatsSocket stats_socket{};
+/* Written before the first start(), which the thread's creation follows. */
+constinit const Task* tasks[kMaxTasks]{};
+constinit size_t task_count = 0;
 
 State now() noexcept { return static_cast<State>(state.load(std::memory_order_acquire)); }
 void become(State next) noexcept {
   state.store(static_cast<uint32_t>(next), std::memory_order_release);
 }
 
-/* The figures that the service itself knows. */
-void add_own_figures(memlimit_stats* figures) noexcept {
-  figures->events_dropped = static_cast<int64_t>(process_events().dropped());
-  figures->socket_requests = stats_socket.requests();
-  figures->socket_refused = stats_socket.refused();
-}
-
-size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
-  if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
-  if (shows_figures_only(file)) {
-    memlimit_stats figures{};
-    reclaim::fill_figures(&figures, reclaim::kRssAgeNs);
-    add_own_figures(&figures);
-    return render_figures(file, figures, buffer, cap);
-  }
-  Snapshot snapshot;
-  reclaim::fill(&snapshot);
-  procfs::process_name(snapshot.name, sizeof snapshot.name);
-  add_own_figures(&snapshot.figures);
-  snapshot.limit_invalid =
-      config->state(Option::kLimit).source == Source::kInvalid && snapshot.figures.limit == 0;
-  return render_file(file, snapshot, buffer, cap);
-}
-
-bool set_limit(void*, std::string_view text, const Peer&, char* error, size_t cap) noexcept {
-  LimitSetting setting;
-  if (!parse_limit(text, &setting, error, cap)) return false;
-  limit::apply(setting, LimitSource::kSocket);
-  return true;
-}
-
-/* Who is refused may come again at once: what it can fill the log with is a line a second. */
-void note_refusal(void*, const Peer& peer) noexcept {
-  static constinit RateLimiter once_a_second{kNsPerSecond};
-  if (once_a_second.allow(os::monotonic_ns())) emit(EventKind::kSocketRefused, peer.uid);
-}
-
-void open_socket() noexcept {
-  if (config->socket.kind == SocketKind::kOff) return;
-  const SocketPlace place{config->socket.text, xdg_runtime_dir, config->socket_mode};
-  const SocketContent content{nullptr, render, set_limit, note_refusal};
-  char error[256];
-  const int result = stats_socket.open(place, content, error, sizeof error);
-  emit(result == 0 ? EventKind::kSocketOpened : EventKind::kSocketFailed, -result);
-  if (result != 0) process_log().write(LogLevel::kWarn, error);
-}
-
-/* For format_event(), on this thread only. */
-const char* hook_name(int64_t slot) noexcept {
-  static constinit char name[sizeof(HookRow::name)] = {};
-  return hooks::name_of(static_cast<int>(slot), name, sizeof name) ? name : nullptr;
-}
-
-void tell_events() noexcept {
-  Event event;
-  while (process_events().pop(&event)) {
-    char line[320];
-    process_log().event(event, hook_name);
-    if (!stats_socket.has_subscribers()) continue;
-    const size_t length = format_event(event, hook_name, line, sizeof line);
-    stats_socket.publish_event({line, length});
-  }
-}
-
-/* "heap 301 MiB / limit 512 MiB, level moderate". */
-void write_report() noexcept {
-  memlimit_stats figures{};
-  reclaim::fill_figures(&figures);
-  char heap[32], limit[32], rss[32], line[160];
-  format_size(figures.heap_alloc, heap, sizeof heap);
-  format_size(figures.rss_anon, rss, sizeof rss);
-  format_size(figures.limit, limit, sizeof limit);
-  const auto level = level_name(figures.level);
-  snprintf(line, sizeof line, "heap %s / limit %s, level %.*s, rss %s, rounds %lld", heap,
-           figures.limit > 0 ? limit : "off", static_cast<int>(level.size()), level.data(), rss,
-           static_cast<long long>(figures.rounds));
-  process_log().report(line);
-}
-
-/* Something that happens every so often, while anybody wants it. */
-struct Timer {
-  int64_t due_ns = INT64_MAX;
-
-  void set(int64_t now_ns, int64_t interval_ns) noexcept {
-    due_ns = interval_ns > 0 ? now_ns + interval_ns : INT64_MAX;
-  }
-  bool due(int64_t now_ns) const noexcept { return now_ns >= due_ns; }
-};
-constinit Timer report_timer{};
-constinit Timer container_timer{};
-constinit Timer group_timer{};
-
-void run_timers(int64_t now_ns) noexcept {
-  if (report_timer.due(now_ns)) {
-    write_report();
-    report_timer.set(now_ns, config->report_seconds * kNsPerSecond);
-  }
-  if (!limit::follows_container()) {
-    container_timer.due_ns = INT64_MAX;
-  } else if (container_timer.due_ns == INT64_MAX || container_timer.due(now_ns)) {
-    limit::refresh();
-    container_timer.set(now_ns, limit::kRefreshNs);
-  }
-  // A program that sleeps in a container that others fill gives its part, too.
-  if (!limit::follows_container()) {
-    group_timer.due_ns = INT64_MAX;
-  } else if (group_timer.due_ns == INT64_MAX || group_timer.due(now_ns)) {
-    reclaim::look_at_group();
-    const bool pressed = reclaim::level() >= Level::kModerate;
-    group_timer.set(now_ns, pressed ? kGroupPressedNs : kGroupCalmNs);
-  }
-  char line[1280];
-  bool problem;
-  if (limit::take_news(line, sizeof line, &problem)) {
-    if (problem) {
-      process_log().problem(line);
-    } else {
-      process_log().write(LogLevel::kInfo, line);
-    }
-  }
-}
-
 /* Milliseconds for poll(): until the next deadline of any kind. */
 int sleep_ms() noexcept {
-  static_assert(StatsSocket::kNever == INT64_MAX);
-  const int64_t deadline_ns = std::min({stats_socket.next_deadline_ns(), report_timer.due_ns,
-                                        container_timer.due_ns, group_timer.due_ns});
+  int64_t deadline_ns = INT64_MAX;
+  for (size_t i = 0; i < task_count; ++i) {
+    if (tasks[i]->due_ns != nullptr) deadline_ns = std::min(deadline_ns, tasks[i]->due_ns());
+  }
   if (deadline_ns == INT64_MAX) return kLongestSleepMs;
   const int64_t left_ns = deadline_ns - os::monotonic_ns();
   if (left_ns <= 0) return 0;
-  return static_cast<int>(std::min<int64_t>(left_ns / 1'000'000 + 1, kLongestSleepMs));
+  return static_cast<int>(std::min<int64_t>(left_ns / kNsPerMs + 1, kLongestSleepMs));
 }
 
 int make_wake_fd() noexcept {
@@ -246,36 +104,51 @@ bool wake_fd_is_lost(const pollfd& waited) noexcept {
   return got != sizeof ignored && (got >= 0 || errno != EAGAIN);
 }
 
-bool socket_is_lost(const pollfd& waited) noexcept {
-  return waited.revents != 0 && !stats_socket.is_intact();
-}
+/* What each task's descriptor had, where it has one. */
+struct Readiness {
+  Turn::Ready of[kMaxTasks];
 
-/* True when the socket has something to do: a client that is ready, a deadline. */
-bool sleep_until_woken() noexcept {
+  void set_all(Turn::Ready ready) noexcept { std::fill(std::begin(of), std::end(of), ready); }
+};
+
+void sleep_until_woken(Readiness* readiness) noexcept {
   make_wake_fd();
-  pollfd fds[2] = {{wake_fd.load(std::memory_order_relaxed), POLLIN, 0},
-                   {stats_socket.wait_fd(), POLLIN, 0}};
-  // A negative descriptor is passed over, so a closed socket needs no case of its own.
+  pollfd fds[1 + kMaxTasks];
+  size_t waiting_task[1 + kMaxTasks];
+  nfds_t count = 0;
+  fds[count++] = {wake_fd.load(std::memory_order_relaxed), POLLIN, 0};
+  for (size_t i = 0; i < task_count; ++i) {
+    if (tasks[i]->wait_fd == nullptr) continue;
+    // A negative descriptor is passed over, so a task that waits for nothing now needs no case of its own.
+    waiting_task[count] = i;
+    fds[count++] = {tasks[i]->wait_fd(), POLLIN, 0};
+  }
   // Without an eventfd (the table was full when it was replaced) nobody can wake us: look again soon.
   // A wake() that came before there was one wrote nowhere; seq_cst, so that it saw the new one or is seen.
   const bool asleep = woken.load(std::memory_order_seq_cst) == 0;
   const int timeout_ms = !asleep ? 0 : fds[0].fd >= 0 ? sleep_ms() : kDeafMs;
-  const int ready = ::poll(fds, 2, timeout_ms);
-  // Two descriptors are too many where RLIMIT_NOFILE is 0 or 1, as in sandboxes: EINVAL, at once for ever.
+  const int ready = ::poll(fds, count, timeout_ms);
+  // More descriptors than RLIMIT_NOFILE (0 or 1 in sandboxes) are too many: EINVAL, at once for ever.
   const bool refused = ready < 0 && errno != EINTR;
   // Set before the wait looks at `woken`: a wake() either comes before that look, which then does not wait,
   // or sees that the futex is to be woken. (Each writes its own word and reads the other's, seq_cst.)
   deaf.store(refused, std::memory_order_seq_cst);
   if (refused) os::futex_wait(woken, 0, std::min(timeout_ms, kDeafMs) * kNsPerMs);
   if (fds[0].fd >= 0 && wake_fd_is_lost(fds[0])) wake_fd.store(-1, std::memory_order_seq_cst);
-  if (ready > 0 && socket_is_lost(fds[1])) {
-    stats_socket.abandon();
-    open_socket();
+  readiness->set_all(ready > 0 ? Turn::Ready::kNo : Turn::Ready::kUnknown);
+  for (nfds_t i = 1; ready > 0 && i < count; ++i) {
+    if (fds[i].revents != 0) readiness->of[waiting_task[i]] = Turn::Ready::kYes;
   }
   // Cleared before the work is looked for: a wake() that comes from here on writes again. An exchange, to
   // see the work of those that came before.
   woken.exchange(0, std::memory_order_seq_cst);
-  return fds[1].revents != 0 || ready <= 0;
+}
+
+bool tasks_have_work() noexcept {
+  for (size_t i = 0; i < task_count; ++i) {
+    if (tasks[i]->has_work != nullptr && tasks[i]->has_work()) return true;
+  }
+  return false;
 }
 
 /* After `woken` was set. */
@@ -292,31 +165,30 @@ void* run(void*) noexcept {
   this_thread.is_service = true;
   prctl(PR_SET_NAME, "memlimit");
   const int pid = os::process_id();
-  process_log().open(*config);
-  assist::set_worker(os::thread_id());
   emit(EventKind::kServiceStarted, os::thread_id());
-  report_timer.set(os::monotonic_ns(), config->report_seconds * kNsPerSecond);
-  open_socket();
+  for (size_t i = 0; i < task_count; ++i) {
+    if (tasks[i]->begin != nullptr) tasks[i]->begin();
+  }
   uint32_t starting = static_cast<uint32_t>(State::kStarting);
   state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
-  bool clients = true;
+  Readiness readiness;
+  readiness.set_all(Turn::Ready::kUnknown);
   while (now() != State::kStopping) {
-    if (runtimes::service_wanted()) runtimes::serve();
-    runtimes::sqlite::serve();
-    reclaim::serve();
-    // A hook forked and this is the child's copy of the thread: nothing here is ours any more. Not by pthread_exit(),
-    // which unwinds the stack and ends the process where a function is noexcept.
-    if (os::process_id() != pid) return nullptr;
-    const int64_t now_ns = os::monotonic_ns();
-    run_timers(now_ns);
-    if (clients || now_ns >= stats_socket.next_deadline_ns()) stats_socket.handle(now_ns);
-    // After the requests: the event that one of them caused (a new limit) would wait for the next wake().
-    tell_events();
-    // Clients are looked after in between while work does not end.
-    clients = reclaim::has_pending_work() || sleep_until_woken();
+    for (size_t i = 0; i < task_count; ++i) {
+      tasks[i]->run({os::monotonic_ns(), readiness.of[i]});
+      // A hook forked and this is the child's copy of the thread: nothing here is ours any more. Not by
+      // pthread_exit(), which unwinds the stack and ends the process where a function is noexcept.
+      if (os::process_id() != pid) return nullptr;
+    }
+    if (tasks_have_work()) {
+      readiness.set_all(Turn::Ready::kUnknown); /* descriptors are looked after in between */
+    } else {
+      sleep_until_woken(&readiness);
+    }
   }
-  tell_events();
-  stats_socket.close();
+  for (size_t i = task_count; i > 0; --i) {
+    if (tasks[i - 1]->end != nullptr) tasks[i - 1]->end();
+  }
   become(State::kStopped);
   os::futex_wake(state, INT32_MAX);
   return nullptr;
@@ -340,18 +212,27 @@ int create_thread() noexcept {
   return result;
 }
 
+/* In the child of fork. */
+void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  start_lock.reset_after_fork();
+  const int fd = wake_fd.exchange(-1, std::memory_order_relaxed);
+  if (is_wake_fd(fd)) os::close_file(fd);
+  woken.store(0, std::memory_order_relaxed);
+  deaf.store(false, std::memory_order_relaxed);
+  retry_at_ns = 0;
+  become(State::kStopped);
+}
+
 }  // namespace
 
-void configure(const Config& settings, const char* xdg) noexcept {
-  config = &settings;
-  // One that does not fit names no place for a socket either: sun_path is as long.
-  if (xdg != nullptr && strlen(xdg) < sizeof xdg_runtime_dir) {
-    snprintf(xdg_runtime_dir, sizeof xdg_runtime_dir, "%s", xdg);
-  }
+bool add_task(const Task& task) noexcept {
+  if (task_count == kMaxTasks) return false;
+  tasks[task_count++] = &task;
+  return true;
 }
 
 void start() noexcept {
-  if (now() != State::kStopped || config == nullptr) return;
+  if (now() != State::kStopped || task_count == 0) return;
   os::ErrnoGuard errno_guard;
   // pthread_create allocates: what it allocates must not lead back here.
   ReentryGuard reentry;
@@ -400,27 +281,13 @@ void stop() noexcept {
     os::futex_wait(state, static_cast<uint32_t>(State::kStopping), left);
   }
   // It hangs in a hook, or does not hear us since the program closed its descriptors.
-  if (now() == State::kStopping) stats_socket.remove_path();
+  if (now() != State::kStopping) return;
+  for (size_t i = 0; i < task_count; ++i) {
+    if (tasks[i]->cut_off != nullptr) tasks[i]->cut_off();
+  }
 }
 
-void lock_for_fork() noexcept { start_lock.lock_for_fork(); }
-void unlock_after_fork() noexcept { start_lock.unlock_after_fork(); }
-
-void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
-  start_lock.reset_after_fork();
-  const int fd = wake_fd.exchange(-1, std::memory_order_relaxed);
-  if (is_wake_fd(fd)) os::close_file(fd);
-  stats_socket.forget_after_fork();
-  process_events().reset_after_fork();
-  process_log().reset_after_fork();
-  emit(EventKind::kForked, getppid(), os::process_id());
-  report_timer = {};
-  container_timer = {};
-  group_timer = {};
-  woken.store(0, std::memory_order_relaxed);
-  deaf.store(false, std::memory_order_relaxed);
-  retry_at_ns = 0;
-  become(State::kStopped);
-}
+constinit const fork::Part kForkPart{"service", fork::hold<start_lock>, fork::let_go<start_lock>,
+                                     reset_after_fork};
 
 }  // namespace memlimit::service

@@ -1,24 +1,56 @@
-/* The one background thread, named "memlimit", with all signals blocked: runs ASYNC hooks, collects
- * exited threads' pages, serves the statistics socket, writes the log.
+/* The one background thread, named "memlimit", with all signals blocked. It runs tasks: rounds, runtimes, the socket,
+ * the log register here what they want done, and it knows none of them by name.
  *
- * Answers for: existing only when needed (it may be started from inside any allocation), waking up without
- * cause every few seconds only (the program may have closed its descriptors), being forgotten in the child
- * of a fork and started again there when needed, and descriptors that stay out of the program's way.
- * Threads: start_if_wanted() and wake() may be called by any thread, inside malloc too.
+ * Answers for: existing only when needed (it may be started from inside any allocation), waking up without cause every
+ * few seconds only (the program may have closed its descriptors), being forgotten in the child of a fork and started
+ * again there when needed, and descriptors that stay out of the program's way.
+ * Threads: start() and wake() may be called by any thread, inside malloc too; tasks run on the service thread.
  */
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
-#include "settings/config.h"
+#include "engine/fork.h"
 
 namespace memlimit::service {
 
-/** Once, at start. The Config must live for ever. `xdg_runtime_dir` is copied. */
-void configure(const Config& config, const char* xdg_runtime_dir) noexcept;
+/** What a task is told of a turn of the thread. */
+struct Turn {
+  enum class Ready : uint8_t {
+    kNo,      /* the thread slept, and the task's descriptor had nothing */
+    kUnknown, /* nobody looked, or the longest sleep is over */
+    kYes,     /* its descriptor is ready */
+  };
+  int64_t now_ns;
+  Ready ready; /* of a task without a descriptor: kNo or kUnknown */
+};
+
+/** A null pointer is what the task has no need of, but for run(). All on the service thread unless said otherwise. */
+struct Task {
+  /** The thread has begun: in the process, or in the child of a fork. */
+  void (*begin)() noexcept = nullptr;
+  /** Once a turn, in the order of registration. It may run code of the program's (hooks). */
+  void (*run)(const Turn& turn) noexcept = nullptr;
+  /** Whether run() is wanted again at once: then the thread does not sleep. A few atomic loads. */
+  bool (*has_work)() noexcept = nullptr;
+  /** When run() is wanted at the latest, on CLOCK_MONOTONIC; INT64_MAX: never. */
+  int64_t (*due_ns)() noexcept = nullptr;
+  /** What to wait for besides wake(); negative: nothing now. */
+  int (*wait_fd)() noexcept = nullptr;
+  /** The thread is about to end, in the reverse order of registration. */
+  void (*end)() noexcept = nullptr;
+  /** stop() has waited for the thread in vain (a hook hangs): what must not be left behind. On stop()'s thread. */
+  void (*cut_off)() noexcept = nullptr;
+};
+
+inline constexpr size_t kMaxTasks = 8;
+
+/** Registers a task, which lives for ever. At start, before the first start(). False when there are too many. */
+bool add_task(const Task& task) noexcept;
 
 /** Starts the thread unless it runs, is being started or cannot be had (then it is tried again after a
- *  while). Never blocks on it. errno is kept. */
+ *  while), or nobody has registered a task. Never blocks on it. errno is kept. */
 void start() noexcept;
 
 /** Whether the thread exists (or is about to). */
@@ -27,14 +59,12 @@ bool running() noexcept;
 /** Makes it look for work; cheap when it is already on its way. */
 void wake() noexcept;
 
-/** At exit: hangs up on clients and removes the socket's file. Bounded wait. */
+/** At exit: has the tasks end. Bounded wait. */
 void stop() noexcept;
 
-/** Number of service threads started and the reason the last start failed (0: none). */
+/** Why the last start failed, an errno; 0: it did not. */
 int last_error() noexcept;
 
-void lock_for_fork() noexcept;
-void unlock_after_fork() noexcept;
-void reset_after_fork() noexcept;
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::service

@@ -4,7 +4,6 @@
 #include <string_view>
 
 #include "memlimit.h"
-#include "runtimes/registry.h"
 #include "system/os.h"
 #include "system/text.h"
 
@@ -49,7 +48,7 @@ void put_word(TextWriter& out, const std::string_view (&words)[N], int64_t value
   }
 }
 
-void put_arg(TextWriter& out, const Arg& arg, int64_t value, HookNamer namer) noexcept {
+void put_arg(TextWriter& out, const Arg& arg, int64_t value, const EventNames& names) noexcept {
   out.put(' ').put(arg.key).put('=');
   switch (arg.form) {
     case Form::kNone:
@@ -64,13 +63,15 @@ void put_arg(TextWriter& out, const Arg& arg, int64_t value, HookNamer namer) no
       return;
     case Form::kHook: {
       out.put_int(value);
-      const char* name = namer != nullptr ? namer(value) : nullptr;
+      const char* const name = names.hook != nullptr ? names.hook(value) : nullptr;
       if (name != nullptr) out.put(" hook=").put_column(name);
       return;
     }
-    case Form::kAdapter:
-      out.put(runtimes::name_of(value));
+    case Form::kAdapter: {
+      const char* const name = names.adapter != nullptr ? names.adapter(value) : nullptr;
+      out.put(name != nullptr ? name : "?");
       return;
+    }
   }
 }
 
@@ -150,13 +151,13 @@ bool emit(EventKind kind, int64_t arg0, int64_t arg1, int64_t arg2, int64_t arg3
   return g_events.push({kind, os::monotonic_ns(), {arg0, arg1, arg2, arg3}});
 }
 
-size_t format_event(const Event& event, HookNamer namer, char* out, size_t cap) noexcept {
+size_t format_event(const Event& event, const EventNames& names, char* out, size_t cap) noexcept {
   TextWriter writer(out, cap);
   const Row& row = row_of(event.kind);
   writer.put("event=").put(row.name).put(" time_ns=").put_int(event.time_ns);
   for (int i = 0; i < Event::kArgs; ++i) {
     if (row.args[i].form == Form::kNone) break;
-    put_arg(writer, row.args[i], event.args[i], namer);
+    put_arg(writer, row.args[i], event.args[i], names);
   }
   return writer.length();
 }

@@ -90,17 +90,21 @@ EventRing& process_events() noexcept;
 bool emit(EventKind kind, int64_t arg0 = 0, int64_t arg1 = 0, int64_t arg2 = 0,
           int64_t arg3 = 0) noexcept;
 
-/** Turns a hook's slot into its name; may return null. For format_event(), on its thread. */
-using HookNamer = const char* (*)(int64_t slot);
+/** Who knows the names that events have numbers for. Each may be null, and may return null: then the number stands
+ *  alone. For format_event(), on its thread. */
+struct EventNames {
+  const char* (*hook)(int64_t slot) = nullptr;
+  const char* (*adapter)(int64_t index) = nullptr;
+};
 
 /**
  * One line without a newline: "event=round time_ns=812345 round=7 wanted=1048576 freed=0
  * duration_ns=81000". Stable: keys keep their names and order, and new ones come last. A hook is
- * "slot=3", followed by "hook=NAME" when `namer` (may be null) knows it, with bytes outside
- * printable ASCII and blanks as \ooo. Returns the bytes written without the NUL; 256 hold any
+ * "slot=3", followed by "hook=NAME" when `names` knows it, with bytes outside printable ASCII and
+ * blanks as \ooo; an adapter is its name, or "?". Returns the bytes written without the NUL; 256 hold any
  * event. Threads: any. Allocates: no.
  */
-size_t format_event(const Event& event, HookNamer namer, char* out, size_t cap) noexcept;
+size_t format_event(const Event& event, const EventNames& names, char* out, size_t cap) noexcept;
 
 /** "round", the level its line has in the log, its sentence. */
 const char* event_name(EventKind kind) noexcept;

@@ -203,11 +203,11 @@ bool Log::wants(LogLevel level) const noexcept {
   return open_ && (targets.file || targets.standard_error);
 }
 
-void Log::event(const Event& event, HookNamer namer) noexcept {
+void Log::event(const Event& event, const EventNames& names) noexcept {
   const LogLevel level = event_level(event.kind);
   if (wants(level)) {
     char text[512];
-    format_event(event, namer, text, sizeof text);
+    format_event(event, names, text, sizeof text);
     write(level, text);
   }
   if (event.kind != EventKind::kLimiterOn) return;

@@ -85,7 +85,7 @@ class Log {
 
   /** format_event() as a line of the event's level; limiter_on is also an alert, which reaches standard
    *  error at most once in ten minutes of the events' own time. */
-  void event(const Event& event, HookNamer namer) noexcept;
+  void event(const Event& event, const EventNames& names) noexcept;
 
   /** In the child of fork: its own process id in the lines, its own rate. Keeps the file (append mode, so
    *  lines of both do not mix). No system call but getpid, no allocation. */

@@ -142,21 +142,7 @@ void add_hook(const char* name, int64_t (*reclaim)(const memlimit_request*, void
   hooks::add(hook, &id);
 }
 
-}  // namespace
-
-void configure_notices(const Config& config) noexcept {
-  if (config.signal_number > 0) {
-    signal_number = config.signal_number;
-    char name[16];
-    render_option(config, Option::kSignal, name, sizeof name);
-    char text[32];
-    snprintf(text, sizeof text, "signal:%s", name);
-    add_hook(text, send_signal);
-  }
-  if (config.pressure && watch_is_free() && open_pipe()) add_hook("pressure", write_notice);
-}
-
-void reset_notices_after_fork() noexcept {
+void reset_after_fork() noexcept {
   next_signal_ns = 0;
   if (pressure_pipe.read_fd < 0) return;
   os::ErrnoGuard errno_guard;
@@ -173,5 +159,21 @@ void reset_notices_after_fork() noexcept {
   os::close_file(fds[1]);
   note_identity(&pressure_pipe);
 }
+
+}  // namespace
+
+void configure_notices(const Config& config) noexcept {
+  if (config.signal_number > 0) {
+    signal_number = config.signal_number;
+    char name[16];
+    render_option(config, Option::kSignal, name, sizeof name);
+    char text[32];
+    snprintf(text, sizeof text, "signal:%s", name);
+    add_hook(text, send_signal);
+  }
+  if (config.pressure && watch_is_free() && open_pipe()) add_hook("pressure", write_notice);
+}
+
+constinit const fork::Part kNoticesForkPart{.name = "notices", .reset = reset_after_fork};
 
 }  // namespace memlimit::runtimes

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "engine/fork.h"
 #include "settings/config.h"
 
 namespace memlimit::runtimes {
@@ -16,7 +17,7 @@ namespace memlimit::runtimes {
  *  else has: so only before main. */
 void configure_notices(const Config& config) noexcept;
 
-/** The pipe of the child of fork is its own, at the same descriptors. System calls only. */
-void reset_notices_after_fork() noexcept;
+/** The pipe of the child of fork is its own, at the same descriptors. */
+extern const fork::Part kNoticesForkPart;
 
 }  // namespace memlimit::runtimes

@@ -11,13 +11,13 @@
 
 #include "engine/account.h"
 #include "engine/paced.h"
+#include "engine/participants.h"
 #include "engine/reclaim.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "pacing/ranking.h"
 #include "runtimes/adapter.h"
-#include "system/fork_gate.h"
 #include "system/lock.h"
 #include "system/os.h"
 
@@ -77,13 +77,6 @@ constinit std::atomic<int64_t> look_again_ns{0};
 constinit int looks = 0;                    /* service thread */
 constinit unsigned long long seen_adds = 0; /* service thread */
 
-/* The service thread walks the loader's list, for which the loader holds a lock that the child of fork does not
- * get back. */
-constinit ForkGate list_gate{};
-
-/* fork waits no longer than this: whoever forks may hold the loader's lock himself. */
-constexpr int64_t kForkPatienceNs = 50'000'000;
-
 /* How often the service thread looks whether the fork is over. */
 constexpr int64_t kForkPauseNs = 1'000'000;
 
@@ -118,15 +111,15 @@ bool try_attach(size_t index, const ElfImage& image) noexcept {
   return true;
 }
 
-/* dl_iterate_phdr on the service thread. */
+/* dl_iterate_phdr on the service thread, never while a process forks: the loader holds a lock for it that the child
+ * does not get back. */
 int walk_list(int (*visit)(dl_phdr_info*, size_t, void*), void* arg) noexcept {
   for (;;) {
     {
-      uint32_t inside_here = 0; /* it does not fork meanwhile */
-      const ForkGate::Inside inside(list_gate, inside_here);
+      const fork::Inside inside;
       if (inside) return dl_iterate_phdr(visit, arg);
     }
-    list_gate.wait_until_open(kForkPauseNs);
+    fork::gate().wait_until_open(kForkPauseNs);
   }
 }
 
@@ -273,39 +266,13 @@ void discover() noexcept {
   }
 }
 
-}  // namespace
-
-void configure(const Config& config, const std::atomic<uint32_t>* calls,
-               ImageVisit visit) noexcept {
-  uint32_t wanted = 0;
-  for (size_t i = 0; i < kCount; ++i) {
-    if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
-  }
-  // `auto` means every adapter, but not this way of using one.
-  threads_are_named =
-      config.adapters.kind == AdapterKind::kList && adapter_wanted(config, "cpython-threads");
-  if (threads_are_named) wanted |= 1;
-  static_assert(kAdapters[0] == &kCPython);
-  wanted_set.store(wanted, std::memory_order_relaxed);
-  visit_added = visit;
-  loader_calls = calls;
-  handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
-  if (wanted != 0) dl_iterate_phdr(attach_all, nullptr);
-}
-
-bool may_use_threads() noexcept { return threads_are_named; }
-
-void request_help() noexcept {
-  help_wanted.store(true, std::memory_order_release);
-  service::wake();
-}
-
 bool service_wanted() noexcept {
   return discovery_due() || help_wanted.load(std::memory_order_relaxed);
 }
 
-void serve() noexcept {
+void serve(const service::Turn&) noexcept {
   if (discovery_due()) discover();
+  if (!help_wanted.load(std::memory_order_relaxed)) return;
   if (!help_wanted.exchange(false, std::memory_order_acquire)) return;
   for (size_t i = 0; i < kCount; ++i) {
     if (is_attached(i) && kAdapters[i]->help != nullptr) kAdapters[i]->help();
@@ -313,6 +280,17 @@ void serve() noexcept {
 }
 
 bool any() noexcept { return attached_set.load(std::memory_order_relaxed) != 0; }
+
+void ask_if_wanted() noexcept {
+  const uint64_t number = open_number.load(std::memory_order_acquire);
+  if (number == 0 || thread_rounds.asked == number || thread_rounds.reclaiming) return;
+  const int64_t now_ns = os::monotonic_ns();
+  bool settled = true;
+  for (size_t i = 0; i < kCount; ++i) {
+    if (is_attached(i) && kAdapters[i]->ask(now_ns) == Asked::kNotNow) settled = false;
+  }
+  if (settled) thread_rounds.asked = number;
+}
 
 bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noexcept {
   if (!any()) return false;
@@ -338,15 +316,93 @@ bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noe
   return due;
 }
 
-void ask_if_wanted() noexcept {
-  const uint64_t number = open_number.load(std::memory_order_acquire);
-  if (number == 0 || thread_rounds.asked == number || thread_rounds.reclaiming) return;
-  const int64_t now_ns = os::monotonic_ns();
-  bool settled = true;
-  for (size_t i = 0; i < kCount; ++i) {
-    if (is_attached(i) && kAdapters[i]->ask(now_ns) == Asked::kNotNow) settled = false;
+size_t rows(HookRow* out, size_t cap) noexcept {
+  LockGuard guard(table_lock);
+  size_t filled = 0;
+  for (size_t i = 0; i < kCount && filled < cap; ++i) {
+    if (!is_attached(i)) continue;
+    const Slot& slot = slots[i];
+    HookRow& row = out[filled++];
+    row = {};
+    strncpy(row.name, kAdapters[i]->name, sizeof row.name - 1);
+    row.id = kFirstRowId + i;
+    row.context = kContextSafePoint;
+    row.calls = slot.calls;
+    row.skips = slot.skips;
+    row.freed_bytes = slot.freed_bytes;
+    row.ns = slot.ns;
+    row.bytes_per_us = static_cast<int64_t>(hook_rate(slot.figures));
+    row.backoff = slot.figures.interval - 1;
+    row.last_result = slot.last_result;
   }
-  if (settled) thread_rounds.asked = number;
+  return filled;
+}
+
+hooks::Sums sums() noexcept {
+  LockGuard guard(table_lock);
+  hooks::Sums sum{};
+  for (const Slot& slot : slots) {
+    sum.calls += slot.calls;
+    sum.skips += slot.skips;
+    sum.ns += slot.ns;
+  }
+  return sum;
+}
+
+int count() noexcept { return __builtin_popcount(attached_set.load(std::memory_order_relaxed)); }
+
+const char* name_of(int64_t index) noexcept {
+  return index >= 0 && index < static_cast<int64_t>(kCount) ? kAdapters[index]->name : nullptr;
+}
+
+void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  table_lock.reset_after_fork();
+  for (Slot& slot : slots) slot = {};
+  for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
+  help_wanted.store(false, std::memory_order_relaxed);
+  open = {};
+  last_level = Level::kLow;
+  open_number.store(0, std::memory_order_relaxed);
+  thread_rounds = {};
+}
+
+constexpr Participant kParticipant{
+    .present = any,
+    .begin_round = begin_round,
+    .ask_if_wanted = ask_if_wanted,
+    .wants_service = service_wanted,
+    .rows = rows,
+    .sums = sums,
+    .count = count,
+    .name_of = name_of,
+};
+
+}  // namespace
+
+void configure(const Config& config, const std::atomic<uint32_t>* calls,
+               ImageVisit visit) noexcept {
+  uint32_t wanted = 0;
+  for (size_t i = 0; i < kCount; ++i) {
+    if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
+  }
+  // `auto` means every adapter, but not this way of using one.
+  threads_are_named =
+      config.adapters.kind == AdapterKind::kList && adapter_wanted(config, "cpython-threads");
+  if (threads_are_named) wanted |= 1;
+  static_assert(kAdapters[0] == &kCPython);
+  wanted_set.store(wanted, std::memory_order_relaxed);
+  visit_added = visit;
+  loader_calls = calls;
+  handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
+  if (wanted != 0) dl_iterate_phdr(attach_all, nullptr);
+  participants::add(kParticipant);
+}
+
+bool may_use_threads() noexcept { return threads_are_named; }
+
+void request_help() noexcept {
+  help_wanted.store(true, std::memory_order_release);
+  service::wake();
 }
 
 void arrive(const Adapter& adapter) {
@@ -386,65 +442,9 @@ void arrive(const Adapter& adapter) {
   reclaim::safe_point_ran(round.pass, round.began_ns, freed, cpu_ns, ends, counts);
 }
 
-size_t rows(HookRow* out, size_t cap) noexcept {
-  LockGuard guard(table_lock);
-  size_t filled = 0;
-  for (size_t i = 0; i < kCount && filled < cap; ++i) {
-    if (!is_attached(i)) continue;
-    const Slot& slot = slots[i];
-    HookRow& row = out[filled++];
-    row = {};
-    strncpy(row.name, kAdapters[i]->name, sizeof row.name - 1);
-    row.id = kFirstRowId + i;
-    row.context = kContextSafePoint;
-    row.calls = slot.calls;
-    row.skips = slot.skips;
-    row.freed_bytes = slot.freed_bytes;
-    row.ns = slot.ns;
-    row.bytes_per_us = static_cast<int64_t>(hook_rate(slot.figures));
-    row.backoff = slot.figures.interval - 1;
-    row.last_result = slot.last_result;
-  }
-  return filled;
-}
+constinit const service::Task kTask{.run = serve};
 
-hooks::Sums sums() noexcept {
-  LockGuard guard(table_lock);
-  hooks::Sums sum{};
-  for (const Slot& slot : slots) {
-    sum.calls += slot.calls;
-    sum.skips += slot.skips;
-    sum.ns += slot.ns;
-  }
-  return sum;
-}
-
-int count() noexcept { return __builtin_popcount(attached_set.load(std::memory_order_relaxed)); }
-
-const char* name_of(int64_t index) noexcept {
-  return index >= 0 && index < static_cast<int64_t>(kCount) ? kAdapters[index]->name : "?";
-}
-
-void lock_for_fork() noexcept {
-  list_gate.close(0, kForkPatienceNs);
-  table_lock.lock_for_fork();
-}
-
-void unlock_after_fork() noexcept {
-  table_lock.unlock_after_fork();
-  list_gate.open();
-}
-
-void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
-  table_lock.reset_after_fork();
-  list_gate.reset_after_fork(0);
-  for (Slot& slot : slots) slot = {};
-  for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
-  help_wanted.store(false, std::memory_order_relaxed);
-  open = {};
-  last_level = Level::kLow;
-  open_number.store(0, std::memory_order_relaxed);
-  thread_rounds = {};
-}
+constinit const fork::Part kForkPart{"runtimes", fork::hold<table_lock>, fork::let_go<table_lock>,
+                                     reset_after_fork};
 
 }  // namespace memlimit::runtimes

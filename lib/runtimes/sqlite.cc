@@ -12,13 +12,13 @@
 #include <dlfcn.h>
 
 #include "engine/hooks.h"
+#include "engine/participants.h"
 #include "engine/reclaim.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "memlimit.h"
 #include "runtimes/elf_image.h"
 #include "runtimes/loaded_images.h"
-#include "system/fork_gate.h"
 #include "system/lock.h"
 #include "system/os.h"
 
@@ -71,12 +71,10 @@ constinit Lock table_lock{LockRank::kSqlite};
 constinit Library libraries[kMaxLibraries] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit Entry entries[kMaxConnections] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit bool hook_added MEMLIMIT_GUARDED_BY(table_lock) = false;
-/* Threads of ours inside SQLite: a child whose parent held one of SQLite's own mutexes can never open a database. */
-constinit ForkGate gate{};
-MEMLIMIT_TLS uint32_t inside_here = 0;
 
-/* fork waits no longer than this. A connection takes milliseconds, but the mutex that SQLite waits for may be
- * held by the thread that forks. */
+/* A thread of ours inside SQLite is inside fork's gate: a child whose parent held one of SQLite's own mutexes can never
+ * open a database. A connection takes milliseconds, but the mutex that SQLite waits for may be held by the thread that
+ * forks: it waits no longer than this. */
 constexpr int64_t kForkPatienceNs = 500'000'000;
 
 /* The limit has changed, and SQLite is to be told. */
@@ -171,14 +169,14 @@ enum class Kept : uint8_t {
 Kept keep_loaded(const void* function, unsigned long long removed) noexcept {
   char path[PATH_MAX];
   {
-    const ForkGate::Inside entered(gate, inside_here);
+    const fork::Inside entered;
     if (!entered) return Kept::kLater;
     if (loaded_with_program(function)) return Kept::kYes;
     if (!path_of(function, path, sizeof path)) return Kept::kNo;
   }
   // Never closed again: that might run the library's destructors here.
   if (dlopen(path, RTLD_NOLOAD | RTLD_LAZY) == nullptr) return Kept::kNo;
-  const ForkGate::Inside entered(gate, inside_here);
+  const fork::Inside entered;
   if (!entered) return Kept::kLater;
   // As long as none has been unloaded, it is the one.
   return generation().removed == removed ? Kept::kYes : Kept::kNo;
@@ -214,11 +212,11 @@ Library* library_in_use(size_t index) noexcept {
   return library.stays && has_entries(library) ? &library : nullptr;
 }
 
-/* Has serve() do what a fork kept this thread from. Sequentially consistent with let_in_after_fork(): one of
- * the two wakes the service thread. */
+/* Has serve() do what a fork kept this thread from. Sequentially consistent with the gate's opening, which wakes the
+ * service thread for whoever was kept out: one of the two does. */
 void serve_after_fork() noexcept {
   limit_is_new.store(true, std::memory_order_seq_cst);
-  if (!gate.is_closed()) service::wake();
+  if (!fork::gate().is_closed()) service::wake();
 }
 
 bool begin_use(size_t index, Entry* entry) noexcept {
@@ -241,7 +239,7 @@ void end_use(size_t index) noexcept {
 /* False: the connection is busy, or made for one thread only, or the process forks. One connection at a time
  * is what fork waits for. */
 bool release(const Entry& entry) noexcept {
-  const ForkGate::Inside entered(gate, inside_here);
+  const fork::Inside entered;
   if (!entered) return false;
   update_soft_limit(entry.library, false);
   const Functions& functions = entry.library->functions;
@@ -302,11 +300,53 @@ void add_hook() noexcept {
   hooks::add(hook, &id);
 }
 
+void limit_changed() noexcept {
+  bool any = false;
+  {
+    LockGuard guard(table_lock);
+    for (const Library& library : libraries) any = any || has_entries(library);
+  }
+  if (!any) return;
+  limit_is_new.store(true, std::memory_order_release);
+  service::start();
+  service::wake();
+}
+
+void serve(const service::Turn&) noexcept {
+  if (!limit_is_new.load(std::memory_order_relaxed)) return;
+  limit_is_new.exchange(false, std::memory_order_acq_rel);
+  bool done = keep_libraries_loaded();
+  for (size_t i = 0; i < kMaxLibraries; ++i) {
+    Library* const library = library_in_use(i);
+    if (library == nullptr) continue;
+    const fork::Inside entered;
+    if (entered) {
+      update_soft_limit(library, false);
+    } else {
+      done = false;
+    }
+  }
+  if (!done) serve_after_fork();
+}
+
+void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  table_lock.reset_after_fork();
+  for (Entry& entry : entries) entry = {};
+  for (Library& library : libraries) {
+    library.openers = 0;
+    library.updating.store(false, std::memory_order_relaxed);
+  }
+  limit_is_new.store(false, std::memory_order_relaxed);
+}
+
+constexpr Participant kParticipant{.limit_changed = limit_changed};
+
 }  // namespace
 
 void configure(const Config& config) noexcept {
   wanted = adapter_wanted(config, "sqlite");
   start_percent = config.start_percent;
+  if (wanted) participants::add(kParticipant);
 }
 
 void opened(Connection* connection, const void* open_function, bool usable) noexcept {
@@ -326,10 +366,13 @@ void opened(Connection* connection, const void* open_function, bool usable) noex
     first = library != nullptr && !hook_added;
     hook_added = hook_added || first;
   }
-  if (first) add_hook();
+  if (first) {
+    fork::be_patient(kForkPatienceNs);
+    add_hook();
+  }
   if (library == nullptr) return;
   {
-    const ForkGate::Inside entered(gate, inside_here);
+    const fork::Inside entered;
     if (entered) {
       update_soft_limit(library, opening.maybe_new);
     } else {
@@ -360,54 +403,9 @@ const void* closing(Connection* connection, bool* usable) noexcept {
   }
 }
 
-void limit_changed() noexcept {
-  bool any = false;
-  {
-    LockGuard guard(table_lock);
-    for (const Library& library : libraries) any = any || has_entries(library);
-  }
-  if (!any) return;
-  limit_is_new.store(true, std::memory_order_release);
-  service::start();
-  service::wake();
-}
+constinit const service::Task kTask{.run = serve};
 
-void serve() noexcept {
-  if (!limit_is_new.load(std::memory_order_relaxed)) return;
-  limit_is_new.exchange(false, std::memory_order_acq_rel);
-  bool done = keep_libraries_loaded();
-  for (size_t i = 0; i < kMaxLibraries; ++i) {
-    Library* const library = library_in_use(i);
-    if (library == nullptr) continue;
-    const ForkGate::Inside entered(gate, inside_here);
-    if (entered) {
-      update_soft_limit(library, false);
-    } else {
-      done = false;
-    }
-  }
-  if (!done) serve_after_fork();
-}
-
-void keep_out_for_fork() noexcept { gate.close(inside_here, kForkPatienceNs); }
-
-void let_in_after_fork() noexcept {
-  gate.open();
-  if (limit_is_new.load(std::memory_order_seq_cst)) service::wake();
-}
-
-void lock_for_fork() noexcept { table_lock.lock_for_fork(); }
-void unlock_after_fork() noexcept { table_lock.unlock_after_fork(); }
-
-void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
-  table_lock.reset_after_fork();
-  for (Entry& entry : entries) entry = {};
-  for (Library& library : libraries) {
-    library.openers = 0;
-    library.updating.store(false, std::memory_order_relaxed);
-  }
-  limit_is_new.store(false, std::memory_order_relaxed);
-  gate.reset_after_fork(inside_here);
-}
+constinit const fork::Part kForkPart{"sqlite", fork::hold<table_lock>, fork::let_go<table_lock>,
+                                     reset_after_fork};
 
 }  // namespace memlimit::runtimes::sqlite

@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include "engine/fork.h"
+#include "engine/service.h"
 #include "settings/config.h"
 
 namespace memlimit::runtimes::sqlite {
@@ -29,22 +31,10 @@ void opened(Connection* connection, const void* open_function, bool usable) noex
  *  opened() again. */
 const void* closing(Connection* connection, bool* usable) noexcept;
 
-/** In the child of fork: SQLite forbids to go on with the parent's connections. */
-void reset_after_fork() noexcept;
+/** Tells SQLite of a new limit. */
+extern const service::Task kTask;
 
-/** The limit is another one: has the service thread tell SQLite, where a connection is open. Any thread that may
- *  set the limit. */
-void limit_changed() noexcept;
-
-/** On the service thread: what limit_changed() has asked for. */
-void serve() noexcept;
-
-/** Before fork: waits until no thread of ours is inside SQLite, half a second at most, and lets none in. Before
- *  any lock is taken. */
-void keep_out_for_fork() noexcept;
-void let_in_after_fork() noexcept;
-
-void lock_for_fork() noexcept;
-void unlock_after_fork() noexcept;
+/** In the child SQLite forbids to go on with the parent's connections. */
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::runtimes::sqlite

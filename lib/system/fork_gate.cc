@@ -10,7 +10,9 @@ namespace memlimit {
 bool ForkGate::enter(uint32_t& inside_here) noexcept {
   inside_.fetch_add(1, std::memory_order_seq_cst);
   inside_here += 1;
-  return !is_closed();
+  if (!is_closed()) return true;
+  kept_out_.store(true, std::memory_order_seq_cst);
+  return false;
 }
 
 void ForkGate::leave(uint32_t& inside_here) noexcept {
@@ -31,6 +33,16 @@ void ForkGate::close(uint32_t inside_here, int64_t patience_ns) noexcept {
   }
 }
 
+bool ForkGate::open() noexcept {
+  uint32_t forks = forking_.load(std::memory_order_relaxed);
+  // Not below 0: a signal handler forked in the middle of this thread's own fork, and this is that handler's child,
+  // where reset_after_fork() has opened the gate already.
+  while (forks != 0 &&
+         !forking_.compare_exchange_weak(forks, forks - 1, std::memory_order_seq_cst)) {
+  }
+  return forks <= 1 && kept_out_.exchange(false, std::memory_order_seq_cst);
+}
+
 void ForkGate::wait_until_open(int64_t longest_ns) noexcept {
   const uint32_t forks = forking_.load(std::memory_order_seq_cst);
   if (forks != 0) os::futex_wait(forking_, forks, longest_ns);
@@ -39,6 +51,7 @@ void ForkGate::wait_until_open(int64_t longest_ns) noexcept {
 void ForkGate::reset_after_fork(uint32_t inside_here) noexcept {
   forking_.store(0, std::memory_order_relaxed);
   inside_.store(inside_here, std::memory_order_relaxed);
+  kept_out_.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace memlimit

@@ -5,7 +5,7 @@
  * long here: whoever finds the gate closed does without, and a fork goes on after a while.
  *
  * Threads: any. Context: close() and open() also in a signal handler that interrupted a thread which is inside; neither
- * allocates. The caller keeps for each thread how often it is inside.
+ * allocates. The caller keeps for each thread how often it is inside. The process's own gate is in engine/fork.h.
  */
 #pragma once
 
@@ -36,8 +36,9 @@ class ForkGate {
    *  inside_here: of the calling thread. */
   void close(uint32_t inside_here, int64_t patience_ns) noexcept;
 
-  /** After fork, in the parent. Sequentially consistent with enter(). */
-  void open() noexcept { forking_.fetch_sub(1, std::memory_order_seq_cst); }
+  /** After fork, in the parent. Whether it is open now and somebody was kept out meanwhile: who does without is to be
+   *  told that there is no need any more. Sequentially consistent with enter(). */
+  [[nodiscard]] bool open() noexcept;
 
   /** Whether a fork is under way. */
   bool is_closed() const noexcept { return forking_.load(std::memory_order_seq_cst) != 0; }
@@ -54,6 +55,7 @@ class ForkGate {
 
   std::atomic<uint32_t> inside_{0};  /* futex: changes when a thread leaves while a fork waits */
   std::atomic<uint32_t> forking_{0}; /* futex, by time alone */
+  std::atomic<bool> kept_out_{false};
 };
 
 }  // namespace memlimit

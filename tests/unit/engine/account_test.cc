@@ -341,7 +341,7 @@ TEST_CASE("account: the child of a fork keeps the counts and owns the nodes", "[
   account::look_at_every_free(true);
   const pid_t child = fork();
   if (child == 0) {
-    account::reset_after_fork();
+    account::kForkPart.reset();
     bool good = heap() == in_parent && account::published_usage_bytes() == in_parent &&
                 account::thread_count() == 1;
     allocate(10);

@@ -20,13 +20,13 @@ constexpr int64_t kPatienceNs = 20'000'000'000; /* for a machine that has much e
 /* Waits are on for one test. */
 struct Waits {
   Waits() {
-    assist::reset_after_fork();
+    assist::kForkPart.reset();
     assist::configure(kWaitNs);
   }
   ~Waits() {
     assist::work_done();
     assist::configure(0);
-    assist::reset_after_fork();
+    assist::kForkPart.reset();
   }
   Waits(const Waits&) = delete;
   Waits& operator=(const Waits&) = delete;

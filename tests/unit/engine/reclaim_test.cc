@@ -223,8 +223,8 @@ TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[recla
   if (by_client_or_hook) {
     const memlimit::ReentryGuard inside;
     reclaim::set_limit(0, LimitSource::kSocket, "socket");
-    REQUIRE(reclaim::has_pending_work());
-    reclaim::serve();
+    REQUIRE(reclaim::kTask.has_work());
+    reclaim::kTask.run({});
   } else {
     reclaim::set_limit(0, LimitSource::kApi, "test");
   }

@@ -21,9 +21,9 @@ namespace {
 
 Event numbered(int64_t number) { return {EventKind::kRound, number, {number, 0, 0, 0}}; }
 
-std::string line(const Event& event, memlimit::HookNamer namer = nullptr) {
+std::string line(const Event& event, const memlimit::EventNames& names = {}) {
   char out[320];
-  const size_t length = format_event(event, namer, out, sizeof out);
+  const size_t length = format_event(event, names, out, sizeof out);
   CHECK(length < sizeof out - 1);
   return {out, length};
 }
@@ -194,10 +194,19 @@ TEST_CASE("event_ring: a hook is named when its name is known, and cannot forge 
           "[event_ring]") {
   const Event event{EventKind::kHookOverran, 1, {3, 7, 9, 0}};
   CHECK(line(event) == "event=hook_overran time_ns=1 slot=3 round=7 ran_ns=9");
-  CHECK(line(event, [](int64_t) -> const char* { return nullptr; }) ==
+  CHECK(line(event, {[](int64_t) -> const char* { return nullptr; }}) ==
         "event=hook_overran time_ns=1 slot=3 round=7 ran_ns=9");
-  CHECK(line(event, [](int64_t slot) { return slot == 3 ? "my cache\nevent=x" : "?"; }) ==
+  CHECK(line(event, {[](int64_t slot) { return slot == 3 ? "my cache\nevent=x" : "?"; }}) ==
         "event=hook_overran time_ns=1 slot=3 hook=my\\040cache\\012event=x round=7 ran_ns=9");
+}
+
+TEST_CASE("event_ring: an adapter is its name, or a question mark", "[event_ring]") {
+  const Event event{EventKind::kAdapterAttached, 1, {2, 0, 0, 0}};
+  CHECK(line(event) == "event=adapter_attached time_ns=1 adapter=?");
+  CHECK(line(event, {nullptr, [](int64_t) -> const char* { return nullptr; }}) ==
+        "event=adapter_attached time_ns=1 adapter=?");
+  CHECK(line(event, {nullptr, [](int64_t index) { return index == 2 ? "v8" : "other"; }}) ==
+        "event=adapter_attached time_ns=1 adapter=v8");
 }
 
 TEST_CASE("event_ring: every kind has a name of its own, a sentence and a bounded line",
@@ -211,10 +220,11 @@ TEST_CASE("event_ring: every kind has a name of its own, a sentence and a bounde
       CHECK(std::string(event_name(kind)) != event_name(static_cast<EventKind>(j)));
     }
     constexpr int64_t kHuge = INT64_MIN;
-    const std::string text = line({kind, kHuge, {kHuge, kHuge, kHuge, kHuge}}, [](int64_t) {
-      return "\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01"
-             "\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01";
-    });
+    const std::string text = line({kind, kHuge, {kHuge, kHuge, kHuge, kHuge}}, {[](int64_t) {
+                                    return "\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01"
+                                           "\x01\x01\x01\x01\x01\x01\x01\x01"
+                                           "\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01";
+                                  }});
     CHECK(text.rfind(std::string("event=") + event_name(kind), 0) == 0);
   }
 }

@@ -229,7 +229,7 @@ TEST_CASE("log: nothing is said before it is open", "[log]") {
   Log log(terminal.fd());
   log.write(LogLevel::kError, "hello");
   log.problem("hello");
-  log.event({EventKind::kLimiterOn, 1, {2, 1, 0, 0}}, nullptr);
+  log.event({EventKind::kLimiterOn, 1, {2, 1, 0, 0}}, {});
   CHECK_FALSE(log.wants(LogLevel::kError));
   CHECK(terminal.text().empty());
 }
@@ -432,9 +432,9 @@ TEST_CASE("log: events are lines of their own level", "[log]") {
   const Place place;
   const Terminal terminal;
   OpenLog log(terminal.fd(), "info:" + place.path("a.log"));
-  log.event({EventKind::kRound, 1, {1, 2, 3, 4}}, nullptr);
+  log.event({EventKind::kRound, 1, {1, 2, 3, 4}}, {});
   CHECK(contents(place.path("a.log")).empty());
-  log.event({EventKind::kHookAdded, 5, {3, 0, 0, 0}}, [](int64_t) { return "cache"; });
+  log.event({EventKind::kHookAdded, 5, {3, 0, 0, 0}}, {[](int64_t) { return "cache"; }});
   CHECK(matches(contents(place.path("a.log")),
                 "info: event=hook_added time_ns=5 slot=3 hook=cache\n$"));
   CHECK(terminal.text().empty());
@@ -447,31 +447,31 @@ TEST_CASE("log: that the limit cannot be held is said once in ten minutes", "[lo
     return Event{EventKind::kLimiterOn, minute * kMinuteNs, {610 * kMiB, 512 * kMiB, 0, 0}};
   };
   OpenLog log(terminal.fd(), "");
-  log.event(limiter_on(1), nullptr);
+  log.event(limiter_on(1), {});
   const std::string text = terminal.text();
   CHECK(text == "memlimit[" + pid_text() +
                     "]: the limit cannot be held: live set 610 MiB > limit 512 MiB. Memory grows "
                     "past it, and reclaim is held to half of the CPU time\n");
-  log.event(limiter_on(2), nullptr);
-  log.event(limiter_on(10), nullptr);
+  log.event(limiter_on(2), {});
+  log.event(limiter_on(10), {});
   CHECK(terminal.text().empty());
-  log.event(limiter_on(11), nullptr);
+  log.event(limiter_on(11), {});
   CHECK(line_count(terminal.text()) == 1);
 
   OpenLog quiet(terminal.fd(), "error");
-  quiet.event(limiter_on(1), nullptr);
+  quiet.event(limiter_on(1), {});
   CHECK(terminal.text().empty());
 
   // Asked for everything on standard error: the event's line every time, and nothing twice.
   OpenLog talkative(terminal.fd(), "warn");
-  talkative.event(limiter_on(1), nullptr);
-  talkative.event(limiter_on(2), nullptr);
+  talkative.event(limiter_on(1), {});
+  talkative.event(limiter_on(2), {});
   CHECK(line_count(terminal.text()) == 2);
 
   const Place place;
   OpenLog both(terminal.fd(), "warn:" + place.path("a.log"));
-  both.event(limiter_on(1), nullptr);
-  both.event(limiter_on(2), nullptr);
+  both.event(limiter_on(1), {});
+  both.event(limiter_on(2), {});
   CHECK(line_count(terminal.text()) == 1);
   CHECK(contents(place.path("a.log")).find("event=limiter_on") != std::string::npos);
 }

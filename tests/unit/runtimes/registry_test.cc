@@ -17,42 +17,33 @@ namespace runtimes = memlimit::runtimes;
 
 namespace {
 
-struct Handlers {
-  const char* name;
-  void (*lock)() noexcept;
-  void (*unlock)() noexcept;
-  void (*reset)() noexcept;
-};
-constexpr Handlers kHandlers[] = {
-    {"registry", runtimes::lock_for_fork, runtimes::unlock_after_fork, runtimes::reset_after_fork},
-    {"sqlite", runtimes::sqlite::lock_for_fork, runtimes::sqlite::unlock_after_fork,
-     runtimes::sqlite::reset_after_fork},
-};
+constexpr const memlimit::fork::Part* kParts[] = {&runtimes::kForkPart,
+                                                  &runtimes::sqlite::kForkPart};
 
 }  // namespace
 
 TEST_CASE("registry: a fork inside a critical section waits for nobody",
           "[adapters][fork][threads]") {
-  for (const Handlers& handlers : kHandlers) {
-    INFO(handlers.name);
+  for (const memlimit::fork::Part* const part : kParts) {
+    INFO(part->name);
     std::atomic<bool> held{false}, went_on{false};
     bool seen = false;
     // Ten seconds are for a machine that is busy: who waits, waits until they are over.
     std::thread other([&] {
-      handlers.lock();
+      part->hold();
       held = true;
       const auto deadline = Clock::now() + std::chrono::seconds(10);
       while (!went_on && Clock::now() < deadline) std::this_thread::yield();
       seen = went_on;
-      handlers.unlock();
+      part->let_go();
     });
     while (!held) std::this_thread::yield();
     // As in a signal handler that interrupted the section.
     Lock own(LockRank::kLimit);
     own.lock();
-    handlers.lock();
+    part->hold();
     went_on = true;
-    handlers.unlock();
+    part->let_go();
     own.unlock();
     other.join();
     CHECK(seen);
@@ -60,10 +51,10 @@ TEST_CASE("registry: a fork inside a critical section waits for nobody",
 }
 
 TEST_CASE("registry: the child of a fork holds nothing", "[adapters][fork][threads]") {
-  for (const Handlers& handlers : kHandlers) {
-    INFO(handlers.name);
-    handlers.lock();
-    handlers.reset();
+  for (const memlimit::fork::Part* const part : kParts) {
+    INFO(part->name);
+    part->hold();
+    part->reset();
     // A fork of the child's own: who holds nothing waits for those who do.
     Lock taken(LockRank::kHooks);
     std::atomic<bool> held{false}, released{false};

@@ -30,11 +30,22 @@ TEST_CASE("fork gate: nobody is let in while a fork is under way", "[fork]") {
   CHECK(gate.is_closed());
   CHECK_FALSE(lets_in(gate));
   gate.close(0, kForeverNs); /* another thread forks, too */
-  gate.open();
+  CHECK_FALSE(gate.open());
   CHECK_FALSE(lets_in(gate));
-  gate.open();
+  CHECK(gate.open());
   CHECK_FALSE(gate.is_closed());
   CHECK(lets_in(gate));
+}
+
+TEST_CASE("fork gate: whoever opens it is told of those that were kept out", "[fork]") {
+  ForkGate gate;
+  gate.close(0, kForeverNs);
+  CHECK_FALSE(gate.open());
+  gate.close(0, kForeverNs);
+  CHECK_FALSE(lets_in(gate));
+  CHECK(gate.open());
+  gate.close(0, kForeverNs);
+  CHECK_FALSE(gate.open());
 }
 
 TEST_CASE("fork gate: a fork waits for threads that are inside, not for its own", "[fork]") {
@@ -56,7 +67,7 @@ TEST_CASE("fork gate: a fork waits for threads that are inside, not for its own"
     CHECK(here == 2);
     gate.close(here, kForeverNs);
     CHECK(left);
-    gate.open();
+    CHECK_FALSE(gate.open());
   }
   other.join();
   CHECK(here == 0);
@@ -71,6 +82,8 @@ TEST_CASE("fork gate: a fork does not wait for ever, and its child finds nobody 
   ForkGate in_child;
   in_child.close(0, kShortNs);
   in_child.reset_after_fork(0);
+  CHECK(lets_in(in_child));
+  CHECK_FALSE(in_child.open()); /* of a fork that a signal handler's fork interrupted */
   CHECK(lets_in(in_child));
   in_child.close(0, kForeverNs);
 }

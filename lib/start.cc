@@ -1,0 +1,87 @@
+/* See start.h. */
+#include "start.h"
+
+#include "engine/account.h"
+#include "engine/assist.h"
+#include "engine/hooks.h"
+#include "engine/limit.h"
+#include "engine/log_events.h"
+#include "engine/paced.h"
+#include "engine/plugins.h"
+#include "engine/purge.h"
+#include "engine/service.h"
+#include "engine/stats_server.h"
+#include "runtimes/notices.h"
+#include "runtimes/sqlite.h"
+
+namespace memlimit {
+namespace {
+
+/* Who was kept out of something by a fork finds it open again. */
+void open_gate() noexcept {
+  if (fork::gate().open()) service::wake();
+}
+
+/* All that fork() has to know. First the gate, since whoever is inside may take locks; then the locks, in the order of
+ * lock_rank.h; then what only begins anew in the child. The counts come first there: the others may look at them. */
+constexpr fork::Part kGate{"gate", fork::close_gate, open_gate, fork::reset_gate};
+constexpr const fork::Part* kForkParts[] = {
+    &kGate,
+    &account::kForkPart,
+    &limit::kForkPart,
+    &service::kForkPart,
+    &reclaim::kForkPart,
+    &hooks::kForkPart,
+    &runtimes::kForkPart,
+    &runtimes::sqlite::kForkPart,
+    &paced::kForkPart,
+    &assist::kForkPart,
+    &purge::kForkPart,
+    &runtimes::kNoticesForkPart,
+    &stats_server::kForkPart,
+    &log_events::kForkPart,
+};
+
+/* In the order of a turn: first what frees memory, last what tells of it. The log is opened before others write to
+ * it. */
+constexpr const service::Task* kTasks[] = {
+    &log_events::kReportTask,  //
+    &runtimes::kTask,          //
+    &runtimes::sqlite::kTask,  //
+    &reclaim::kTask,           //
+    &limit::kTask,             //
+    &stats_server::kTask,      //
+    &log_events::kEventTask,
+};
+static_assert(sizeof kTasks / sizeof kTasks[0] <= service::kMaxTasks);
+
+/* Who names a place for the socket, or asks for more than warnings, is waiting for them: the thread
+ * comes at once instead of when memory gets interesting. */
+bool wants_service_at_start(const Config& config) noexcept {
+  return config.socket.kind == SocketKind::kPath || config.socket.kind == SocketKind::kDirectory ||
+         config.report_seconds > 0 || (config.log.asked && config.log.level >= LogLevel::kInfo);
+}
+
+}  // namespace
+
+void register_fork_handlers(const fork::AllocatorOps& allocator) noexcept {
+  fork::register_handlers(kForkParts, sizeof kForkParts / sizeof kForkParts[0], allocator);
+}
+
+int start(const Config& config, const Interposition& interposition,
+          const char* xdg_runtime_dir) noexcept {
+  for (const service::Task* task : kTasks) service::add_task(*task);
+  log_events::configure(config);
+  stats_server::configure(config, xdg_runtime_dir);
+  reclaim::configure(config, interposition.allocator);
+  runtimes::configure(config, interposition.loader_calls, interposition.visit_image);
+  runtimes::sqlite::configure(config);
+  runtimes::configure_notices(config);
+  limit::apply(config.limit, LimitSource::kEnvironment);
+  const int failed_plugins = load_plugins(config);
+  if (failed_plugins > 0 && config.strict) return failed_plugins;
+  if (wants_service_at_start(config)) service::start();
+  return failed_plugins;
+}
+
+}  // namespace memlimit

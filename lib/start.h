@@ -1,0 +1,45 @@
+/* The one place where the parts are wired together: who takes part in rounds, what the service thread does, what fork
+ * holds and resets. No other file names parts of different rooms.
+ *
+ * Threads: all of it once, from the constructor of the preload library.
+ */
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "engine/fork.h"
+#include "engine/reclaim.h"
+#include "runtimes/registry.h"
+#include "settings/config.h"
+
+namespace memlimit {
+
+/** What the interposition brings along. */
+struct Interposition {
+  reclaim::AllocatorOps allocator;
+  const std::atomic<uint32_t>* loader_calls;
+  runtimes::ImageVisit visit_image;
+};
+
+/** Has fork() find every part of memlimit, and the allocator, in the right order. May allocate. */
+void register_fork_handlers(const fork::AllocatorOps& allocator) noexcept;
+
+/**
+ * start() - from the settings to a process under a limit
+ * @config:          lives for ever
+ * @interposition:   copied
+ * @xdg_runtime_dir: for the socket's place; copied; may be null
+ *
+ * Hands the settings to the parts, wires them, puts the limit in force and loads the plugins.
+ *
+ * Threads:   one
+ * Context:   once, when every library of the program's start is relocated
+ * Locks:     those of the parts
+ * Allocates: as plugins do; a service thread may be started
+ * Return:    how many plugins could not be loaded
+ */
+int start(const Config& config, const Interposition& interposition,
+          const char* xdg_runtime_dir) noexcept;
+
+}  // namespace memlimit
