@@ -627,17 +627,4 @@ int64_t container_limit(int64_t container_bytes, int percent) noexcept {
   return std::max(percent_of(container_bytes, percent), kLimitFloorBytes);
 }
 
-int64_t resolve_limit(const LimitSetting& setting, int64_t container_bytes) noexcept {
-  switch (setting.kind) {
-    case LimitKind::kOff:
-      return 0;
-    case LimitKind::kBytes:
-      return setting.bytes;
-    case LimitKind::kPercent:
-    case LimitKind::kAuto:
-      return container_limit(container_bytes, setting.percent);
-  }
-  return 0;
-}
-
 }  // namespace memlimit

@@ -16,7 +16,6 @@
 #include <limits>
 #include <string_view>
 
-#include "settings/config.h"
 #include "system/attributes.h"
 #include "system/lock.h"
 
@@ -156,10 +155,6 @@ int64_t percent_of(int64_t bytes, int percent) noexcept;
 /** The limit that `percent` of a container with `container_bytes` gives: at least kLimitFloorBytes;
  *  0 (no limit) when the container's memory is unknown (<= 0). */
 int64_t container_limit(int64_t container_bytes, int percent) noexcept;
-
-/** The limit in bytes that a setting means, 0 for none: `container_bytes` counts for a percentage and
- *  for `auto`, and only then. */
-int64_t resolve_limit(const LimitSetting& setting, int64_t container_bytes) noexcept;
 
 /* The pure parsers behind it, apart for tests and fuzzing: they take any bytes. */
 namespace cgroup {

@@ -445,19 +445,6 @@ TEST_CASE("cgroup: a container's limit has a floor, and is off for an unknown co
   CHECK(container_limit(-1, 90) == 0);
 }
 
-TEST_CASE("cgroup: what each kind of setting makes of the container", "[cgroup]") {
-  using memlimit::LimitKind;
-  using memlimit::resolve_limit;
-  const int64_t container = 512 * kMiB;
-  CHECK(resolve_limit({LimitKind::kOff, 7, 80}, container) == 0);
-  CHECK(resolve_limit({LimitKind::kBytes, 7, 0}, container) == 7);  // the floor is for shares only
-  CHECK(resolve_limit({LimitKind::kBytes, 7, 0}, -1) == 7);
-  CHECK(resolve_limit({LimitKind::kPercent, 0, 80}, container) == 429496729);
-  CHECK(resolve_limit({LimitKind::kPercent, 0, 1}, container) == 64 * kMiB);
-  CHECK(resolve_limit({LimitKind::kAuto, 0, 90}, container) == 483183820);
-  CHECK(resolve_limit({LimitKind::kAuto, 0, 90}, -1) == 0);
-}
-
 TEST_CASE("cgroup: the working set is read no more often than asked", "[cgroup]") {
   TempDir root;
   root.lay_out(read_tree(kTrees / "docker-v2.tree"));
