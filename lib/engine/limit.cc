@@ -7,6 +7,7 @@
 
 #include "engine/paced.h"
 #include "engine/reclaim.h"
+#include "settings/container_share.h"
 #include "settings/units.h"
 #include "system/lock.h"
 

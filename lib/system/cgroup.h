@@ -21,9 +21,6 @@
 
 namespace memlimit {
 
-/** Below this, a limit taken from the container would be all start-up and no heap. */
-inline constexpr int64_t kLimitFloorBytes = int64_t{64} << 20;
-
 /** Which file decided the limit. */
 enum class LimitFile : uint8_t {
   kNone,     /* not even physical memory is known */
@@ -148,13 +145,6 @@ class MemoryGroup {
   GroupProblem problem_ = GroupProblem::kNone;
   GroupProblem adopted_problem_ = GroupProblem::kNone; /* what stood in the way of bytes_ */
 };
-
-/** bytes * percent / 100 without overflow; percent of 0 or less gives 0. */
-int64_t percent_of(int64_t bytes, int percent) noexcept;
-
-/** The limit that `percent` of a container with `container_bytes` gives: at least kLimitFloorBytes;
- *  0 (no limit) when the container's memory is unknown (<= 0). */
-int64_t container_limit(int64_t container_bytes, int percent) noexcept;
 
 /* The pure parsers behind it, apart for tests and fuzzing: they take any bytes. */
 namespace cgroup {
