@@ -33,7 +33,7 @@
 #include "runtimes/notices.h"
 #include "runtimes/registry.h"
 #include "runtimes/sqlite.h"
-#include "settings/config.h"
+#include "settings/environment.h"
 #include "system/attributes.h"
 #include "system/os.h"
 

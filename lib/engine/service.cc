@@ -27,6 +27,7 @@
 #include "observe/stats_text.h"
 #include "runtimes/registry.h"
 #include "runtimes/sqlite.h"
+#include "settings/config_values.h"
 #include "settings/units.h"
 #include "system/lock.h"
 #include "system/os.h"

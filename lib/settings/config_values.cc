@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "settings/spelling.h"
 #include "settings/units.h"
 #include "system/os.h"
 
@@ -21,10 +22,6 @@ constexpr int64_t kMaxReportSeconds = 86'400;
 constexpr int64_t kMaxAssistNs = 1'000'000'000;
 
 constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-constexpr char to_lower(char c) noexcept {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
 bool one_of(std::string_view text, std::initializer_list<std::string_view> words) noexcept {
   for (const std::string_view word : words) {
     if (text == word) return true;
@@ -664,52 +661,7 @@ void render_assist(const Config& config, TextWriter& out) noexcept {
   }
 }
 
-// ---- spelling
-
-constexpr size_t kMaxWord = 32;
-
-/** Levenshtein's distance, letter case ignored; one row of the table, on the stack. */
-size_t edit_distance(std::string_view a, std::string_view b) noexcept {
-  size_t row[kMaxWord + 1];
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (to_lower(a[i - 1]) == to_lower(b[j - 1]) ? 0 : 1);
-      diagonal = row[j];
-      const size_t removed = row[j] + 1, added = row[j - 1] + 1;
-      row[j] = removed < added ? removed : added;
-      if (replaced < row[j]) row[j] = replaced;
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
-
-std::string_view nearest(std::string_view text, const std::string_view* candidates,
-                         size_t count) noexcept {
-  if (text.size() > kMaxWord) return {};
-  std::string_view best;
-  size_t best_distance = SIZE_MAX;
-  for (size_t i = 0; i < count; ++i) {
-    const std::string_view candidate = candidates[i];
-    if (candidate.size() > kMaxWord) continue;
-    const size_t distance = edit_distance(text, candidate);
-    // A third of the word may be wrong; more is another word.
-    if (distance * 3 <= candidate.size() && distance < best_distance) {
-      best = candidate;
-      best_distance = distance;
-    }
-  }
-  return best;
-}
-
-std::string_view nearest(std::string_view text,
-                         std::initializer_list<std::string_view> candidates) noexcept {
-  return nearest(text, candidates.begin(), candidates.size());
-}
 
 Verdict parse_value(Option option, std::string_view text, bool secure, Config& config,
                     TextWriter& why) noexcept {
@@ -744,6 +696,40 @@ bool parse_limit(std::string_view text, LimitSetting* out, char* why, size_t why
   if (verdict == Verdict::kBad) return false;
   *out = limit;
   return true;
+}
+
+size_t render_config(const Config& config, char* out, size_t cap) noexcept {
+  constexpr size_t kNameWidth = 22, kValueWidth = 16, kSourceWidth = 12;
+  TextWriter writer(out, cap);
+  for (int index = 0; index < kOptionCount; ++index) {
+    const auto option = static_cast<Option>(index);
+    const OptionState& state = config.state(option);
+    char value[Config::kPluginsCap];
+    const size_t length = render_option(config, option, value, sizeof value);
+
+    size_t start = writer.length();
+    writer.put(option_name(option)).pad_to(start, kNameWidth);
+    start = writer.length();
+    writer.put_column({value, length}).pad_to(start, kValueWidth).put(' ');
+    start = writer.length();
+    writer.put(source_name(state.source)).pad_to(start, kSourceWidth).put(' ');
+    const bool unused = state.source == Source::kInvalid || state.source == Source::kIgnored;
+    if (unused) {
+      writer.put_column(state.raw);
+      if (state.raw_truncated) writer.put("...");
+    } else {
+      writer.put('-');
+    }
+    if (!option_has_effect(option)) writer.put(" no-effect-in-this-version");
+    writer.put('\n');
+  }
+  return writer.length();
+}
+
+size_t render_option(const Config& config, Option option, char* out, size_t cap) noexcept {
+  TextWriter writer(out, cap);
+  render_value(config, option, writer);
+  return writer.length();
 }
 
 }  // namespace memlimit

@@ -1,36 +1,16 @@
-#include "settings/config.h"
+#include "settings/environment.h"
+
+#include <iterator>
+#include <string_view>
 
 #include "settings/config_values.h"
+#include "settings/spelling.h"
 #include "system/text.h"
 
 namespace memlimit {
 namespace {
 
-enum class State { kActive, kLater };
-
-struct Row {
-  std::string_view name;
-  std::string_view fallback;
-  const char* sentence;
-  State state;
-};
-
-constexpr Row kRows[] = {
-#define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) \
-  {name, fallback, sentence, State::state},
-#include "settings/options.inc"
-#undef MEMLIMIT_OPTION
-};
-
-constexpr std::string_view kNames[] = {
-#define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) name,
-#include "settings/options.inc"
-#undef MEMLIMIT_OPTION
-};
-
 constexpr std::string_view kPrefix = "MEMLIMIT";
-
-const Row& row_of(Option option) noexcept { return kRows[static_cast<int>(option)]; }
 
 struct Variable {
   std::string_view name;
@@ -103,7 +83,7 @@ void put_consequence(TextWriter& out, Option option, bool strict) noexcept {
   } else if (option == Option::kLimit) {
     out.put(" Running without a limit");
   } else {
-    out.put(" Using ").put(row_of(option).fallback);
+    out.put(" Using ").put(option_default(option));
   }
 }
 
@@ -116,7 +96,6 @@ void note_raw(OptionState& state, std::string_view value) noexcept {
 void read_option(Option option, std::string_view value, bool secure, Config& config,
                  ErrorList& errors) noexcept {
   using Severity = ConfigError::Severity;
-  const Row& row = row_of(option);
   OptionState& state = config.states[static_cast<int>(option)];
   note_raw(state, value);
 
@@ -126,7 +105,7 @@ void read_option(Option option, std::string_view value, bool secure, Config& con
     case Verdict::kBad: {
       state.source = Source::kInvalid;
       TextWriter line = errors.add(Severity::kError);
-      put_quoted(line.put(row.name).put('='), value);
+      put_quoted(line.put(option_name(option)).put('='), value);
       line.put(' ').put(reason.view());
       put_consequence(line, option, config.strict);
       return;
@@ -137,19 +116,21 @@ void read_option(Option option, std::string_view value, bool secure, Config& con
     case Verdict::kNotice: {
       state.source = Source::kEnvironment;
       TextWriter line = errors.add(Severity::kNotice);
-      line.put(row.name).put('=').put(value).put(' ').put(reason.view());
+      line.put(option_name(option)).put('=').put(value).put(' ').put(reason.view());
       return;
     }
     case Verdict::kOk:
       state.source = Source::kEnvironment;
       break;
   }
-  if (row.state == State::kActive) return;
+  if (option_has_effect(option)) return;
   char shown[64];
   TextWriter in_force(shown, sizeof shown);
   render_value(config, option, in_force);
-  if (in_force.truncated() || in_force.view() != row.fallback) {
-    errors.add(Severity::kWarning).put(row.name).put(" has no effect in this version of memlimit");
+  if (in_force.truncated() || in_force.view() != option_default(option)) {
+    errors.add(Severity::kWarning)
+        .put(option_name(option))
+        .put(" has no effect in this version of memlimit");
   }
 }
 
@@ -159,7 +140,7 @@ void note_unknown(std::string_view name, ErrorList& errors) noexcept {
   for (const char c : name.substr(0, kShown)) line.put(is_plain(c) ? c : '?');
   if (name.size() > kShown) line.put("...");
   line.put(" is not a setting of memlimit");
-  const std::string_view guess = nearest(name, kNames, std::size(kNames));
+  const std::string_view guess = nearest(name, kOptionNames, std::size(kOptionNames));
   if (!guess.empty()) line.put(": did you mean ").put(guess).put('?');
   line.put(guess.empty() ? ". It has no effect" : " It has no effect");
 }
@@ -178,7 +159,7 @@ Config parse_config(const char* const* envp, bool secure, ConfigErrors* errors) 
     if (std::string_view(*entry).substr(0, kPrefix.size()) != kPrefix) continue;
     const Variable variable = split(*entry);
     int index = 0;
-    while (index < kOptionCount && kNames[index] != variable.name) ++index;
+    while (index < kOptionCount && kOptionNames[index] != variable.name) ++index;
     if (index < kOptionCount) {
       if (values[index].data() == nullptr) values[index] = variable.value;
     } else if (variable.name.substr(0, kPrefix.size() + 1) == "MEMLIMIT_" &&
@@ -201,12 +182,6 @@ Config parse_config(const char* const* envp, bool secure, ConfigErrors* errors) 
   return config;
 }
 
-int Config::invalid_count() const noexcept {
-  int count = 0;
-  for (const OptionState& state : states) count += state.source == Source::kInvalid ? 1 : 0;
-  return count;
-}
-
 size_t format_error_line(int pid, const char* text, char* out, size_t cap) noexcept {
   if (cap < 2) {
     TextWriter(out, cap);
@@ -217,77 +192,6 @@ size_t format_error_line(int pid, const char* text, char* out, size_t cap) noexc
   out[line.length()] = '\n';
   out[line.length() + 1] = '\0';
   return line.length() + 1;
-}
-
-size_t render_config(const Config& config, char* out, size_t cap) noexcept {
-  constexpr size_t kNameWidth = 22, kValueWidth = 16, kSourceWidth = 12;
-  TextWriter writer(out, cap);
-  for (int index = 0; index < kOptionCount; ++index) {
-    const auto option = static_cast<Option>(index);
-    const OptionState& state = config.state(option);
-    char value[Config::kPluginsCap];
-    const size_t length = render_option(config, option, value, sizeof value);
-
-    size_t start = writer.length();
-    writer.put(row_of(option).name).pad_to(start, kNameWidth);
-    start = writer.length();
-    writer.put_column({value, length}).pad_to(start, kValueWidth).put(' ');
-    start = writer.length();
-    writer.put(source_name(state.source)).pad_to(start, kSourceWidth).put(' ');
-    const bool unused = state.source == Source::kInvalid || state.source == Source::kIgnored;
-    if (unused) {
-      writer.put_column(state.raw);
-      if (state.raw_truncated) writer.put("...");
-    } else {
-      writer.put('-');
-    }
-    if (!option_has_effect(option)) writer.put(" no-effect-in-this-version");
-    writer.put('\n');
-  }
-  return writer.length();
-}
-
-size_t render_option(const Config& config, Option option, char* out, size_t cap) noexcept {
-  TextWriter writer(out, cap);
-  render_value(config, option, writer);
-  return writer.length();
-}
-
-const char* option_name(Option option) noexcept { return row_of(option).name.data(); }
-const char* option_default(Option option) noexcept { return row_of(option).fallback.data(); }
-const char* option_sentence(Option option) noexcept { return row_of(option).sentence; }
-bool option_has_effect(Option option) noexcept { return row_of(option).state == State::kActive; }
-
-const char* source_name(Source source) noexcept {
-  switch (source) {
-    case Source::kDefault:
-      return "default";
-    case Source::kEnvironment:
-      return "environment";
-    case Source::kInvalid:
-      return "invalid";
-    case Source::kIgnored:
-      return "ignored";
-  }
-  return "default";
-}
-
-const char* log_level_name(LogLevel level) noexcept {
-  constexpr const char* kLevels[] = {"off", "error", "warn", "info", "debug"};
-  return kLevels[static_cast<int>(level)];
-}
-
-bool adapter_wanted(const Config& config, std::string_view name) noexcept {
-  if (config.adapters.kind != AdapterKind::kList) {
-    return config.adapters.kind == AdapterKind::kAuto;
-  }
-  for (std::string_view rest = config.adapters.names; !rest.empty();) {
-    const size_t comma = rest.find(',');
-    if (rest.substr(0, comma) == name) return true;
-    if (comma == std::string_view::npos) break;
-    rest.remove_prefix(comma + 1);
-  }
-  return false;
 }
 
 }  // namespace memlimit

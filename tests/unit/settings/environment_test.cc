@@ -1,5 +1,5 @@
 /* Settings: every variable, what each refuses and in which words, and the `config` file. */
-#include "settings/config.h"
+#include "settings/environment.h"
 
 #include <csignal>
 #include <cstring>
@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+
+#include "settings/config_values.h"
 
 using memlimit::AccountMode;
 using memlimit::AdapterKind;
