@@ -23,8 +23,7 @@ const char* source_name(Source source) noexcept {
 }
 
 const char* log_level_name(LogLevel level) noexcept {
-  constexpr const char* kLevels[] = {"off", "error", "warn", "info", "debug"};
-  return kLevels[static_cast<int>(level)];
+  return kLogLevelNames[static_cast<int>(level)].data();
 }
 
 bool adapter_wanted(const Config& config, std::string_view name) noexcept {

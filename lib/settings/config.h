@@ -51,6 +51,9 @@ struct SocketSetting {
 
 enum class LogLevel : uint8_t { kOff, kError, kWarn, kInfo, kDebug };
 
+/** In that order; each ends in a NUL. */
+inline constexpr std::string_view kLogLevelNames[] = {"off", "error", "warn", "info", "debug"};
+
 struct LogSetting {
   static constexpr size_t kCap = 1024;
   LogLevel level = LogLevel::kWarn;

@@ -11,16 +11,10 @@
 #include <string_view>
 
 #include "settings/config.h"
+#include "settings/value_text.h"
 #include "system/text.h"
 
 namespace memlimit {
-
-enum class Verdict {
-  kOk,
-  kNotice,  /* accepted, but `why` should be said */
-  kBad,     /* `why` says what is wrong and what would be right, ending in '?' or '.' */
-  kIgnored, /* accepted, but it names a file and the program is set-user-ID */
-};
 
 /** Fills in the option's fields of `config`, which stay as they were unless the verdict is kOk or
  * kNotice. `text` is not empty. */
