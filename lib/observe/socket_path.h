@@ -1,17 +1,17 @@
-/* Where the statistics socket lives: chooses the place, prepares its directory, sweeps what dead
- * processes left there, binds.
+/* Where the statistics socket lives: chooses the place, prepares it, binds.
  *
- * Answers for: the file appears complete (listening, with its final mode), in a directory that
- * nobody else can have prepared as a trap, and never in place of something that is not a dead
- * socket of ours. Refuses to read the environment (it may have changed; the settings come as
- * arguments) and to follow a symbolic link in the last component. Threads: the service thread; also
- * the starting thread before there is one.
+ * Answers for: MEMLIMIT_SOCKET's place or none; without it the first of the usual places that works and that nobody
+ * else can have prepared as a trap; and for words that tell what is wrong with a place. Refuses to read the
+ * environment (it may have changed; the settings come as arguments). Threads: the service thread; also the starting
+ * thread before there is one.
  */
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+
+#include "observe/socket_bind.h"
 
 namespace memlimit {
 
@@ -25,14 +25,6 @@ struct SocketPlace {
   std::string_view run_dir = "/run/memlimit";
   std::string_view tmp_dir = "/tmp";
   int send_buffer_bytes = 0; /* 0: the system's default */
-};
-
-/** A socket that was bound, and how to recognise it later. */
-struct BoundSocket {
-  int fd = -1;         /* listening, non-blocking, close-on-exec, moved high */
-  char path[112] = {}; /* absolute; for an abstract name '@' stands for its leading NUL */
-  bool abstract = false;
-  uint64_t device = 0, inode = 0; /* of the path; 0 for an abstract name */
 };
 
 /**
@@ -52,8 +44,5 @@ bool check_socket_setting(std::string_view setting, char* error, size_t cap) noe
  * is wrong and what to do in error (cap bytes); -EADDRINUSE: another live process has the path.
  */
 int bind_stats_socket(const SocketPlace& place, BoundSocket* out, char* error, size_t cap) noexcept;
-
-/** Removes the path if it still is the very socket that was bound; closes nothing. */
-void unlink_stats_socket(const BoundSocket& bound) noexcept;
 
 }  // namespace memlimit
