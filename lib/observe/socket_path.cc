@@ -173,14 +173,6 @@ int bind_named(const SocketPlace& place, BoundSocket* out, TextWriter* error) no
 
 }  // namespace
 
-bool check_socket_setting(std::string_view setting, char* error, size_t cap) noexcept {
-  os::ErrnoGuard guard;
-  TextWriter text(error, cap);
-  if (setting.empty()) return true;
-  SocketPath path;
-  return resolve_socket_setting(setting, &path, &text);
-}
-
 int bind_stats_socket(const SocketPlace& place, BoundSocket* out, char* error,
                       size_t cap) noexcept {
   os::ErrnoGuard guard;

@@ -28,13 +28,6 @@ struct SocketPlace {
 };
 
 /**
- * Whether MEMLIMIT_SOCKET could name a place at all: length once expanded, the % sequences. Does no
- * I/O but asking for the host's name. Writes a sentence fragment to error (cap bytes) and returns
- * false when not.
- */
-bool check_socket_setting(std::string_view setting, char* error, size_t cap) noexcept;
-
-/**
  * Binds and listens. With a setting: there or nowhere. Without: the first of run_dir/<pid>.sock,
  * $XDG_RUNTIME_DIR/memlimit/, tmp_dir/memlimit-<uid>/, the abstract name memlimit/<pid> that works.
  * A name that another live process has (containers with a pid each of 1, sharing a volume) gets -2,
