@@ -29,7 +29,7 @@
 #include "mappings.h"
 #include "observe/log.h"
 #include "recycled_blocks.h"
-#include "settings/config.h"
+#include "settings/environment.h"
 #include "start.h"
 #include "system/attributes.h"
 #include "system/os.h"

@@ -9,6 +9,7 @@
 #include "engine/paced.h"
 #include "engine/reclaim.h"
 #include "observe/log.h"
+#include "settings/container_share.h"
 #include "settings/units.h"
 #include "system/lock.h"
 #include "system/os.h"

@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 
 #include "observe/log.h"
+#include "settings/environment.h"
 #include "system/os.h"
 
 namespace memlimit {

@@ -10,6 +10,7 @@
 #include "observe/log.h"
 #include "observe/stats_socket.h"
 #include "observe/stats_text.h"
+#include "settings/config_values.h"
 #include "system/os.h"
 #include "system/procfs.h"
 

@@ -22,6 +22,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "settings/environment.h"
 #include "settings/units.h"
 #include "system/attributes.h"
 #include "system/os.h"

@@ -8,52 +8,24 @@
  */
 #pragma once
 
-#include <atomic>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-#include "observe/request.h"
+#include "observe/socket_access.h"
+#include "observe/socket_bounds.h"
+#include "observe/socket_content.h"
+#include "observe/socket_door.h"
 #include "observe/socket_path.h"
-#include "system/os.h"
-#include "system/procfs.h"
+#include "observe/socket_slots.h"
+#include "observe/socket_streams.h"
+#include "observe/socket_talk.h"
 
 namespace memlimit {
 
-/** Who is at the other end, as the kernel vouches for it. */
-struct Peer {
-  int pid = 0;
-  uint32_t uid = 0;
-  uint32_t gid = 0;
-};
-
-/** Where the texts come from. Both run on the service thread and may take their time within reason:
- *  other clients wait meanwhile. */
-struct SocketContent {
-  void* context;
-  /** Writes the file's text, at most cap bytes; returns its length. Asked for every file; for
-   * kEvents the text is what a new subscriber is sent first. */
-  size_t (*render)(void* context, StatsFile file, char* buffer, size_t cap);
-  /** Changes the limit to what the text says ("300MiB", "off"). On failure false, with the reason
-   * in error (one line, no newline, no "memlimit:"), and the old limit stays. */
-  bool (*set_limit)(void* context, std::string_view text, const Peer& peer, char* error,
-                    size_t cap);
-  /** Somebody who may not even read was turned away. May be null. */
-  void (*refused)(void* context, const Peer& peer) = nullptr;
-};
-
-class StatsSocket {
+class StatsSocket : public SocketBounds {
  public:
-  static constexpr size_t kMaxClients = 64;
-  static constexpr size_t kMaxEventStreams = kMaxClients / 2;
-  static constexpr int64_t kProgressNs = 2'000'000'000; /* without a byte moving */
-  static constexpr int64_t kTotalNs = 10'000'000'000;   /* from accept to close; not for events */
-  static constexpr int64_t kCrowdedNs = 50'000'000;     /* kTotalNs while others wait for a slot */
-  static constexpr size_t kEventQueueBytes = size_t{32} << 10;
-  static constexpr size_t kMaxEventBytes = 1024; /* a longer line is cut */
-  static constexpr int64_t kNever = INT64_MAX;
-
   constexpr StatsSocket() noexcept = default;
   StatsSocket(const StatsSocket&) = delete;
   StatsSocket& operator=(const StatsSocket&) = delete;
@@ -63,7 +35,7 @@ class StatsSocket {
   int open(const SocketPlace& place, const SocketContent& content, char* error,
            size_t cap) noexcept;
 
-  bool is_open() const noexcept { return epoll_fd_.load(std::memory_order_relaxed) >= 0; }
+  bool is_open() const noexcept { return door_.is_open(); }
 
   /** Absolute path, or '@' and the abstract name; "" when closed. */
   const char* path() const noexcept { return bound_.path; }
@@ -73,8 +45,8 @@ class StatsSocket {
    *  it is the listener itself, which spares the thread a way through the epoll set. */
   int wait_fd() const noexcept {
     if (lost_) return INT_MAX;
-    const bool only_listening = watched_ == 0 && listening_;
-    return (only_listening ? listen_fd_ : epoll_fd_).load(std::memory_order_relaxed);
+    const bool only_listening = slots_.watched() == 0 && door_.is_listening();
+    return only_listening ? door_.listen_fd() : door_.epoll_fd();
   }
 
   /** Whether its descriptors are still its own: the program may have closed them all, and opened others
@@ -94,7 +66,7 @@ class StatsSocket {
   void publish_event(std::string_view line) noexcept;
 
   /** Whether anybody reads `events`; without, publish_event() costs nothing. */
-  bool has_subscribers() const noexcept { return event_streams_ > 0; }
+  bool has_subscribers() const noexcept { return slots_.streaming() > 0; }
 
   /** Hangs up on everybody and removes the path if it is still ours. What the program has opened under our
    *  numbers is left alone, here and in what follows. */
@@ -111,69 +83,28 @@ class StatsSocket {
   void forget_after_fork() noexcept;
 
   /** Since open(): requests answered, clients turned away. */
-  int64_t requests() const noexcept { return requests_; }
-  int64_t refused() const noexcept { return refused_; }
+  int64_t requests() const noexcept { return counts_.requests; }
+  int64_t refused() const noexcept { return counts_.refused; }
 
  private:
-  struct Client;
-  struct Pool;
-
-  Pool* map_pool() noexcept;
-  void trim_pool() noexcept;
-  void unmap_pool() noexcept;
   void reset() noexcept;
-  bool owns_epoll_set() const noexcept;
-  void close_listener(void (*close_socket)(int)) noexcept;
-  bool dispatch_events(int64_t now_ns) noexcept;
+  bool handle_clients(int64_t now_ns) noexcept;
   void accept_clients(int64_t now_ns) noexcept;
-  void listen_for(bool wanted) noexcept;
   bool make_room(int64_t now_ns) noexcept;
   void admit(int fd, int64_t now_ns) noexcept;
-  bool is_owner(const Peer& peer) const noexcept;
-  bool may_read(const Peer& peer) const noexcept;
-  void dispatch(Client& client, uint32_t events, int64_t now_ns) noexcept;
-  void read_request(Client& client, int64_t now_ns) noexcept;
-  void answer(Client& client, const Request& request, int64_t now_ns) noexcept;
-  void answer_file(Client& client, const Request& request, int64_t now_ns) noexcept;
-  void answer_error(Client& client, const Request& request, std::string_view line,
-                    int64_t now_ns) noexcept;
-  void send_answer(Client& client, const char* text, size_t length, int64_t now_ns) noexcept;
-  void subscribe(Client& client, const Request& request, int64_t now_ns) noexcept;
-  bool drop_stalled_stream(int64_t now_ns) noexcept;
-  void queue_event(Client& client, std::string_view line) noexcept;
-  void flush(Client& client, int64_t now_ns) noexcept;
-  void finish(Client& client, int64_t now_ns) noexcept;
-  enum class Input : uint8_t { kEnded, kQuiet, kMore };
-  Input drain(Client& client, int64_t now_ns) noexcept;
-  void linger(Client& client, int64_t now_ns) noexcept;
-  void read_from_stream(Client& client, int64_t now_ns) noexcept;
-  void expire(Client& client) noexcept;
-  void watch(Client& client, uint32_t events) noexcept;
-  void drop(Client& client) noexcept;
 
-  /* Descriptors are written before close(2) and after creation, so that the child of a fork at any
-   * moment never closes a number that by then is the program's. */
-  std::atomic<int> epoll_fd_{-1};
-  std::atomic<int> listen_fd_{-1};
   BoundSocket bound_{};
-  os::FileId listener_id_{};
   SocketContent content_{};
-  procfs::Ids user_ids_{}, group_ids_{}; /* as they were at open() */
-  unsigned mode_ = 0600;
+  SocketAccess access_{};
+  SocketCounts counts_{};
+  SocketDoor door_{};
+  SocketSlots slots_{&door_};
+  SocketStreams streams_{&slots_, &counts_};
+  SocketTalk talk_{&slots_, &streams_, &access_, &content_, &counts_};
   int send_buffer_bytes_ = 0;
-  bool listening_ = false;      /* the listener is in the epoll set with EPOLLIN */
-  bool lost_ = false;           /* found not to be intact */
-  bool orphans_ = false;        /* clients whose numbers were taken may still be in the epoll set */
-  int64_t handled_ns_ = 0;      /* when handle() was last called */
-  int64_t accepted_ns_ = 0;     /* when a client was last let in */
-  int64_t accept_again_ns_ = 0; /* not before, after EMFILE and its kin */
-  std::atomic<Pool*> pool_{nullptr};
-  size_t clients_ = 0;
-  size_t watched_ = 0; /* clients in the epoll set */
-  size_t event_streams_ = 0;
-  size_t high_slot_ = 0; /* slots touched since the pool was last trimmed */
-  int64_t requests_ = 0;
-  int64_t refused_ = 0;
+  bool lost_ = false;       /* found not to be intact */
+  int64_t handled_ns_ = 0;  /* when handle() was last called */
+  int64_t accepted_ns_ = 0; /* when a client was last let in */
 };
 
 }  // namespace memlimit

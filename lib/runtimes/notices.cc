@@ -17,6 +17,7 @@
 #include "engine/hooks.h"
 #include "engine/paced.h"
 #include "memlimit.h"
+#include "settings/config_values.h"
 #include "system/os.h"
 
 namespace memlimit::runtimes {

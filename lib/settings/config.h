@@ -1,10 +1,9 @@
-/* The environment, read once at start into a plain struct that never changes.
+/* The settings in force: a plain struct that is filled once, at start, and never changes.
  *
- * Answers for: every MEMLIMIT* variable, its default, what is wrong with a bad value and what would
- * be right, and the text of the socket's `config` file. Refuses to act: it opens nothing, prints
- * nothing and resolves no percentage. Nothing in a Config points into the environment, and nothing
- * here allocates. Threads: parse_config() runs once, before there are threads; a Config is then
- * read by all of them.
+ * Answers for: what each setting can be, its default, and where the value came from. Refuses to parse
+ * (config_values.h), to look at the environment (environment.h) and to resolve a percentage (container_share.h).
+ * Nothing in a Config points anywhere, and nothing here allocates. Threads: written before there are any, then
+ * read by all.
  */
 #pragma once
 
@@ -12,22 +11,9 @@
 #include <cstdint>
 #include <string_view>
 
+#include "settings/options.h"
+
 namespace memlimit {
-
-/** One value for each row of options.inc, in its order. */
-enum class Option : int {
-#define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) id,
-#include "settings/options.inc"
-#undef MEMLIMIT_OPTION
-};
-
-inline constexpr int kOptionCount = [] {
-  int count = 0;
-#define MEMLIMIT_OPTION(id, name, kind, unit, fallback, state, sentence) ++count;
-#include "settings/options.inc"
-#undef MEMLIMIT_OPTION
-  return count;
-}();
 
 /** Where an option's value came from. */
 enum class Source : uint8_t {
@@ -64,6 +50,9 @@ struct SocketSetting {
 };
 
 enum class LogLevel : uint8_t { kOff, kError, kWarn, kInfo, kDebug };
+
+/** In that order; each ends in a NUL. */
+inline constexpr std::string_view kLogLevelNames[] = {"off", "error", "warn", "info", "debug"};
 
 struct LogSetting {
   static constexpr size_t kCap = 1024;
@@ -117,65 +106,6 @@ struct Config {
   /** Settings that were refused: Source::kInvalid. */
   int invalid_count() const noexcept;
 };
-
-/** One line for standard error, without the "memlimit[PID]: " in front and without a newline. */
-struct ConfigError {
-  enum class Severity : uint8_t {
-    kError,   /* a bad value: MEMLIMIT_STRICT=1 refuses to start */
-    kWarning, /* an unknown name, or a setting without effect in this version */
-    kNotice,  /* MEMLIMIT=0 */
-  };
-  static constexpr size_t kCap = 400;
-  Severity severity = Severity::kError;
-  char text[kCap] = {};
-};
-
-/** What parse_config() found wrong, in the order of options.inc, unknown names last. */
-struct ConfigErrors {
-  static constexpr int kMax = kOptionCount + 8;
-  int count = 0;
-  int error_count = 0; /* how many of them are Severity::kError */
-  ConfigError items[kMax];
-};
-
-/**
- * Reads the environment (as in `environ`; null is empty). Of a name that stands there twice the
- * first counts, as for getenv. `secure`: AT_SECURE is set, so settings that name a file are
- * ignored. `errors` is overwritten; MEMLIMIT_LOG=off or =error leaves warnings and notices out of
- * it. Asks the kernel for the working directory when a path is relative; otherwise no system call.
- * Threads: any. Context: before constructors, too. Allocates: no. Never fails: bad values become
- * defaults.
- */
-Config parse_config(const char* const* envp, bool secure, ConfigErrors* errors) noexcept;
-
-/** MEMLIMIT's value (also what the socket's `limit=` takes), without an environment around it.
- *  On failure returns false, leaves `out` alone and puts what is wrong, and what would be right, in
- * `why`. */
-bool parse_limit(std::string_view text, LimitSetting* out, char* why, size_t why_cap) noexcept;
-
-/** Bytes of "memlimit[PID]: TEXT\n", made in `out`; a text that is too long is cut, the newline
- * never. */
-size_t format_error_line(int pid, const char* text, char* out, size_t cap) noexcept;
-
-/**
- * The socket's `config` file: a line an option, four columns with spaces between: name, value in
- * force, source (default, environment, invalid, ignored), and for the last two what was written,
- * else "-". Blanks, backslashes and bytes outside printable ASCII inside a column are written \ooo,
- * as in /proc/mounts. An option without effect in this version has "no-effect-in-this-version" as
- * fifth column. Returns the bytes written without the NUL; 4 KiB hold everything but long paths.
- */
-size_t render_config(const Config& config, char* out, size_t cap) noexcept;
-
-/** The value in force of one option, as it could be written in the environment. Returns its length.
- */
-size_t render_option(const Config& config, Option option, char* out, size_t cap) noexcept;
-
-/** "MEMLIMIT_START"; its default as text; its sentence; whether it does something in this version.
- */
-const char* option_name(Option option) noexcept;
-const char* option_default(Option option) noexcept;
-const char* option_sentence(Option option) noexcept;
-bool option_has_effect(Option option) noexcept;
 
 /** "default", "environment", "invalid", "ignored". */
 const char* source_name(Source source) noexcept;

@@ -1,5 +1,5 @@
 /* The text of each setting <-> its field in Config: one parser and one renderer for each kind in
- * options.inc. Only config.cc includes this.
+ * options.inc, and the `config` file made of them all.
  *
  * Answers for: what is accepted, and for what is not, the words "what is wrong: what would be
  * right". Refuses: to look at the environment, to print, to keep a pointer into the text it is
@@ -7,33 +7,39 @@
  */
 #pragma once
 
-#include <initializer_list>
+#include <cstddef>
 #include <string_view>
 
 #include "settings/config.h"
+#include "settings/value_text.h"
 #include "system/text.h"
 
 namespace memlimit {
-
-enum class Verdict {
-  kOk,
-  kNotice,  /* accepted, but `why` should be said */
-  kBad,     /* `why` says what is wrong and what would be right, ending in '?' or '.' */
-  kIgnored, /* accepted, but it names a file and the program is set-user-ID */
-};
 
 /** Fills in the option's fields of `config`, which stay as they were unless the verdict is kOk or
  * kNotice. `text` is not empty. */
 Verdict parse_value(Option option, std::string_view text, bool secure, Config& config,
                     TextWriter& why) noexcept;
 
+/** MEMLIMIT's value (also what the socket's `limit=` takes), without an environment around it.
+ *  On failure returns false, leaves `out` alone and puts what is wrong, and what would be right, in
+ * `why`. */
+bool parse_limit(std::string_view text, LimitSetting* out, char* why, size_t why_cap) noexcept;
+
 /** The value in force, such that parse_value() reads it back. */
 void render_value(const Config& config, Option option, TextWriter& out) noexcept;
 
-/** The candidate closest to `text` in spelling (letter case ignored), or "" when none is close. */
-std::string_view nearest(std::string_view text,
-                         std::initializer_list<std::string_view> candidates) noexcept;
-std::string_view nearest(std::string_view text, const std::string_view* candidates,
-                         size_t count) noexcept;
+/**
+ * The socket's `config` file: a line an option, four columns with spaces between: name, value in
+ * force, source (default, environment, invalid, ignored), and for the last two what was written,
+ * else "-". Blanks, backslashes and bytes outside printable ASCII inside a column are written \ooo,
+ * as in /proc/mounts. An option without effect in this version has "no-effect-in-this-version" as
+ * fifth column. Returns the bytes written without the NUL; 4 KiB hold everything but long paths.
+ */
+size_t render_config(const Config& config, char* out, size_t cap) noexcept;
+
+/** The value in force of one option, as it could be written in the environment. Returns its length.
+ */
+size_t render_option(const Config& config, Option option, char* out, size_t cap) noexcept;
 
 }  // namespace memlimit

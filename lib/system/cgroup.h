@@ -13,46 +13,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <string_view>
 
-#include "settings/config.h"
 #include "system/attributes.h"
+#include "system/cgroup_limits.h"
+#include "system/cgroup_place.h"
 #include "system/lock.h"
 
 namespace memlimit {
-
-/** Below this, a limit taken from the container would be all start-up and no heap. */
-inline constexpr int64_t kLimitFloorBytes = int64_t{64} << 20;
-
-/** Which file decided the limit. */
-enum class LimitFile : uint8_t {
-  kNone,     /* not even physical memory is known */
-  kPhysical, /* MemTotal: no group sets a tighter limit */
-  kV1Limit,  /* memory.limit_in_bytes of the group or an ancestor */
-  kV1Stat,   /* hierarchical_memory_limit in memory.stat: an ancestor that is not visible here */
-  kV2Max,    /* memory.max */
-  kV2High,   /* memory.high */
-};
-
-/** Why the limit may not be the one that the kernel enforces. Not `kNone`: worth a line in the log.
- */
-enum class GroupProblem : uint8_t {
-  kNone,
-  kNoMembership, /* /proc/self/cgroup is missing, unreadable or malformed */
-  kNoController, /* the kernel runs no memory controller for this process */
-  kNoMount,      /* there is one, but its file system is not mounted here */
-  kOutside,      /* it is mounted, but the process's own group lies outside what the mount shows */
-  kTooLong,      /* the group's path is longer than kMaxGroupPath */
-  kUnreadable,   /* a limit is set by a file that could not be read */
-  kMalformed,    /* a limit file holds no number and not "max", or a number that cannot be */
-};
-
-/** A sentence for the log, static storage. */
-const char* problem_text(GroupProblem problem) noexcept;
-
-/** The longest directory of a group that is handled, bytes. */
-inline constexpr size_t kMaxGroupPath = 2048;
 
 class MemoryGroup {
  public:
@@ -107,99 +74,19 @@ class MemoryGroup {
   void reset_after_fork() noexcept { lock_.reset_after_fork(); }
 
  private:
-  struct Found;
-  struct Limits;
-
-  /* Where the group is. The lengths are of prefixes of `directory`. */
-  struct Place {
-    uint64_t membership = 0; /* hash of the process's path in /proc/self/cgroup; 0: unknown */
-    uint16_t root_length = 0;
-    uint16_t top_length = 0; /* the mount point */
-    uint16_t length = 0;     /* the process's own group; 0: not found */
-    bool v2 = false;
-    GroupProblem problem = GroupProblem::kNone;
-    char directory[kMaxGroupPath] = {};
-
-    std::string_view root() const noexcept { return {directory, root_length}; }
-    /** Writes the first `prefix` bytes of the directory and `name`; the path's length. */
-    size_t file(size_t prefix, const char* name, char* out, size_t cap) const noexcept;
-    size_t usage_file(size_t prefix, char* out, size_t cap) const noexcept;
-    /** The same without `root`. */
-    size_t shown(size_t prefix, const char* name, char* out, size_t cap) const noexcept;
-    size_t parent(size_t prefix) const noexcept;
-    void read_membership(Found* found) const noexcept;
-    void locate(const Found& found) noexcept;
-    Limits read_limits() const noexcept;
-    bool governs_memory(char* path, size_t cap) const noexcept;
-  };
-
-  void adopt(const Limits& limits) noexcept MEMLIMIT_REQUIRES(lock_);
+  void adopt(const cgroup::Limits& limits) noexcept MEMLIMIT_REQUIRES(lock_);
 
   /* Written under lock_ by the one thread that finds and refreshes, which may read them without. */
   Lock lock_{LockRank::kGroup};
   std::atomic<int64_t> bytes_{-1};
   std::atomic<int64_t> last_working_set_{-1};
   std::atomic<int64_t> last_read_ns_{0};
-  Place place_;
-  uint16_t limit_length_ = 0;   /* the directory up to here holds the file that decided */
-  uint16_t watch_length_ = 0;   /* up to here: the usage that answers to it; 0: none */
-  uint16_t problem_length_ = 0; /* up to here: problem_file_ */
+  cgroup::Place place_;
+  uint16_t limit_length_ = 0, watch_length_ = 0, problem_length_ = 0; /* as in Limits */
   LimitFile limit_file_ = LimitFile::kNone;
   LimitFile problem_file_ = LimitFile::kNone;
   GroupProblem problem_ = GroupProblem::kNone;
   GroupProblem adopted_problem_ = GroupProblem::kNone; /* what stood in the way of bytes_ */
 };
 
-/** bytes * percent / 100 without overflow; percent of 0 or less gives 0. */
-int64_t percent_of(int64_t bytes, int percent) noexcept;
-
-/** The limit that `percent` of a container with `container_bytes` gives: at least kLimitFloorBytes;
- *  0 (no limit) when the container's memory is unknown (<= 0). */
-int64_t container_limit(int64_t container_bytes, int percent) noexcept;
-
-/** The limit in bytes that a setting means, 0 for none: `container_bytes` counts for a percentage and
- *  for `auto`, and only then. */
-int64_t resolve_limit(const LimitSetting& setting, int64_t container_bytes) noexcept;
-
-/* The pure parsers behind it, apart for tests and fuzzing: they take any bytes. */
-namespace cgroup {
-
-inline constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
-inline constexpr int64_t kMalformed = -1;
-
-/** Content of a limit file: bytes, kNoLimit for "max" and for numbers no machine has (v1 writes
- *  LONG_MAX rounded down to a page), kMalformed otherwise. */
-int64_t parse_limit(std::string_view text) noexcept;
-
-/** A line of /proc/self/cgroup, "4:cpu,memory:/path". */
-struct Membership {
-  std::string_view controllers; /* empty in the v2 line, "0::/path" */
-  std::string_view path;
-};
-bool parse_membership(std::string_view line, Membership* out) noexcept;
-
-/** A line of /proc/self/mountinfo; root and mount_point are still escaped. */
-struct Mount {
-  int64_t id = -1;
-  std::string_view root, mount_point, fs_type, super_options;
-};
-bool parse_mount(std::string_view line, Mount* out) noexcept;
-
-/** True when `word` is an element of a comma-separated list. */
-bool has_word(std::string_view list, std::string_view word) noexcept;
-
-/** Undoes mountinfo's octal escapes. Length of what was written (no NUL), or -1 when it does not
- * fit or holds a NUL byte. */
-int64_t unescape(std::string_view text, char* out, size_t cap) noexcept;
-
-/** Where `path` lies below a mount whose root is `root`: "" or "/sub/group". False when it lies
- *  elsewhere, or cannot be told because the names are outside the cgroup namespace ("/.."). */
-bool path_below(std::string_view root, std::string_view path, std::string_view* below) noexcept;
-
-/** True when a mount's root is an ancestor of the cgroup namespace that `path` is in: nameless
- * ("/..",
- *  "/../.."), but its limits hold. */
-bool root_above(std::string_view root, std::string_view path) noexcept;
-
-}  // namespace cgroup
 }  // namespace memlimit

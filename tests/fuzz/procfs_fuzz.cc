@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "system/cgroup.h"
+#include "system/cgroup_formats.h"
 #include "system/procfs.h"
 
 namespace {

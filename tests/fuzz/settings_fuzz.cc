@@ -12,7 +12,8 @@
 #include <string_view>
 #include <vector>
 
-#include "settings/config.h"
+#include "settings/config_values.h"
+#include "settings/environment.h"
 #include "settings/units.h"
 
 namespace {

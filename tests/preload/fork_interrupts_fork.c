@@ -13,9 +13,10 @@ static pid_t main_pid;
 static volatile sig_atomic_t forks_in_handler;
 static volatile sig_atomic_t inside_fork; /* the main thread is */
 
-/* One shot: where a fork takes longer than the interval, the program must still get on. */
-static void arm_timer(void) {
-  const struct itimerval once = {{0, 0}, {0, 300}};
+/* Once for each fork of the main thread: fork begins anew after a signal, so a timer that goes on where a fork takes
+ * longer than its interval would never let one end. */
+static void arm_timer(int turn) {
+  const struct itimerval once = {{0, 0}, {0, 1 + turn * 37 % 300}};
   CHECK_EQ(setitimer(ITIMER_REAL, &once, NULL), 0);
 }
 
@@ -43,7 +44,6 @@ static void fork_here(int signal_number) {
   if (child > 0) {
     reap(child);
     ++forks_in_handler;
-    arm_timer();
   }
   errno = saved_errno;
 }
@@ -55,8 +55,8 @@ int main(void) {
   action.sa_handler = fork_here;
   action.sa_flags = SA_RESTART;
   CHECK_EQ(sigaction(SIGALRM, &action, NULL), 0);
-  arm_timer();
   for (int i = 0; i < kForks || forks_in_handler < kForks; ++i) {
+    arm_timer(i);
     inside_fork = 1;
     const pid_t child = fork();
     inside_fork = 0;

@@ -19,6 +19,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "settings/environment.h"
+
 using memlimit::Config;
 using memlimit::ConfigErrors;
 using memlimit::Event;

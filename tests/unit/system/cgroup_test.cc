@@ -1,4 +1,4 @@
-/* The container's memory: recorded trees of real layouts, damaged trees, percentages, shares, and
+/* The container's memory: recorded trees of real layouts, damaged trees, shares, and
  * live groups where the machine lets the test make some. */
 #include "system/cgroup.h"
 #include "pacing/pacer.h"
@@ -26,17 +26,14 @@
 #include "support/recorded_tree.h"
 #include "system/procfs.h"
 
-using memlimit::container_limit;
 using memlimit::fair_share;
 using memlimit::GroupProblem;
 using memlimit::LimitFile;
 using memlimit::MemoryGroup;
-using memlimit::percent_of;
 using memlimit::test::read_tree;
 using memlimit::test::read_trees;
 using memlimit::test::RecordedTree;
 using memlimit::test::TempDir;
-namespace cgroup = memlimit::cgroup;
 namespace fs = std::filesystem;
 
 namespace {
@@ -309,153 +306,6 @@ TEST_CASE("cgroup: looking keeps errno", "[cgroup]") {
   working_set(group);
   group.refresh();
   CHECK(errno == 4711);
-}
-
-TEST_CASE("cgroup: a limit file's content", "[cgroup]") {
-  CHECK(cgroup::parse_limit("536870912\n") == 536870912);
-  CHECK(cgroup::parse_limit("536870912") == 536870912);
-  CHECK(cgroup::parse_limit("0\n") == 0);
-  CHECK(cgroup::parse_limit("max\n") == cgroup::kNoLimit);
-  CHECK(cgroup::parse_limit("-1\n") == cgroup::kNoLimit);
-  CHECK(cgroup::parse_limit("9223372036854771712\n") == cgroup::kNoLimit);   // 4 KiB pages
-  CHECK(cgroup::parse_limit("9223372036854710272\n") == cgroup::kNoLimit);   // 64 KiB pages
-  CHECK(cgroup::parse_limit("9223372036854775807\n") == cgroup::kNoLimit);   // before 3.19
-  CHECK(cgroup::parse_limit("18446744073709551615\n") == cgroup::kNoLimit);  // memsw on some
-  for (const char* text :
-       {"", "\n", "max ", "maximum\n", "512M\n", "0x200\n", " 512\n", "512\n\n", "-2\n", "5 12\n",
-        "18446744073709551616\n", "99999999999999999999999999999\n"}) {
-    CAPTURE(text);
-    CHECK(cgroup::parse_limit(text) == cgroup::kMalformed);
-  }
-}
-
-TEST_CASE("cgroup: a line of /proc/self/cgroup", "[cgroup]") {
-  cgroup::Membership member;
-  REQUIRE(cgroup::parse_membership("0::/user.slice", &member));
-  CHECK(member.controllers.empty());
-  CHECK(member.path == "/user.slice");
-  REQUIRE(cgroup::parse_membership("4:cpu,memory:/a:b:c", &member));
-  CHECK(member.controllers == "cpu,memory");
-  CHECK(member.path == "/a:b:c");
-  for (const char* line :
-       {"", "0", "0:", "0::", "0::relative", ":memory:/x", "x:memory:/x", "4:memory"}) {
-    CAPTURE(line);
-    CHECK_FALSE(cgroup::parse_membership(line, &member));
-  }
-  CHECK_FALSE(cgroup::parse_membership(std::string_view("0::/a\0b", 7), &member));
-  CHECK(cgroup::has_word("cpu,memory", "memory"));
-  CHECK(cgroup::has_word("memory", "memory"));
-  CHECK_FALSE(cgroup::has_word("name=memory", "memory"));
-  CHECK_FALSE(cgroup::has_word("memory2,xmemory", "memory"));
-  CHECK_FALSE(cgroup::has_word("", "memory"));
-}
-
-TEST_CASE("cgroup: a line of mountinfo, with any number of optional fields", "[cgroup]") {
-  for (const char* optional : {"", "shared:44 ", "shared:44 master:3 propagate_from:2 "}) {
-    const std::string line = "70 28 0:37 /outer /mnt/cg rw,relatime " + std::string(optional) +
-                             "- cgroup cgroup rw,memory";
-    cgroup::Mount mount;
-    REQUIRE(cgroup::parse_mount(line, &mount));
-    CHECK(mount.id == 70);
-    CHECK(mount.root == "/outer");
-    CHECK(mount.mount_point == "/mnt/cg");
-    CHECK(mount.fs_type == "cgroup");
-    CHECK(mount.super_options == "rw,memory");
-  }
-  cgroup::Mount mount;
-  for (const char* line :
-       {"", "-", "70", "70 28 0:37 /outer /mnt/cg rw,relatime", "70 28 0:37 / / rw -",
-        "70 28 0:37 outer /mnt/cg rw - cgroup cgroup rw", "70 28 0:37 /o m rw - c c rw"}) {
-    CAPTURE(line);
-    CHECK_FALSE(cgroup::parse_mount(line, &mount));
-  }
-}
-
-TEST_CASE("cgroup: mountinfo's escapes are undone", "[cgroup]") {
-  const auto plain = [](std::string_view text) {
-    char out[32];
-    const int64_t length = cgroup::unescape(text, out, sizeof out);
-    return length < 0 ? std::string("?") : std::string(out, static_cast<size_t>(length));
-  };
-  CHECK(plain("/my\\040groups") == "/my groups");
-  CHECK(plain("/a\\134x2db") == "/a\\x2db");
-  CHECK(plain("/a\\011\\012\\043") == "/a\t\n#");
-  CHECK(plain("/a\\04") == "/a\\04");
-  CHECK(plain("/a\\") == "/a\\");
-  CHECK(plain("/a\\400") == "?");
-  CHECK(plain("/a\\000b") == "?");
-  CHECK(plain(std::string(33, 'x')) == "?");
-  CHECK(plain(std::string(32, 'x')) == std::string(32, 'x'));
-}
-
-TEST_CASE("cgroup: where a group lies below a mount", "[cgroup]") {
-  const auto below = [](std::string_view root, std::string_view path) {
-    std::string_view rest = "-";
-    return cgroup::path_below(root, path, &rest) ? std::string(rest) : std::string("?");
-  };
-  CHECK(below("/", "/") == "");
-  CHECK(below("/", "/a/b") == "/a/b");
-  CHECK(below("/a", "/a/b") == "/b");
-  CHECK(below("/a/b", "/a/b") == "");
-  CHECK(below("/a", "/ab") == "?");
-  CHECK(below("/a/b", "/a") == "?");
-  CHECK(below("/..", "/") == "?");
-  CHECK(below("/..", "/../x") == "/x");
-  CHECK(below("/..", "/../../x") == "?");
-  CHECK(below("/", "/../x") == "?");
-  CHECK(below("/", "/..x/y..") == "/..x/y..");
-  CHECK(cgroup::root_above("/..", "/"));
-  CHECK(cgroup::root_above("/../../..", "/a/b"));
-  CHECK(cgroup::root_above("/../..", "/../x"));
-  CHECK_FALSE(cgroup::root_above("/..", "/../x"));
-  CHECK_FALSE(cgroup::root_above("/../y", "/a"));
-  CHECK_FALSE(cgroup::root_above("/", "/a"));
-}
-
-TEST_CASE("cgroup: percentages, by numbers worked out by hand", "[cgroup]") {
-  CHECK(percent_of(1000, 95) == 950);  // and not 95000
-  CHECK(percent_of(536870912, 80) == 429496729);
-  CHECK(percent_of(536870912, 90) == 483183820);
-  CHECK(percent_of(1073741824, 75) == 805306368);
-  CHECK(percent_of(199, 50) == 99);
-  CHECK(percent_of(99, 1) == 0);
-  CHECK(percent_of(100, 1) == 1);
-  CHECK(percent_of(101, 99) == 99);
-  CHECK(percent_of(12345678901234567, 33) == 4074074037407407);
-  CHECK(percent_of(INT64_MAX, 100) == INT64_MAX);
-  CHECK(percent_of(INT64_MAX, 90) == 8301034833169298226);
-  CHECK(percent_of(INT64_MAX, 1) == 92233720368547758);
-  CHECK(percent_of(INT64_MAX, 101) == INT64_MAX);
-  CHECK(percent_of(INT64_MAX, 1000000) == INT64_MAX);
-  CHECK(percent_of(0, 90) == 0);
-  CHECK(percent_of(-1, 90) == 0);
-  CHECK(percent_of(1000, 0) == 0);
-  CHECK(percent_of(1000, -5) == 0);
-}
-
-TEST_CASE("cgroup: a container's limit has a floor, and is off for an unknown container",
-          "[cgroup]") {
-  CHECK(container_limit(512 * kMiB, 80) == 429496729);
-  CHECK(container_limit(512 * kMiB, 90) == 483183820);
-  CHECK(container_limit(128 * kMiB, 50) == 64 * kMiB);
-  CHECK(container_limit(100 * kMiB, 50) == 64 * kMiB);
-  CHECK(container_limit(32 * kMiB, 90) == 64 * kMiB);
-  CHECK(container_limit(4096, 1) == 64 * kMiB);
-  CHECK(container_limit(0, 90) == 0);
-  CHECK(container_limit(-1, 90) == 0);
-}
-
-TEST_CASE("cgroup: what each kind of setting makes of the container", "[cgroup]") {
-  using memlimit::LimitKind;
-  using memlimit::resolve_limit;
-  const int64_t container = 512 * kMiB;
-  CHECK(resolve_limit({LimitKind::kOff, 7, 80}, container) == 0);
-  CHECK(resolve_limit({LimitKind::kBytes, 7, 0}, container) == 7);  // the floor is for shares only
-  CHECK(resolve_limit({LimitKind::kBytes, 7, 0}, -1) == 7);
-  CHECK(resolve_limit({LimitKind::kPercent, 0, 80}, container) == 429496729);
-  CHECK(resolve_limit({LimitKind::kPercent, 0, 1}, container) == 64 * kMiB);
-  CHECK(resolve_limit({LimitKind::kAuto, 0, 90}, container) == 483183820);
-  CHECK(resolve_limit({LimitKind::kAuto, 0, 90}, -1) == 0);
 }
 
 TEST_CASE("cgroup: the working set is read no more often than asked", "[cgroup]") {
