@@ -1,29 +1,55 @@
 #!/usr/bin/env python3
-"""The documents tell what the sources say: tables of README.md, variables of the man page, the example.
+"""The documents tell what the sources say: tables and figures of the README files, the man page, links, commands,
+and the example programs, which are built and run.
 
 Usage: docs_test.py SOURCE_ROOT [BUILD_ROOT]; with --print it prints the tables as they should be.
 """
 
+import ast
+import collections
+import functools
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PRINT = "--print" in sys.argv
 ROOTS = [pathlib.Path(argument).resolve() for argument in sys.argv[1:] if not argument.startswith("-")]
 SOURCE = ROOTS[0]
 BUILD = ROOTS[1] if len(ROOTS) > 1 else None
-README = (SOURCE / "README.md").read_text(encoding="utf-8")
 MANUAL = (SOURCE / "preload" / "memlimit.7").read_text(encoding="utf-8")
 NO_EFFECT = "(No effect in this version.)"
+README_LINES = 300
+PATIENCE_S = 30
+
+
+def readmes():
+    """Every README.md of the repository; not those of build directories, and of tools that live in hidden ones."""
+    found = []
+    for folder, folders, names in os.walk(SOURCE):
+        here = pathlib.Path(folder)
+        folders[:] = [name for name in folders if not name.startswith(".") and not (here / name / "meson-private").exists()]
+        if "README.md" in names:
+            found.append(here / "README.md")
+    return sorted(found)
+
+
+@functools.cache
+def text_of(name):
+    return (SOURCE / name).read_text(encoding="utf-8")
+
+
+# --- What the sources say ---
 
 
 def rows(path, macro):
     """The arguments of each MACRO(...) of an .inc file; adjacent strings joined, quotes taken off."""
-    text = re.sub(r"/\*.*?\*/", "", (SOURCE / path).read_text(encoding="utf-8"), flags=re.S)
+    text = re.sub(r"/\*.*?\*/", "", text_of(path), flags=re.S)
     found = []
     for match in re.finditer(macro + r"\(((?:\"(?:[^\"\\]|\\.)*\"|[^\")])*)\)", text):
         parts = re.split(r",(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", match[1])
@@ -58,9 +84,76 @@ def files_table():
     return lines
 
 
-def table_after(head):
-    """The table of README.md that begins with this line."""
-    lines = README.splitlines()
+def events_table():
+    lines = ["| event | level | meaning | figures |", "|---|---|---|---|"]
+    for _, name, level, sentence, *arguments in rows("lib/observe/events.inc", "MEMLIMIT_EVENT"):
+        # Of `{kNumber, "round"}` the comma makes two cells.
+        keys = ", ".join(f"`{argument}`" for argument in arguments if not argument.startswith("{"))
+        lines.append(f"| `{name}` | {level[1:].lower()} | {sentence} | {keys} |")
+    return lines
+
+
+def instructions_table():
+    lines = ["| entry | memlimit | forward |", "|---|---|---|"]
+    for line in text_of("bench/golden/instructions.txt").splitlines():
+        if not line.startswith(("#", "entry")):
+            entry, memlimit, forward = line.split()
+            lines.append(f"| `{entry}` | {memlimit} | {forward} |")
+    return lines
+
+
+def programs_table():
+    """The rows of tests/compat/RESULTS.md, those of one program together."""
+    programs = collections.OrderedDict()
+    for line in text_of("tests/compat/RESULTS.md").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and not cells[0].startswith(("program", "---")):
+            programs.setdefault(cells[1], []).append((cells[0], cells[3], cells[4]))
+    lines = ["| program and version | rows | with the library | at 16MiB |", "|---|---|---|---|"]
+    for program, done in programs.items():
+        cells = [", ".join(dict.fromkeys(row[i] for row in done)) for i in range(3)]
+        lines.append(f"| {program} | {' | '.join(cells)} |")
+    return lines
+
+
+def constants():
+    """{name: the expressions that define it} of the constants in lib/ and preload/."""
+    found = collections.defaultdict(list)
+    for folder in ("lib", "preload"):
+        for path in sorted((SOURCE / folder).rglob("*")):
+            if path.suffix in (".h", ".cc"):
+                for match in re.finditer(r"\bconstexpr [\w:]+ (k\w+) =\s*([^;]+);", path.read_text(encoding="utf-8")):
+                    found[match[1]].append(match[2])
+    return found
+
+
+def number(expression, known):
+    """The value of a constant expression of C++: numbers, other constants, and arithmetic."""
+    text = re.sub(r"(?<=\d)'(?=\d)", "", expression)
+    text = re.sub(r"\b(?:std::)?(?:u?int\d*_t|size_t)\{(\w+)\}", r"\1", text)
+    text = re.sub(r"\bk[A-Z]\w*", lambda match: str(number(known[match[0]][0], known)), text)
+    tree = ast.parse(text.strip(), mode="eval")
+    allowed = (ast.Expression, ast.BinOp, ast.Constant, ast.Mult, ast.Add, ast.Sub, ast.LShift, ast.Pow)
+    if not all(isinstance(node, allowed) for node in ast.walk(tree)):
+        raise ValueError(f"no constant expression: {expression}")
+    return eval(compile(tree, "constant", "eval"))  # nothing but the nodes above
+
+
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "ms": 10**6, "s": 10**9, "%": 1, "": 1}
+
+
+def as_written(value):
+    """The number of a constant that the table shows as `64 KiB`, `2 ms`, `96 %`, `1/25` or `16`."""
+    match = re.fullmatch(r"(1/)?(\d+) ?([A-Za-z%]*)", value)
+    return int(match[2]) * UNITS[match[3]]
+
+
+# --- What the documents say ---
+
+
+def table_after(name, head):
+    """The table of a document that begins with this line."""
+    lines = text_of(name).splitlines()
     if head not in lines:
         return []
     begin = lines.index(head)
@@ -70,34 +163,170 @@ def table_after(head):
     return lines[begin:end]
 
 
-def code_block(language, number=0):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)[number]
+def section(name, heading):
+    return re.split(r"^## ", text_of(name).split(f"\n## {heading}\n", 1)[1], maxsplit=1, flags=re.M)[0]
+
+
+def code_block(name, language, number_of_block=0):
+    return re.findall(rf"```{language}\n(.*?)```", text_of(name), re.S)[number_of_block]
+
+
+def prose(text):
+    """The text without its blocks of code, which keep their lines."""
+    return re.sub(r"^```.*?^```$", lambda match: "\n" * match[0].count("\n"), text, flags=re.M | re.S)
+
+
+def anchors(path):
+    """The anchors of a document's headings, as GitHub makes them."""
+    found = collections.Counter()
+    names = set()
+    for heading in re.findall(r"^#+ +(.*?) *$", prose(path.read_text(encoding="utf-8")), re.M):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        names.add(slug if found[slug] == 0 else f"{slug}-{found[slug]}")
+        found[slug] += 1
+    return names
+
+
+def broken_links(path):
+    """Links of a document to files and headings of the repository that are not there."""
+    text = re.sub(r"`[^`\n]*`", "", prose(path.read_text(encoding="utf-8")))
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"", text):
+        target = target[0] or target[1]
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        if not file.exists() or (anchor and (not file.is_file() or anchor not in anchors(file))):
+            broken.append(target)
+    return broken
+
+
+def commands(path):
+    """The lines of a document's blocks of code, fenced and indented; a comment in C is none."""
+    text = path.read_text(encoding="utf-8")
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    blocks = [block for language, block in fenced if language not in ("c", "cpp")]
+    blocks += re.findall(r"^ {4}(?![ +>|-]).*$", prose(text), re.M)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+OURS = re.compile(r"(?<![\w./-])(?:build/)?((?:scripts|bench|tests|\.ci)/[\w./-]*\w)")
+BUNDLED = re.compile(r"/opt/memlimit/([\w.-]*\w)")
+IN_BUNDLE = ("memlimit-run", "memlimit", "libmemlimit.so")
+
+
+def names_of_ours(line):
+    """Paths of the repository that a line names, as (path as written, the file it must be)."""
+    for match in OURS.finditer(line):
+        # What a build makes: copies of scripts, and the tests' programs.
+        if not match[0].startswith("build/tests/"):
+            yield match[0], SOURCE / match[1]
+
+
+def unknown_options(line):
+    """Options that a command gives to a script of ours whose text does not have them."""
+    match = OURS.search(line)
+    if match is None or not (SOURCE / match[1]).is_file():
+        return []
+    words = re.split(r" (?:--|\||>|&&|#)(?: |$)", line[match.end() :] + " ", maxsplit=1)[0].split()
+    script = (SOURCE / match[1]).read_text(encoding="utf-8")
+    if "benchlib" in script:
+        script += text_of("bench/benchlib.py")
+    given = [word.split("=")[0] for word in words if re.match(r"--\w", word)]
+    return [option for option in given if not re.search(rf"(?<![\w-]){option}(?![\w-])", script)]
 
 
 class Tables(unittest.TestCase):
     maxDiff = None
 
-    def test_settings_are_those_of_options_inc(self):
-        expected = settings_table()
-        self.assertGreater(len(expected), 10)
-        self.assertEqual(table_after(expected[0]), expected)
+    def hold(self, name, expected, least):
+        self.assertGreater(len(expected), least)
+        self.assertEqual(table_after(name, expected[0]), expected)
 
-    def test_statistics_are_those_of_stats_inc(self):
-        expected = statistics_table()
-        self.assertGreater(len(expected), 20)
-        self.assertEqual(table_after(expected[0]), expected)
+    def test_settings_are_those_of_options_inc(self):
+        self.hold("README.md", settings_table(), 10)
 
     def test_files_are_those_of_stats_files_inc(self):
-        expected = files_table()
-        self.assertGreater(len(expected), 5)
-        self.assertEqual(table_after(expected[0]), expected)
+        self.hold("README.md", files_table(), 5)
+
+    def test_statistics_are_those_of_stats_inc(self):
+        self.hold("lib/README.md", statistics_table(), 20)
+
+    def test_events_are_those_of_events_inc(self):
+        self.hold("lib/README.md", events_table(), 15)
+
+    def test_instructions_are_those_of_the_golden_file(self):
+        self.hold("bench/README.md", instructions_table(), 8)
+
+    def test_programs_are_those_of_the_compatibility_results(self):
+        self.hold("tests/README.md", programs_table(), 20)
+
+    def test_options_of_memlimit_run_are_its_own(self):
+        # The table of the options, against what the launcher prints.
+        help_text = text_of("scripts/memlimit-run").split("<<'USAGE'", 1)[1].split("\nUSAGE\n", 1)[0]
+        printed = re.findall(r"^ +(?:-l, )?(--[a-z]+=\S+) +(MEMLIMIT\w*|the)", help_text, re.M)
+        told = re.findall(r"^\| (?:`-l`, )?`(--[a-z]+=\S+)` \| `?(MEMLIMIT\w*|the)", text_of("scripts/README.md"), re.M)
+        self.assertGreater(len(told), 5)
+        self.assertEqual(told, printed)
+
+
+class Figures(unittest.TestCase):
+    def test_constants_are_those_of_the_sources(self):
+        known = constants()
+        told = re.findall(r"^\| `(k\w+)` \| ([^|]+?) \|", text_of("lib/README.md"), re.M)
+        self.assertGreater(len(told), 20)
+        for name, value in told:
+            with self.subTest(name):
+                self.assertEqual({number(expression, known) for expression in known[name]}, {as_written(value)})
+
+    def test_costs_are_those_of_the_measurements(self):
+        sections = ("Counting", "Real programs", "Starting")
+        measured = {figure for name in sections for figure in re.findall(r"\d+\.\d+", section("bench/README.md", name))}
+        told = re.findall(r"\d+\.\d+", section("README.md", "What it costs"))
+        self.assertGreater(len(told), 2)
+        self.assertEqual([figure for figure in told if figure not in measured], [])
+
+    def test_a_pair_costs_what_the_golden_file_says(self):
+        turn = {row.split("`")[1]: [float(cell) for cell in row.split("|")[2:4]] for row in instructions_table()[2:]}
+        more = round(turn["malloc"][0] - turn["malloc"][1])
+        self.assertIn(f"takes {more} instructions more", text_of("bench/README.md"))
+
+
+class Readme(unittest.TestCase):
+    def test_it_is_read_in_five_minutes(self):
+        self.assertLessEqual(len(text_of("README.md").splitlines()), README_LINES)
+
+    def test_links_lead_somewhere(self):
+        self.assertGreater(len(readmes()), 4)
+        for path in readmes():
+            with self.subTest(path.relative_to(SOURCE)):
+                self.assertEqual(broken_links(path), [])
+
+    def test_every_file_of_ours_that_is_named_exists(self):
+        # In blocks of code, and in what the text sets in backticks.
+        named = 0
+        for path in readmes():
+            quoted = re.findall(r"`([^`\n]+)`", prose(path.read_text(encoding="utf-8")))
+            for line in commands(path) + quoted:
+                for written, file in names_of_ours(line):
+                    named += 1
+                    self.assertTrue(file.exists(), f"{path.relative_to(SOURCE)}: {written} in: {line}")
+                for name in BUNDLED.findall(line):
+                    self.assertIn(name, IN_BUNDLE, f"{path.relative_to(SOURCE)}: {line}")
+        self.assertGreater(named, 60)
+
+    def test_every_option_of_a_script_of_ours_is_one(self):
+        for path in readmes():
+            for line in commands(path) + re.findall(r"`([^`\n]+)`", prose(path.read_text(encoding="utf-8"))):
+                self.assertEqual(unknown_options(line), [], f"{path.relative_to(SOURCE)}: {line}")
 
 
 class Doctor(unittest.TestCase):
     def test_it_knows_which_settings_name_files(self):
         # Of another user's process it tries out none of them.
-        source = (SOURCE / "scripts" / "memlimit_cli" / "doctor.py").read_text(encoding="utf-8")
-        known = re.findall(r'"(\w+)"', re.search(r"^NAMES_A_FILE = \((.*)\)$", source, re.M)[1])
+        known = re.findall(r'"(\w+)"', re.search(r"^NAMES_A_FILE = \((.*)\)$", text_of("scripts/memlimit_cli/doctor.py"), re.M)[1])
         named = [row[1] for row in rows("lib/settings/options.inc", "MEMLIMIT_OPTION") if "path" in row[3]]
         self.assertEqual(known, named)
 
@@ -128,54 +357,66 @@ class Manual(unittest.TestCase):
                 self.assertRegex(text, rf"\b{re.escape(row[4])}(?!\w)", row[1])
 
     def test_every_file_of_the_socket_is_named(self):
-        section = MANUAL.split(".SH FILES", 1)[1]
+        files = MANUAL.split(".SH FILES", 1)[1]
         for row in rows("lib/observe/stats_files.inc", "MEMLIMIT_FILE"):
-            self.assertRegex(section, rf"\.B {row[1]}\n")
+            self.assertRegex(files, rf"\.B {row[1]}\n")
 
     def test_the_version_is_the_projects(self):
-        version = re.search(r"version: '([\d.]+)'", (SOURCE / "meson.build").read_text(encoding="utf-8"))[1]
+        version = re.search(r"version: '([\d.]+)'", text_of("meson.build"))[1]
         self.assertIn(f'"memlimit {version}"', MANUAL)
 
 
 class Example(unittest.TestCase):
-    """README's program with a hook: it must build, and run with the library and without it."""
+    """The programs with a hook: they must build, and run with the library and without it."""
 
-    def build_and_run(self, language, compiler, suffix, options):
+    def build_and_run(self, document, language, compiler, options, plain_says, loaded_says):
         if shutil.which(compiler) is None:
             self.skipTest(f"no {compiler}")
+        suffix = {"c": "c", "cpp": "cc"}[language]
         with tempfile.TemporaryDirectory() as name:
             source = pathlib.Path(name) / f"example.{suffix}"
-            source.write_text(code_block(language), encoding="utf-8")
+            source.write_text(code_block(document, language), encoding="utf-8")
             program = f"{name}/example"
+            options = [*options, "-fPIE", "-pie", "-pthread", "-Wall", "-Wextra", "-Werror", f"-I{SOURCE}/lib"]
             built = subprocess.run(
-                [compiler, *options, "-Wall", "-Wextra", "-Werror", f"-I{SOURCE}/lib", str(source), "-o", program],
-                capture_output=True,
-                text=True,
-                check=False,
+                [compiler, *options, str(source), "-o", program], capture_output=True, text=True, check=False
             )
             self.assertEqual(built.returncode, 0, built.stderr)
             plain = subprocess.run([program], capture_output=True, text=True, check=False)
             self.assertEqual((plain.returncode, plain.stderr), (0, ""))
-            self.assertIn("without memlimit", plain.stdout)
+            self.assertIn(plain_says, plain.stdout)
             if BUILD is None:
                 self.skipTest("no build directory given")
             run = [str(BUILD / "scripts" / "memlimit-run"), "-l", "32MiB", program]
-            # On a busy machine the hook's thread may come late, and the log would rightly say so.
+            # On a busy machine the hook's thread may come late, and the log would rightly say so. The program may even end
+            # before that thread had a processor: then it is run again.
             quiet = {"PATH": "/usr/bin:/bin", "MEMLIMIT_LOG": "error"}
-            loaded = subprocess.run(run, env=quiet, capture_output=True, text=True, check=False)
-            self.assertEqual((loaded.returncode, loaded.stderr), (0, ""))
-            self.assertRegex(loaded.stdout, r"the hook freed [1-9]\d* bytes")
+            deadline = time.monotonic() + PATIENCE_S
+            while True:
+                loaded = subprocess.run(run, env=quiet, capture_output=True, text=True, check=False)
+                self.assertEqual((loaded.returncode, loaded.stderr), (0, ""))
+                if re.search(loaded_says, loaded.stdout) or time.monotonic() > deadline:
+                    break
+            self.assertRegex(loaded.stdout, loaded_says)
+
+    def test_of_the_readme(self):
+        said = ("4096 of 4096 entries", r"^(?!4096)\d+ of 4096 entries are cached$")
+        self.build_and_run("README.md", "cpp", "g++", ["-std=c++17"], *said)
 
     def test_in_c(self):
-        self.build_and_run("c", "gcc", "c", ["-std=c11", "-fPIE", "-pie", "-pthread"])
+        said = ("without memlimit", r"the hook freed [1-9]\d* bytes")
+        self.build_and_run("lib/README.md", "c", "gcc", ["-std=c11"], *said)
 
     def test_in_cpp(self):
-        self.build_and_run("cpp", "g++", "cc", ["-std=c++17", "-fPIE", "-pie", "-pthread"])
+        said = ("without memlimit", r"the hook freed [1-9]\d* bytes")
+        self.build_and_run("lib/README.md", "cpp", "g++", ["-std=c++17"], *said)
 
 
 if __name__ == "__main__":
     if PRINT:
-        for table in (settings_table(), files_table(), statistics_table()):
+        for table in (
+            settings_table(), files_table(), statistics_table(), events_table(), instructions_table(), programs_table()
+        ):
             print("\n".join(table), end="\n\n")
     else:
         unittest.main(argv=sys.argv[:1])
