@@ -1,0 +1,69 @@
+/* Where the heap's memory comes from, and whom it tells: two tables of functions.
+ *
+ * The heap knows neither mimalloc nor interposition nor the engine. Whoever embeds it defines page_source_at_start and
+ * heap_ops_at_start as constants, so that they are there for the first allocation, which comes before any constructor.
+ * Without them regions come from mmap(2), and nobody is told.
+ *
+ * Threads: every function of both tables is called from any thread. None may allocate from this heap, but look().
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "system/attributes.h"
+
+namespace memlimit::heap {
+
+struct PageSource {
+  /** Zero pages, or nullptr. Both arguments are multiples of 4 MiB. */
+  void* (*map_region)(size_t bytes, size_t alignment) noexcept;
+  void (*unmap_region)(void* address, size_t bytes) noexcept;
+
+  /** Zero pages for one block; whole pages, aligned to at least a slice. Or nullptr. */
+  void* (*map_huge)(size_t bytes, size_t alignment) noexcept;
+  void (*unmap_huge)(void* address, size_t bytes) noexcept;
+
+  /** The same block with another size, its content kept, new pages zero: at the same address, or elsewhere when it
+   *  may move, aligned to a slice. nullptr: it cannot be done, and nothing has changed. */
+  void* (*resize_huge)(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept;
+};
+
+enum class Misuse : uint8_t {
+  kDoubleFree,     /* the block is free already */
+  kInvalidPointer, /* inside the heap's memory, but no block begins there */
+};
+
+struct HeapOps {
+  /** The thread looks up from its work: it has taken and returned so many bytes since its last look. Called with
+   *  nothing of the heap's in a half-done state; may allocate, free and purge. */
+  void (*look)(uint64_t taken_bytes, uint64_t returned_bytes) noexcept;
+
+  /** A pointer that is none of ours. */
+  void (*foreign_free)(void* block) noexcept;
+  size_t (*foreign_usable)(const void* block) noexcept;
+
+  /** Tells the user; the heap aborts when it returns. block_bytes: 0 where it is not known. */
+  void (*on_misuse)(Misuse what, const void* address, size_t block_bytes) noexcept;
+
+  /** A call is about to return nullptr: where errno is set, at no cost to those that do not. */
+  void (*out_of_memory)() noexcept;
+
+  /** Has thread_exit() called when this thread ends; false when that cannot be arranged. */
+  bool (*arm_thread_exit)() noexcept;
+
+  /** A clock for the decay of free slices; nullptr: they do not decay by themselves. */
+  int64_t (*now_ms)() noexcept;
+};
+
+MEMLIMIT_HIDDEN extern const PageSource page_source_at_start __attribute__((weak));
+MEMLIMIT_HIDDEN extern const HeapOps heap_ops_at_start __attribute__((weak));
+
+/** Other tables from now on; nullptr: those of the start. Memory goes back to where it came from. For tests. */
+void set_page_source(const PageSource* source) noexcept;
+void set_heap_ops(const HeapOps* ops) noexcept;
+
+const PageSource& page_source() noexcept;
+const HeapOps& heap_ops() noexcept;
+
+}  // namespace memlimit::heap

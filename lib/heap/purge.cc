@@ -1,0 +1,215 @@
+/* See purge.h. */
+#include "heap/purge.h"
+
+#include <bit>
+
+#include <cerrno>
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "heap/huge.h"
+#include "heap/page_source.h"
+#include "heap/region.h"
+#include "heap/span.h"
+#include "system/os.h"
+
+namespace memlimit::heap {
+namespace {
+
+constexpr uint64_t bit(unsigned index) noexcept { return uint64_t{1} << index; }
+
+class Purger {
+ public:
+  explicit Purger(unsigned most_calls) noexcept : most_calls_(most_calls) {}
+
+  /* Bytes that went back by another way. */
+  void note(size_t bytes) noexcept { bytes_ += bytes; }
+
+  bool may_go_on() const noexcept { return calls_ < most_calls_; }
+  PurgeResult result(bool complete) const noexcept { return {bytes_, calls_, complete}; }
+
+  /** Purges the free dirty slices of a region among `candidates`, run by run. */
+  void free_slices(Region& region, uint64_t candidates) noexcept;
+
+  /** Purges the pages of a span that only free blocks cover; a span that is wholly free becomes a free slice. */
+  void span(SpanRef span) noexcept;
+
+ private:
+  /* The raw call: madvise() is interposed. */
+  void drop(char* address, size_t bytes) noexcept {
+    os::ErrnoGuard guard;
+    ++calls_;
+    if (syscall(SYS_madvise, address, bytes, MADV_DONTNEED) == 0) bytes_ += bytes;
+  }
+
+  void pages(SpanRef span, uint32_t pages) noexcept {
+    while (pages != 0) {
+      const auto first = static_cast<unsigned>(std::countr_zero(pages));
+      const auto count = static_cast<unsigned>(std::countr_one(pages >> first));
+      drop(span.base() + first * kPageBytes, count * kPageBytes);
+      pages &= ~(((1U << count) - 1) << first);
+    }
+  }
+
+  const unsigned most_calls_;
+  unsigned calls_ = 0;
+  size_t bytes_ = 0;
+};
+
+void Purger::free_slices(Region& region, uint64_t candidates) noexcept {
+  while (may_go_on()) {
+    uint64_t free = region.free_slices.load() & candidates;
+    const uint64_t due = free & region.dirty.load(std::memory_order_relaxed);
+    if (due == 0) return;
+    const auto first = static_cast<unsigned>(std::countr_zero(due));
+    const auto count = static_cast<unsigned>(std::countr_one(due >> first));
+    const SliceRun run{&region, first, count, true};
+    candidates &= ~run.mask();
+    if (!regions::take_run(region, first, count)) continue;
+    // Before: who gets the slices afterwards sets the bits again.
+    region.dirty.fetch_and(~run.mask(), std::memory_order_relaxed);
+    drop(run.address(), count * kSliceBytes);
+    regions::return_slices(region, first, count);
+  }
+}
+
+/* Whether all blocks that lie on a page are among the bits of `taken`. */
+bool only_free_blocks(const uint64_t* taken, const ClassInfo& info, unsigned page) noexcept {
+  const auto first = static_cast<unsigned>(page * kPageBytes / info.block_bytes);
+  auto last = static_cast<unsigned>(((page + 1) * kPageBytes - 1) / info.block_bytes);
+  if (first >= info.blocks) return true;
+  if (last >= info.blocks) last = info.blocks - 1U;
+  for (unsigned word = first / 64; word <= last / 64; ++word) {
+    uint64_t needed = ~uint64_t{0};
+    if (word == first / 64) needed &= ~uint64_t{0} << first % 64;
+    if (word == last / 64) needed &= ~uint64_t{0} >> (63 - last % 64);
+    if ((taken[word] & needed) != needed) return false;
+  }
+  return true;
+}
+
+void Purger::span(SpanRef span) noexcept {
+  const unsigned guess = span.class_byte().load(std::memory_order_relaxed);
+  if (guess == kNoClass || guess > kSmallClasses) return;
+  if (span.state().freed.load(std::memory_order_relaxed) == 0) return;
+  uint64_t taken[64] = {};
+  uint64_t any = 0;
+  for (unsigned i = 0; i < kClasses[guess].words; ++i) {
+    // Acquire: what the blocks' last owners wrote comes before the kernel drops it.
+    taken[i] = span.word(i).exchange(0, std::memory_order_acq_rel);
+    any |= taken[i];
+  }
+  if (any == 0) return;
+  // With a block in hand the class is certain.
+  const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
+  const ClassInfo& info = kClasses[class_index];
+  if (class_index == guess) {
+    span.state().freed.store(0, std::memory_order_relaxed);
+    bool whole = true;
+    uint32_t free_pages = 0;
+    for (unsigned i = 0; i < info.words; ++i)
+      whole = whole && taken[i] == spans::full_word(info, i);
+    for (unsigned i = 0; i < kPagesPerSlice; ++i) {
+      if (only_free_blocks(taken, info, i)) free_pages |= 1U << i;
+    }
+    const uint32_t purged = span.state().purged_pages.load(std::memory_order_relaxed);
+    pages(span, free_pages & ~purged);
+    if (whole) {
+      spans::forget(span, class_index);
+      span.region->dirty.fetch_and(~bit(span.slice), std::memory_order_relaxed);
+      regions::return_slices(*span.region, span.slice, 1);
+      return;
+    }
+    // Nobody else sets bits; who clears some has blocks of other pages.
+    span.state().purged_pages.fetch_or(static_cast<uint16_t>(free_pages),
+                                       std::memory_order_relaxed);
+  }
+  for (unsigned i = 0; i < kClasses[guess].words; ++i) {
+    if (taken[i] != 0) spans::put_back(span, class_index, i, taken[i]);
+  }
+}
+
+/* Where the last call ended: slices, over all regions. */
+constinit std::atomic<uint32_t> next_span{0};
+
+}  // namespace
+
+PurgeResult purge(unsigned most_calls) noexcept {
+  Purger purger(most_calls);
+  purger.note(huge::drop_kept(false));
+  const uint32_t regions = regions::count();
+  for (uint32_t id = 0; id < regions; ++id) {
+    Region* const region = hints::region(id);
+    if (region != nullptr) purger.free_slices(*region, ~uint64_t{0});
+    if (!purger.may_go_on()) return purger.result(false);
+  }
+  const uint32_t spans = regions * kSlicesPerRegion;
+  uint32_t at = next_span.load(std::memory_order_relaxed);
+  for (uint32_t looked = 0; looked < spans; ++looked, ++at) {
+    if (at >= spans) at = 0;
+    if (!purger.may_go_on()) {
+      next_span.store(at, std::memory_order_relaxed);
+      return purger.result(false);
+    }
+    Region* const region = hints::region(at / kSlicesPerRegion);
+    if (region != nullptr && region->begin() != nullptr)
+      purger.span({region, at % kSlicesPerRegion});
+  }
+  regions::release_free_chunks();
+  return purger.result(true);
+}
+
+namespace decay {
+namespace {
+
+constexpr int64_t kDefaultDelayMs = 50;
+constexpr unsigned kMostCalls = 256;
+
+constinit std::atomic<int64_t> delay_ms{kDefaultDelayMs};
+constinit std::atomic<int64_t> last_ms{0};
+
+/* Spans that were empty the last time, and are, become free slices. */
+void retire_empty_spans(Region& region) noexcept {
+  const uint64_t empty = region.empty_spans.load();
+  for (uint64_t due = region.aged_spans.exchange(empty, std::memory_order_relaxed) & empty;
+       due != 0; due &= due - 1) {
+    const SpanRef span{&region, static_cast<unsigned>(std::countr_zero(due))};
+    region.empty_spans.fetch_and(~bit(span.slice));
+    const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
+    if (class_index == kNoClass || class_index > kSmallClasses || span.state().leased.load() != 0)
+      continue;
+    if (!spans::take_whole(span, class_index)) continue;
+    spans::forget(span, class_index);
+    regions::return_slices(region, span.slice, 1);
+  }
+}
+
+}  // namespace
+
+void set_delay_ms(int64_t ms) noexcept { delay_ms.store(ms, std::memory_order_relaxed); }
+
+void note_free_slices() noexcept {
+  const int64_t delay = delay_ms.load(std::memory_order_relaxed);
+  if (delay == 0 || heap_ops().now_ms == nullptr) return;
+  const int64_t now = heap_ops().now_ms();
+  int64_t last = last_ms.load(std::memory_order_relaxed);
+  if (now - last < delay) return;
+  // One thread does it; a child of fork whose parent was at it comes by after the next delay.
+  if (!last_ms.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
+  huge::drop_kept(true);
+  Purger purger(kMostCalls);
+  for (uint32_t id = 0, end = regions::count(); id < end && purger.may_go_on(); ++id) {
+    Region* const region = hints::region(id);
+    if (region == nullptr || region->begin() == nullptr) continue;
+    retire_empty_spans(*region);
+    const uint64_t idle =
+        region->free_slices.load() & region->dirty.load(std::memory_order_relaxed);
+    const uint64_t aged = region->aged.exchange(idle, std::memory_order_relaxed);
+    if ((aged & idle) != 0) purger.free_slices(*region, aged);
+  }
+}
+
+}  // namespace decay
+}  // namespace memlimit::heap

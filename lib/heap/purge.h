@@ -1,0 +1,35 @@
+/* Giving pages back to the kernel: purge from any thread, of all threads' spans; and decay, which needs no thread.
+ *
+ * Purge takes what is free as an owner would: it clears the bits, so that what it works on is its own, has the kernel
+ * drop the pages, and sets the bits again. Nobody waits for it; who needs a block meanwhile takes another. Slices that
+ * were never used or are purged already, and spans to which nothing was returned since, are skipped.
+ * A madvise(2) costs microseconds, so each call names how many it may make; the caller paces.
+ *
+ * Threads: all; several at once share the work.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace memlimit::heap {
+
+struct PurgeResult {
+  size_t bytes;   /* given back, as far as they were resident */
+  unsigned calls; /* of madvise */
+  bool complete;  /* nothing is left to be purged */
+};
+
+/** Free slices first, then spans; goes on where the last call ended. */
+PurgeResult purge(unsigned most_calls) noexcept;
+
+namespace decay {
+
+/** Free slices are purged once they have been free for so long; 0: never, the owner purges. */
+void set_delay_ms(int64_t ms) noexcept;
+
+/** Slices fell free, or spans became empty: now and then it looks for those that have been so for long. */
+void note_free_slices() noexcept;
+
+}  // namespace decay
+}  // namespace memlimit::heap

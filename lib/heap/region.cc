@@ -1,0 +1,275 @@
+/* See region.h. */
+#include "heap/region.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "heap/page_source.h"
+#include "heap/tagged_stack.h"
+#include "system/os.h"
+
+namespace memlimit::heap {
+
+uint64_t SliceRun::mask() const noexcept {
+  return (count == 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1) << first;
+}
+
+namespace regions {
+namespace {
+
+constexpr uint32_t kMostChunkRegions = 16;
+
+constinit std::atomic<uint32_t> ids_given{0};
+constinit std::atomic<uint32_t> first_chunk_regions{4};
+constinit std::atomic<uint32_t> mapping{0}; /* a thread maps a chunk: others wait for a while */
+constinit std::atomic<size_t> mapped{0};
+constinit std::atomic<size_t> records{0};
+
+/* The bits where a run of `length` begins. */
+constexpr uint64_t run_starts(uint64_t free, unsigned length) noexcept {
+  for (unsigned have = 1; have < length && free != 0;) {
+    const unsigned step = std::min(have, length - have);
+    free &= free >> step;
+    have += step;
+  }
+  return free;
+}
+
+/* Every stride-th bit: where runs of that alignment may begin. */
+constexpr uint64_t aligned_starts(size_t alignment) noexcept {
+  uint64_t starts = 0;
+  const unsigned stride =
+      alignment <= kSliceBytes ? 1 : static_cast<unsigned>(alignment / kSliceBytes);
+  for (unsigned i = 0; i < kSlicesPerRegion; i += stride) starts |= uint64_t{1} << i;
+  return starts;
+}
+
+void set_run_hints(const Region& region, uint64_t free) noexcept {
+  for (unsigned i = 0; i < std::size(kRunLengths); ++i) {
+    free = run_starts(free, i == 0 ? 1 : kRunLengths[i] - kRunLengths[i - 1] + 1);
+    if (free == 0) return;
+    hints::set(kFreeRuns + i, region.id);
+  }
+}
+
+/* Takes the lowest run of the region that fits. */
+bool take_from(Region& region, unsigned count, uint64_t starts, SliceRun* run) noexcept {
+  uint64_t free = region.free_slices.load();
+  for (;;) {
+    const uint64_t fits = run_starts(free, count) & starts;
+    if (fits == 0) return false;
+    SliceRun found{&region, static_cast<unsigned>(std::countr_zero(fits)), count, false};
+    const uint64_t mask = found.mask();
+    // Acquire: whatever the last owner did to the slices comes before.
+    if (region.free_slices.compare_exchange_weak(free, free & ~mask, std::memory_order_acq_rel)) {
+      found.dirty = (region.dirty.fetch_or(mask, std::memory_order_relaxed) & mask) != 0;
+      *run = found;
+      return true;
+    }
+  }
+}
+
+/* Takes a run from the regions that have the hint. */
+bool take_hinted(unsigned kind_index, unsigned count, uint64_t starts, unsigned tries,
+                 SliceRun* run) noexcept {
+  const unsigned kind = kFreeRuns + kind_index;
+  uint32_t id = hints::find(kind);
+  while (id != kNoRegion && tries-- > 0) {
+    Region& region = *hints::region(id);
+    if (take_from(region, count, starts, run)) return true;
+    if (run_starts(region.free_slices.load(), kRunLengths[kind_index]) == 0) {
+      hints::clear(kind, id);
+      set_run_hints(region, region.free_slices.load());
+    }
+    id = hints::find(kind, id + 1);
+  }
+  return false;
+}
+
+bool take_existing(unsigned count, uint64_t starts, SliceRun* run) noexcept {
+  constexpr unsigned kKinds = std::size(kRunLengths);
+  constexpr unsigned kNoBound = kMaxRegions;
+  constexpr unsigned kFewTries = 16;
+  // First where a shorter run is known to be: it may be long enough, and long ones stay whole. But not for ever.
+  unsigned exact = 0;
+  while (exact < kKinds && kRunLengths[exact] < count) ++exact;
+  if (exact > 0 && kRunLengths[exact] != count &&
+      take_hinted(exact - 1, count, starts, kFewTries, run))
+    return true;
+  for (unsigned i = exact; i < kKinds; ++i) {
+    if (take_hinted(i, count, starts, kNoBound, run)) return true;
+  }
+  return false;
+}
+
+/* Records of chunks that were given back, by their number of regions. */
+constinit TaggedStack<Region> spare_records[kMostChunkRegions + 1];
+
+/* The records for a chunk, one after the other, in memory that stays. */
+Region* make_records(uint32_t chunk_regions) noexcept {
+  if (Region* const spare = spare_records[chunk_regions].pop()) return spare;
+  const size_t bytes = chunk_regions * sizeof(Region);
+  auto* const fresh = static_cast<Region*>(os::map_pages(bytes));
+  if (fresh == nullptr) return nullptr;
+  const uint32_t first_id = ids_given.load();
+  bool placed = first_id + chunk_regions <= kMaxRegions && hints::make_room(first_id) &&
+                hints::make_room(first_id + chunk_regions - 1);
+  // Ids follow each other; when another thread took them meanwhile, this attempt is given up: it has made a chunk.
+  uint32_t expected = first_id;
+  placed = placed && ids_given.compare_exchange_strong(expected, first_id + chunk_regions);
+  if (!placed) {
+    os::unmap_pages(fresh, bytes);
+    return nullptr;
+  }
+  for (uint32_t i = 0; i < chunk_regions; ++i) {
+    fresh[i].id = first_id + i;
+    hints::set_region(fresh[i].id, &fresh[i]);
+  }
+  fresh->chunk_regions = chunk_regions;
+  records.fetch_add(bytes, std::memory_order_relaxed);
+  return fresh;
+}
+
+/* Maps a chunk; the first `count` slices of it are the caller's at once. */
+bool map_chunk(uint32_t chunk_regions, unsigned count, SliceRun* run) noexcept {
+  const PageSource& source = page_source();
+  const size_t bytes = chunk_regions * kRegionBytes;
+  auto* const base = static_cast<char*>(source.map_region(bytes, kRegionBytes));
+  if (base == nullptr) return false;
+  Region* const first = make_leaves(base, bytes) ? make_records(chunk_regions) : nullptr;
+  if (first == nullptr) {
+    source.unmap_region(base, bytes);
+    return false;
+  }
+  mapped.fetch_add(bytes, std::memory_order_relaxed);
+  *run = {first, 0, count, false};
+  for (uint32_t i = 0; i < chunk_regions; ++i) {
+    Region& region = first[i];
+    region.base.store(base + i * kRegionBytes, std::memory_order_relaxed);
+    region.source = &source;
+    set_region_at(region.begin(), &region);
+    uint64_t free = ~uint64_t{0};
+    if (i == 0) {
+      free &= ~run->mask();
+      region.dirty.store(run->mask(), std::memory_order_relaxed);
+    }
+    region.free_slices.store(free, std::memory_order_release);
+    set_run_hints(region, free);
+  }
+  return true;
+}
+
+/* An eighth of what there is, so that a large heap is made of few chunks. */
+uint32_t wanted_chunk_regions() noexcept {
+  const uint32_t least = first_chunk_regions.load(std::memory_order_relaxed);
+  const auto have = static_cast<uint32_t>(mapped.load(std::memory_order_relaxed) / kRegionBytes);
+  return std::clamp(std::bit_floor(have / 8 | 1), least, kMostChunkRegions);
+}
+
+/* Waits while another thread maps a chunk, but never for long: it may not be there any more (fork, a signal handler
+ * of its own thread). Returns whether it waited. */
+bool wait_for_mapping() noexcept {
+  constexpr int kPatience = 1000;
+  int waited = 0;
+  while (mapping.load(std::memory_order_acquire) != 0 && waited < kPatience) {
+    os::yield();
+    ++waited;
+  }
+  return waited > 0 && waited < kPatience;
+}
+
+}  // namespace
+
+SliceRun take_slices(unsigned count, size_t alignment, bool from_existing) noexcept {
+  const uint64_t starts = aligned_starts(alignment);
+  SliceRun run{};
+  for (;;) {
+    if (take_existing(count, starts, &run)) return run;
+    if (from_existing) return {};
+    if (!wait_for_mapping()) break;
+  }
+  mapping.fetch_add(1);
+  uint32_t chunk_regions = wanted_chunk_regions();
+  bool taken = false;
+  while (!(taken = map_chunk(chunk_regions, count, &run)) && chunk_regions > 1) chunk_regions /= 2;
+  mapping.fetch_sub(1, std::memory_order_release);
+  // Another thread may have had more luck, or given something back.
+  if (!taken && !take_existing(count, starts, &run)) return {};
+  return run;
+}
+
+bool take_run(Region& region, unsigned first, unsigned count) noexcept {
+  const SliceRun run{&region, first, count, false};
+  uint64_t free = region.free_slices.load();
+  do {
+    if ((free & run.mask()) != run.mask()) return false;
+  } while (!region.free_slices.compare_exchange_weak(free, free & ~run.mask(),
+                                                     std::memory_order_acq_rel));
+  return true;
+}
+
+void return_slice_mask(Region& region, uint64_t mask) noexcept {
+  // Release: the owner is done with the slices. Sequentially consistent before the hints (hints.h).
+  const uint64_t free = region.free_slices.fetch_or(mask) | mask;
+  set_run_hints(region, free);
+}
+
+void return_slices(Region& region, unsigned first, unsigned count) noexcept {
+  return_slice_mask(region, SliceRun{&region, first, count, false}.mask());
+}
+
+uint32_t count() noexcept {
+  return std::min(ids_given.load(std::memory_order_acquire), kMaxRegions);
+}
+
+size_t release_free_chunks() noexcept {
+  size_t released_bytes = 0;
+  for (uint32_t id = 0, end = count(); id < end; ++id) {
+    Region* const first = hints::region(id);
+    if (first == nullptr || first->chunk_regions == 0) continue;
+    const uint32_t regions_in_it = first->chunk_regions;
+    uint32_t taken = 0;
+    while (taken < regions_in_it && take_run(first[taken], 0, kSlicesPerRegion)) ++taken;
+    if (taken < regions_in_it) {
+      for (uint32_t i = 0; i < taken; ++i) return_slice_mask(first[i], ~uint64_t{0});
+      continue;
+    }
+    const size_t bytes = regions_in_it * kRegionBytes;
+    for (uint32_t i = 0; i < regions_in_it; ++i) {
+      set_region_at(first[i].begin(), nullptr);
+      first[i].dirty.store(0, std::memory_order_relaxed);
+      first[i].aged.store(0, std::memory_order_relaxed);
+    }
+    mapped.fetch_sub(bytes, std::memory_order_relaxed);
+    first->source->unmap_region(first->begin(), bytes);
+    spare_records[regions_in_it].push(first);
+    released_bytes += bytes;
+  }
+  return released_bytes;
+}
+
+void set_first_chunk_bytes(size_t bytes) noexcept {
+  const size_t wanted = std::clamp<size_t>(bytes / kRegionBytes, 1, kMostChunkRegions);
+  first_chunk_regions.store(static_cast<uint32_t>(std::bit_floor(wanted)),
+                            std::memory_order_relaxed);
+}
+
+size_t mapped_bytes() noexcept { return mapped.load(std::memory_order_relaxed); }
+size_t record_bytes() noexcept { return records.load(std::memory_order_relaxed); }
+
+void reset_after_fork(bool had_others) noexcept {
+  mapping.store(0, std::memory_order_relaxed);
+  if (!had_others) return;
+  for (uint32_t id = 0, end = count(); id < end; ++id) {
+    const Region* const region = hints::region(id);
+    if (region == nullptr) continue;
+    for (unsigned i = 1; i <= kSmallClasses; ++i) {
+      if (region->partial[i].load() != 0) hints::set(i, id);
+    }
+    if (region->empty_spans.load() != 0) hints::set(kEmptySpans, id);
+    set_run_hints(*region, region->free_slices.load());
+  }
+}
+
+}  // namespace regions
+}  // namespace memlimit::heap

@@ -1,0 +1,136 @@
+/* Size classes: which block size serves a request.
+ *
+ * Every class is a multiple of 16 bytes, and each of its spans is one slice of 64 KiB. From 256 bytes on there are 8
+ * classes a doubling, and 32 between 1 and 2 KiB: with 4 a doubling a Python object of 1,033 bytes costs 1,280, and that
+ * is memory nobody can reclaim. More classes elsewhere cost more in half-used pages than they save (measured with
+ * python, ruby, sqlite and g++). What a slice has left over behind its last block is never touched, so it costs address
+ * space only. A multiple of an alignment is a class of that alignment (see aligned_class).
+ *
+ * Knows nothing of memory; all of it is constant. Threads: any.
+ */
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "system/attributes.h"
+
+namespace memlimit::heap {
+
+inline constexpr unsigned kSliceShift = 16;
+inline constexpr size_t kSliceBytes = size_t{1} << kSliceShift;
+inline constexpr unsigned kPageShift = 12;
+inline constexpr size_t kPageBytes = size_t{1} << kPageShift;
+inline constexpr unsigned kPagesPerSlice = kSliceBytes / kPageBytes;
+
+inline constexpr size_t kMinimumAlignment = 16;
+inline constexpr size_t kLargestSmallBytes = size_t{32} << 10;
+
+/* Class 0 is no class: a slice that begins no block. The last two are runs of slices and blocks of their own. */
+inline constexpr unsigned kNoClass = 0;
+
+namespace detail {
+
+constexpr size_t class_step(size_t bytes) noexcept {
+  if (bytes < 256) return 16;
+  const size_t doubling = std::bit_floor(bytes);
+  return doubling == 1024 ? doubling / 32 : doubling / 8;
+}
+
+constexpr unsigned count_classes() noexcept {
+  unsigned count = 0;
+  for (size_t bytes = 16; bytes <= kLargestSmallBytes; bytes += class_step(bytes)) ++count;
+  return count;
+}
+
+}  // namespace detail
+
+inline constexpr unsigned kSmallClasses = detail::count_classes(); /* 1 ... kSmallClasses */
+inline constexpr unsigned kLargeClass = kSmallClasses + 1;
+inline constexpr unsigned kHugeClass = kSmallClasses + 2;
+inline constexpr unsigned kBins = kSmallClasses + 3;
+static_assert(kBins <= 256, "a class is a byte");
+
+/** What a class is. */
+struct ClassInfo {
+  uint32_t block_bytes;
+  uint32_t reciprocal; /* offset * reciprocal >> 32 is the block's number */
+  uint16_t blocks;     /* in a span */
+  uint16_t words;      /* of the span's bitmap */
+  uint16_t capacity;   /* how many blocks a thread's stack may hold */
+};
+
+namespace detail {
+
+/* At most 16 KiB of a class with a thread, and 256 blocks. Two even of the largest: one comes, one goes. */
+constexpr uint16_t stack_capacity(size_t block_bytes) noexcept {
+  return static_cast<uint16_t>(std::clamp<size_t>((size_t{16} << 10) / block_bytes, 2, 256));
+}
+
+constexpr std::array<ClassInfo, kBins> make_classes() noexcept {
+  std::array<ClassInfo, kBins> classes{};
+  unsigned index = 1;
+  for (size_t bytes = 16; bytes <= kLargestSmallBytes; bytes += class_step(bytes)) {
+    ClassInfo& info = classes[index++];
+    info.block_bytes = static_cast<uint32_t>(bytes);
+    info.reciprocal = static_cast<uint32_t>(((uint64_t{1} << 32) + bytes - 1) / bytes);
+    info.blocks = static_cast<uint16_t>(kSliceBytes / bytes);
+    info.words = static_cast<uint16_t>((info.blocks + 63) / 64);
+    info.capacity = stack_capacity(bytes);
+  }
+  return classes;
+}
+
+}  // namespace detail
+
+inline constexpr std::array<ClassInfo, kBins> kClasses = detail::make_classes();
+
+namespace detail {
+
+constexpr unsigned search_class(size_t bytes) noexcept {
+  unsigned index = 1;
+  while (kClasses[index].block_bytes < bytes) ++index;
+  return index;
+}
+
+}  // namespace detail
+
+/* The fast path's table has an entry for each number of bytes: no rounding. */
+inline constexpr size_t kTableBytes = 1024;
+inline constexpr std::array<uint8_t, kTableBytes + 1> kSmallTable = [] {
+  std::array<uint8_t, kTableBytes + 1> table{};
+  for (size_t bytes = 0; bytes <= kTableBytes; ++bytes) {
+    table[bytes] = static_cast<uint8_t>(detail::search_class(bytes));
+  }
+  return table;
+}();
+
+/* The rest in steps of 32 bytes, the finest step between classes there. */
+inline constexpr size_t kMediumStep = 32;
+inline constexpr std::array<uint8_t, kLargestSmallBytes / kMediumStep + 1> kMediumTable = [] {
+  std::array<uint8_t, kLargestSmallBytes / kMediumStep + 1> table{};
+  for (size_t i = 0; i < table.size(); ++i) {
+    table[i] = static_cast<uint8_t>(detail::search_class(i * kMediumStep));
+  }
+  return table;
+}();
+
+/** The class of a request of at most kLargestSmallBytes. */
+MEMLIMIT_ALWAYS_INLINE constexpr unsigned class_of(size_t bytes) noexcept {
+  if (bytes <= kTableBytes) return kSmallTable[bytes];
+  return kMediumTable[(bytes + kMediumStep - 1) / kMediumStep];
+}
+
+/**
+ * The class whose blocks are all aligned so, for a power of two up to kLargestSmallBytes. Spans begin with their
+ * slice, so it is one whose size is a multiple. The request rounded up to the alignment is one wherever the alignment
+ * is at least the step between classes, and every class is one where it is less.
+ */
+MEMLIMIT_ALWAYS_INLINE constexpr unsigned aligned_class(size_t bytes, size_t alignment) noexcept {
+  return class_of(std::max((bytes + alignment - 1) & ~(alignment - 1), alignment));
+}
+
+}  // namespace memlimit::heap

@@ -1,0 +1,143 @@
+/* See thread_cache.h. */
+#include "heap/thread_cache.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "heap/page_source.h"
+#include "heap/tagged_stack.h"
+#include "heap/transfer.h"
+#include "system/os.h"
+
+namespace memlimit::heap {
+
+constinit ThreadCache no_cache{};
+MEMLIMIT_TLS ThreadCache* active_cache = &no_cache;
+MEMLIMIT_TLS CacheOwner cache_owner{nullptr, CachePhase::kFresh, 0, false};
+
+uint64_t ThreadCache::cached_bytes() const noexcept {
+  uint64_t bytes = 0;
+  for (unsigned i = 1; i <= kSmallClasses; ++i)
+    bytes += uint64_t{stacked(i)} * kClasses[i].block_bytes;
+  return bytes;
+}
+
+namespace thread_caches {
+namespace {
+
+constinit std::atomic<ThreadCache*> all_caches{nullptr};
+constinit TaggedStack<ThreadCache> free_caches;
+constinit std::atomic<uint32_t> cache_bytes{kCacheBytes};
+constinit std::atomic<uint32_t> owned{0}; /* caches that a thread has */
+
+/* No blocks, and no room yet: a stack grows when it is used. */
+void empty_stacks(ThreadCache& cache) noexcept {
+  for (unsigned i = 1; i <= kSmallClasses; ++i) {
+    cache.tops[i].store(kFloors[i], std::memory_order_relaxed);
+    cache.ends[i] = kFloors[i];
+    cache.leases[i].store(0, std::memory_order_relaxed);
+    cache.lease_words[i] = 0;
+  }
+  cache.bound_bytes = share_bytes();
+  cache.budget_bytes = cache.bound_bytes;
+}
+
+ThreadCache* make() noexcept {
+  auto* const cache = static_cast<ThreadCache*>(os::map_pages(sizeof(ThreadCache)));
+  if (cache == nullptr) return nullptr;
+  empty_stacks(*cache);
+  ThreadCache* first = all_caches.load(std::memory_order_relaxed);
+  do {
+    cache->next = first;
+    // Release: whoever walks the list sees the cache's next.
+  } while (!all_caches.compare_exchange_weak(first, cache, std::memory_order_release,
+                                             std::memory_order_relaxed));
+  return cache;
+}
+
+/* A fresh thread gets a cache; where that fails it does without for ever. */
+MEMLIMIT_COLD ThreadCache* adopt() noexcept {
+  ThreadCache* cache = free_caches.pop();
+  if (cache == nullptr) cache = make();
+  if (cache == nullptr) return nullptr;
+  owned.fetch_add(1, std::memory_order_relaxed);
+  transfer::set_bound(*cache, share_bytes());
+  cache->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
+  cache->looked_taken = cache->taken_bytes.load(std::memory_order_relaxed);
+  cache->looked_returned = cache->returned_bytes.load(std::memory_order_relaxed);
+  cache_owner.cache = cache;
+  cache_owner.phase = CachePhase::kLive;
+  // It may allocate: then it is served without the cache, which is held.
+  if (!heap_ops().arm_thread_exit()) {
+    // Nobody would give it back. One such thread, the first, may keep it.
+    static constinit std::atomic<bool> first_taken{false};
+    if (first_taken.exchange(true, std::memory_order_relaxed)) {
+      thread_exit();
+      return nullptr;
+    }
+  }
+  return cache;
+}
+
+}  // namespace
+
+constinit ThreadCache shared{};
+
+void set_cache_bytes(uint32_t bytes) noexcept {
+  cache_bytes.store(bytes, std::memory_order_relaxed);
+}
+
+uint32_t share_bytes() noexcept {
+  const uint32_t all_bytes = cache_bytes.load(std::memory_order_relaxed);
+  const uint32_t threads = std::max(owned.load(std::memory_order_relaxed), 1U);
+  return std::max(all_bytes >> std::bit_width(threads - 1), std::min(all_bytes, kLeastShareBytes));
+}
+
+ThreadCache* all() noexcept { return all_caches.load(std::memory_order_acquire); }
+
+void thread_exit() noexcept {
+  if (cache_owner.phase != CachePhase::kLive) {
+    cache_owner.phase = CachePhase::kTornDown;
+    return;
+  }
+  CacheHold hold;
+  ThreadCache& cache = *cache_owner.cache;
+  transfer::flush_all(cache);
+  cache_owner.phase = CachePhase::kTornDown;
+  cache_owner.cache = nullptr;
+  owned.fetch_sub(1, std::memory_order_relaxed);
+  empty_stacks(cache);
+  cache.owner_tid.store(0, std::memory_order_relaxed);
+  free_caches.push(&cache);
+}
+
+bool reset_after_fork() noexcept {
+  bool had_others = false;
+  for (ThreadCache* cache = all(); cache != nullptr; cache = cache->next) {
+    if (cache == cache_owner.cache || cache->owner_tid.load(std::memory_order_relaxed) == 0)
+      continue;
+    // Its blocks are not taken over: the pages of the stack and of the bitmaps were copied at different moments, while
+    // the owner went on. A block may be in the stack and free, or in use.
+    had_others = true;
+    cache->lost_bytes.fetch_add(cache->cached_bytes(), std::memory_order_relaxed);
+    for (unsigned i = 1; i <= kSmallClasses; ++i) transfer::give_up_lease(*cache, i);
+    empty_stacks(*cache);
+    cache->owner_tid.store(0, std::memory_order_relaxed);
+    free_caches.push(cache);
+    owned.fetch_sub(1, std::memory_order_relaxed);
+  }
+  if (cache_owner.cache != nullptr) {
+    cache_owner.cache->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
+  }
+  return had_others;
+}
+
+}  // namespace thread_caches
+
+ThreadCache* CacheHold::cache() noexcept {
+  if (cache_owner.held != 1) return nullptr;
+  if (MEMLIMIT_LIKELY(cache_owner.phase == CachePhase::kLive)) return cache_owner.cache;
+  return cache_owner.phase == CachePhase::kFresh ? thread_caches::adopt() : nullptr;
+}
+
+}  // namespace memlimit::heap

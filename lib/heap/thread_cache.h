@@ -1,0 +1,154 @@
+/* A thread's cache: for each class a stack of addresses of free blocks that are the thread's.
+ *
+ * malloc pops, free pushes; nothing else happens there. A stack that is empty is refilled, one that is full gives its
+ * oldest half back (transfer.h). Classes that have no stack (none, large, huge) are full and empty at once, so all that
+ * is not usual leaves the fast path by the same two compares. So does everything of a thread that has no cache, or whose
+ * cache must not be touched now: `active` is then one that has no room in any class and no block.
+ *
+ * Caches lie outside of the thread's own storage and are never unmapped; one given to a new thread goes on counting from
+ * where its last owner stopped. So figures are read without a lock, and a thread that vanishes leaves nothing dangling.
+ *
+ * Threads: a cache is written by its owner alone; everybody reads the atomics. Context: `active` points to no_cache
+ * while the owner changes the cache elsewhere than on the fast path, so a signal handler that allocates meanwhile is
+ * served without it. On the fast path itself a handler's call may come between two instructions that belong together:
+ * allocating in a handler that interrupts malloc or free is undefined there, as POSIX has it.
+ */
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "heap/size_classes.h"
+#include "heap/span.h"
+#include "system/attributes.h"
+
+namespace memlimit::heap {
+
+namespace detail {
+
+/* Where a class's stack lies in a cache, in bytes: the place of a null, which tells that it is empty. The first block's
+ * place follows. */
+constexpr std::array<uint32_t, kBins + 1> make_floors() noexcept {
+  std::array<uint32_t, kBins + 1> floors{};
+  uint32_t at = 0;
+  for (unsigned i = 0; i < kBins; ++i) {
+    floors[i] = at;
+    at += (1U + kClasses[i].capacity) * static_cast<uint32_t>(sizeof(void*));
+  }
+  floors[kBins] = at;
+  return floors;
+}
+
+}  // namespace detail
+
+inline constexpr std::array<uint32_t, kBins + 1> kFloors = detail::make_floors();
+
+/* What the stacks of all threads may hold together when nobody has set another bound; each thread has its share, but
+ * this much in any case. */
+inline constexpr uint32_t kCacheBytes = 2 << 20;
+inline constexpr uint32_t kLeastShareBytes = 128 << 10;
+
+struct alignas(4096) ThreadCache {
+  /* Offsets into `entries`: of the newest block, or the null below all; and what the first may become. */
+  std::atomic<uint64_t> tops[kBins];
+  uint64_t ends[kBins];              /* the owner's alone, as further below */
+  std::atomic<uint64_t> pops[kBins]; /* blocks handed out, ever */
+  /* The span that the class is refilled from: a Region and a slice below it; 0: none. */
+  std::atomic<uint64_t> leases[kBins];
+
+  /* Bytes ever taken from spans, slices and huge blocks, and given back. */
+  std::atomic<uint64_t> taken_bytes;
+  std::atomic<uint64_t> returned_bytes;
+  std::atomic<uint64_t> large_allocated_bytes; /* what `pops` does not count */
+  std::atomic<uint64_t> lost_bytes;            /* in the stacks when a fork left the owner behind */
+  std::atomic<int32_t> owner_tid;              /* 0: nobody's */
+
+  /* The owner's alone. */
+  uint64_t looked_taken, looked_returned; /* the two above at its last look */
+  uint32_t budget_bytes;                  /* what stacks may still grow by */
+  uint32_t bound_bytes;                   /* what they may hold together: the thread's share */
+  uint8_t lease_words[kBins];             /* which word of the leased span comes next */
+  uint8_t waits[kBins];                   /* how often the class wanted to grow and could not */
+  uint8_t next_victim;
+
+  std::atomic<ThreadCache*> next_free;
+  ThreadCache* next; /* of all that were ever made */
+
+  char entries[kFloors[kBins]];
+
+  void*& slot(uint64_t offset) noexcept { return *reinterpret_cast<void**>(entries + offset); }
+  uint32_t stacked(unsigned class_index) const noexcept {
+    const uint64_t top = tops[class_index].load(std::memory_order_relaxed);
+    return static_cast<uint32_t>((top - kFloors[class_index]) / sizeof(void*));
+  }
+  uint64_t cached_bytes() const noexcept;
+};
+
+enum class CachePhase : uint8_t {
+  kFresh,    /* has not allocated yet */
+  kLive,     /* owns a cache */
+  kTornDown, /* its destructors have run, or no cache could be had */
+};
+
+/** Thread-local, without a destructor. */
+struct CacheOwner {
+  ThreadCache* cache;
+  CachePhase phase;
+  uint8_t held;         /* how often the cache is held: not to be touched by whoever interrupts */
+  bool looks_next_time; /* `active` is no_cache for that */
+};
+
+/* All zero: each stack ends where it begins, with a null below. */
+MEMLIMIT_HIDDEN extern constinit ThreadCache no_cache;
+
+MEMLIMIT_HIDDEN extern MEMLIMIT_TLS ThreadCache* active_cache;
+MEMLIMIT_HIDDEN extern MEMLIMIT_TLS CacheOwner cache_owner;
+
+/** Keeps the fast path, and whoever interrupts, away from the thread's cache. */
+class CacheHold {
+ public:
+  CacheHold() noexcept {
+    ++cache_owner.held;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    active_cache = &no_cache;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  ~CacheHold() {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    --cache_owner.held;
+    if (cache_owner.held == 0 && !cache_owner.looks_next_time &&
+        cache_owner.phase == CachePhase::kLive) {
+      active_cache = cache_owner.cache;
+    }
+  }
+  CacheHold(const CacheHold&) = delete;
+  CacheHold& operator=(const CacheHold&) = delete;
+
+  /** The thread's cache, when this is the only hold; makes one for a fresh thread. nullptr: do without. */
+  ThreadCache* cache() noexcept;
+};
+
+namespace thread_caches {
+
+/** Counts for threads without a cache. Its counters are added to, not stored. */
+MEMLIMIT_HIDDEN extern constinit ThreadCache shared;
+
+/** What all threads' stacks may hold together. Each adapts at its next look. */
+void set_cache_bytes(uint32_t bytes) noexcept;
+
+/** What one thread's may: halves each time the number of threads doubles. */
+uint32_t share_bytes() noexcept;
+
+/** All caches ever made. */
+ThreadCache* all() noexcept;
+
+/** Gives the calling thread's cache back: when its destructors run. What it still allocates and frees does without. */
+void thread_exit() noexcept;
+
+/** In the child of fork: what the other threads' caches hold is given up. Whether there were any. */
+bool reset_after_fork() noexcept;
+
+}  // namespace thread_caches
+}  // namespace memlimit::heap
