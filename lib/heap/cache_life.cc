@@ -1,4 +1,4 @@
-/* See thread_cache.h. */
+/* A cache's life: how a thread takes one, gives it back, and what the child of a fork gives up. See thread_cache.h. */
 #include "heap/thread_cache.h"
 
 #include <algorithm>
