@@ -16,6 +16,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACING = ROOT / "lib" / "pacing"
 HEADERS = ("pacer.h", "limiter.h", "ranking.h")
 DEFAULT = ["lru-1t", "lru-2t", "lru-4t", "sawtooth", "bursty", "slow-hook", "lumps", "leak"]
 
@@ -23,19 +24,22 @@ DEFAULT = ["lru-1t", "lru-2t", "lru-4t", "sawtooth", "bursty", "slow-hook", "lum
 def build(constant, value, folder):
     """Compiles pacer_sim with the constant changed; returns the program's path."""
     found = 0
+    copies = folder / "pacing"
+    copies.mkdir()
     for name in HEADERS:
-        text = (ROOT / "lib" / name).read_text()
+        text = (PACING / name).read_text()
         text, count = re.subn(rf"(constexpr \w+ {constant} =\s*)[^;]+;", rf"\g<1>{value};", text)
         found += count
-        (folder / name).write_text(text)
+        (copies / name).write_text(text)
     if found != 1:
         sys.exit(f"sweep_pacer: {constant} is not one constant of {', '.join(HEADERS)}")
     for source in ("pacer.cc", "limiter.cc", "ranking.cc"):
-        (folder / source).write_text((ROOT / "lib" / source).read_text())
+        (copies / source).write_text((PACING / source).read_text())
     program = folder / "pacer_sim"
-    sources = [folder / s for s in ("pacer.cc", "limiter.cc", "ranking.cc")]
+    sources = [copies / s for s in ("pacer.cc", "limiter.cc", "ranking.cc")]
     sources += [ROOT / "bench" / s for s in ("pacer_model.cc", "pacer_sim.cc")]
-    subprocess.run(["c++", "-O2", "-std=c++20", f"-I{folder}", *sources, "-o", program], check=True)
+    includes = [f"-I{folder}", f"-I{ROOT / 'lib'}"]
+    subprocess.run(["c++", "-O2", "-std=c++20", *includes, *sources, "-o", program], check=True)
     return program
 
 
