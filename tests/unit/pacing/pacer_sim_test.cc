@@ -1,6 +1,6 @@
 /* The pacer in simulated programs: threads that publish late, hooks that take time, cores that are
  * shared. The model is the one that bench/pacer_sim plots. Deterministic: no clock, no threads. */
-#include "../../bench/pacer_model.h"
+#include "../../../bench/pacer_model.h"
 
 #include <algorithm>
 #include <cstdint>
