@@ -49,7 +49,11 @@ void allocate(int64_t bytes) {
 
 void release(int64_t bytes) {
   const auto amount = static_cast<uint64_t>(bytes);
-  if (account::count_freed(amount)) {
+  // From kMostBytes on a number would be taken for kUnknownBytes, so it is told as the allocator tells it: afterwards.
+  const bool looks = amount < account::kMostBytes ? account::count_freed(amount)
+                                                  : account::count_freed(account::kUnknownBytes) &&
+                                                        account::recount_freed(amount);
+  if (looks) {
     account::publish_freed(amount);
     reclaim::after_free();
   }
