@@ -142,7 +142,8 @@ bool StatsSocket::make_room(int64_t now_ns) noexcept {
     if (client.state == State::kStreaming) continue;
     if (oldest == nullptr || client.started_ns < oldest->started_ns) oldest = &client;
   }
-  // Never null: at most half of the slots stream.
+  // At most half of the slots stream, so there is one.
+  if (oldest == nullptr) return false;
   const int64_t due_ns = oldest->started_ns + kCrowdedNs;
   if (due_ns > now_ns) {
     door_.stop_listening(due_ns);

@@ -13,7 +13,7 @@ constexpr char to_lower(char c) noexcept {
 
 /** Levenshtein's distance, letter case ignored; one row of the table, on the stack. */
 size_t edit_distance(std::string_view a, std::string_view b) noexcept {
-  size_t row[kMaxWord + 1];
+  size_t row[kMaxWord + 1] = {};
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
     size_t diagonal = row[0];
