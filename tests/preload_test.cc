@@ -248,13 +248,15 @@ TEST_CASE("preload: forks, children and spawned programs go on", "[lifetime][for
           "fork_child_allocates",
           "fork_handlers_allocate",
           "fork_in_signal_handler",
-          "fork_interrupts_fork",
           "fork_under_allocation_churn",
           "library_that_comes_first",
           "raw_fork_child_allocates",
       },
       {kPlain, kUnset, kTight});
   check_claim("raw_fork_child_exits", {"a socket", {"MEMLIMIT_SOCKET={tmp}/a.sock"}});
+  // Not over the limit: where there is a second thread, and the service thread is one, glibc's fork holds a lock of its
+  // own (atfork_lock, posix/register-atfork.c) for which the handler's fork waits.
+  check_claims({"fork_interrupts_fork"}, {kPlain, kUnset});
   check_claim("fork_in_signal_handler", kUnset, {"statistics"});
   check_claim("fork_in_signal_handler", kTight, {"statistics"});
   const Settings socket_and_pipe{"socket and pressure pipe",
