@@ -139,7 +139,7 @@ class Node:
             foreign.append(threading.current_thread().name)
 def churn():
     known.add(threading.get_ident())
-    for i in range(100_000):
+    for i in range(300_000):
         node = Node()
         node.me = node
         node.text = bytes(4000)
@@ -157,7 +157,7 @@ def case_cpython_main_thread_blocked(bench):
     uncollected, ended = bench.number([PYTHON, '-c', BLOCKED])
     assert ended.output.split()[1] == '0', ended.output
     peak, ended = bench.number([PYTHON, '-c', BLOCKED], MEMLIMIT_ADAPTERS='cpython-threads')
-    assert ended.adapter('cpython')[0] > 0 and peak < uncollected, (ended.output, uncollected)
+    assert ended.adapter('cpython')[0] > 0 and peak < uncollected / 2, (ended.output, uncollected)
     assert int(ended.output.split()[1]) > 0, 'it was not a foreign thread that collected'
 
 
