@@ -7,7 +7,7 @@
 
 #include "engine/account.h"
 #include "engine/hooks.h"
-#include "engine/reclaim.h"
+#include "engine/look.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "system/os.h"

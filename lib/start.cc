@@ -4,7 +4,7 @@
 #include "engine/account.h"
 #include "engine/assist.h"
 #include "engine/hooks.h"
-#include "engine/limit.h"
+#include "engine/limit_setting.h"
 #include "engine/log_events.h"
 #include "engine/paced.h"
 #include "engine/plugins.h"

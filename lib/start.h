@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "engine/fork.h"
-#include "engine/reclaim.h"
+#include "engine/look.h"
 #include "runtimes/registry.h"
 #include "settings/config.h"
 

@@ -9,7 +9,7 @@
 #include <climits>
 #include <cstdio>
 
-#include "engine/reclaim.h"
+#include "engine/look.h"
 #include "figures.h"
 #include "system/attributes.h"
 #include "system/os.h"

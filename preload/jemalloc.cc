@@ -18,7 +18,7 @@
 #include <string_view>
 
 #include "backing.h"
-#include "engine/reclaim.h"
+#include "engine/look.h"
 #include "figures.h"
 #include "system/attributes.h"
 #include "system/os.h"

@@ -27,8 +27,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/look.h"
 #include "engine/page_map.h"
-#include "engine/reclaim.h"
 #include "system/attributes.h"
 #include "system/os.h"
 

@@ -9,7 +9,7 @@
 #include "block_size.h"
 #include "direct_use.h"
 #include "engine/account.h"
-#include "engine/reclaim.h"
+#include "engine/look.h"
 #include "engine/thread_state.h"
 #include "recycled_blocks.h"
 #include "system/os.h"

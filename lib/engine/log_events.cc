@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "engine/hooks.h"
+#include "engine/look.h"
 #include "engine/participants.h"
-#include "engine/reclaim.h"
 #include "engine/stats_server.h"
 #include "observe/event_ring.h"
 #include "observe/log.h"

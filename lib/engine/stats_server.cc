@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <cstring>
 
-#include "engine/limit.h"
-#include "engine/reclaim.h"
+#include "engine/limit_setting.h"
+#include "engine/look.h"
 #include "observe/event_ring.h"
 #include "observe/log.h"
 #include "observe/stats_socket.h"

@@ -10,9 +10,9 @@
 #include <link.h>
 
 #include "engine/account.h"
+#include "engine/look.h"
 #include "engine/paced.h"
 #include "engine/participants.h"
-#include "engine/reclaim.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"

@@ -12,8 +12,8 @@
 #include <dlfcn.h>
 
 #include "engine/hooks.h"
+#include "engine/look.h"
 #include "engine/participants.h"
-#include "engine/reclaim.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "memlimit.h"

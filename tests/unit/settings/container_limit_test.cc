@@ -1,13 +1,13 @@
 /* A limit taken from the container: it follows when the container is resized, and no longer when the program has
  * set another. The container is a recorded tree. */
-#include "engine/limit.h"
+#include "engine/limit_setting.h"
 
 #include <string>
 
 #include <catch2/catch.hpp>
 
+#include "engine/look.h"
 #include "engine/paced.h"
-#include "engine/reclaim.h"
 #include "support/recorded_tree.h"
 
 namespace limit = memlimit::limit;

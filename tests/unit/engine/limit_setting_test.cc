@@ -1,6 +1,6 @@
 /* What is said about the container's memory, and how loudly. The module's state is the process's, so each test runs in
  * a child of its own. */
-#include "engine/limit.h"
+#include "engine/limit_setting.h"
 
 #include <cstring>
 #include <vector>

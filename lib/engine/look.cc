@@ -4,7 +4,7 @@
  * hook runs, the allocator collects, or a thread waits. A thread that finds it taken goes on, because
  * whoever holds it is deciding on the same numbers; only a large request insists.
  */
-#include "engine/reclaim.h"
+#include "engine/look.h"
 
 #include <algorithm>
 #include <atomic>

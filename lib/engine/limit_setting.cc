@@ -1,13 +1,13 @@
 /* See limit.h. */
-#include "engine/limit.h"
+#include "engine/limit_setting.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <utility>
 
+#include "engine/look.h"
 #include "engine/paced.h"
-#include "engine/reclaim.h"
 #include "observe/log.h"
 #include "settings/container_share.h"
 #include "settings/units.h"

@@ -1,7 +1,7 @@
 /* The engine with a pretended allocator: rounds come when the pacer says, hooks see the right numbers,
  * and the limit can be changed, let go and asked for by hand. INLINE hooks, so that nothing runs on
  * another thread. */
-#include "engine/reclaim.h"
+#include "engine/look.h"
 
 #include <algorithm>
 #include <cstring>
