@@ -6,8 +6,14 @@
 #include <cstring>
 
 #include "engine/account.h"
+#include "engine/explicit_reclaim.h"
+#include "engine/figures.h"
 #include "engine/hooks.h"
+#include "engine/limit.h"
 #include "engine/look.h"
+#include "engine/poll_pass.h"
+#include "engine/poller.h"
+#include "engine/pressure.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "system/os.h"
@@ -16,11 +22,9 @@ using namespace memlimit;
 
 extern "C" {
 
-int64_t memlimit_set(int64_t bytes) {
-  return reclaim::set_limit(bytes, LimitSource::kApi, "memlimit_set");
-}
+int64_t memlimit_set(int64_t bytes) { return limit::set(bytes, LimitSource::kApi, "memlimit_set"); }
 
-int64_t memlimit_get(void) { return reclaim::limit_bytes(); }
+int64_t memlimit_get(void) { return pressure::limit_bytes(); }
 
 int memlimit_hook_add(const memlimit_hook* hook, memlimit_hook_id* id) {
   if (hook == nullptr) return -EINVAL;
@@ -35,19 +39,19 @@ int memlimit_hook_remove(memlimit_hook_id id) {
   return hooks::remove(id);
 }
 
-int64_t memlimit_reclaim(int64_t bytes) { return reclaim::reclaim_now(bytes); }
+int64_t memlimit_reclaim(int64_t bytes) { return explicit_reclaim::now(bytes); }
 
-int memlimit_poll_fd(void) { return reclaim::poll_fd(); }
+int memlimit_poll_fd(void) { return poller::descriptor(); }
 
-int memlimit_poll(void) { return reclaim::poll(); }
+int memlimit_poll(void) { return poll_pass::run(); }
 
 void memlimit_charge(int64_t bytes) {
   os::ErrnoGuard guard;
   account::charge(bytes);
   if (bytes > 0) {
-    reclaim::after_allocation(bytes);
+    look::after_allocation(bytes);
   } else {
-    reclaim::after_free();
+    look::after_free();
   }
 }
 
@@ -55,7 +59,7 @@ int memlimit_read_stats(memlimit_stats* out, size_t size) {
   if (out == nullptr || size < offsetof(memlimit_stats, limit) + sizeof out->limit) return -EINVAL;
   os::ErrnoGuard guard;
   memlimit_stats figures{};
-  reclaim::fill_figures(&figures);
+  figures::fill(&figures);
   const size_t filled = std::min(size, sizeof figures);
   figures.size = filled;
   memcpy(out, &figures, filled);

@@ -3,13 +3,23 @@
 
 #include "engine/account.h"
 #include "engine/assist.h"
+#include "engine/configure.h"
+#include "engine/counters.h"
+#include "engine/decision.h"
+#include "engine/figures.h"
+#include "engine/footprint.h"
 #include "engine/hooks.h"
 #include "engine/limit_setting.h"
 #include "engine/log_events.h"
+#include "engine/look.h"
 #include "engine/paced.h"
 #include "engine/plugins.h"
+#include "engine/poll_pass.h"
+#include "engine/poller.h"
 #include "engine/purge.h"
+#include "engine/requests.h"
 #include "engine/service.h"
+#include "engine/service_rounds.h"
 #include "engine/stats_server.h"
 #include "runtimes/notices.h"
 #include "runtimes/sqlite.h"
@@ -28,13 +38,20 @@ constexpr fork::Part kGate{"gate", fork::close_gate, open_gate, fork::reset_gate
 constexpr const fork::Part* kForkParts[] = {
     &kGate,
     &account::kForkPart,
-    &limit::kForkPart,
+    &limit_setting::kForkPart,
     &service::kForkPart,
-    &reclaim::kForkPart,
+    &decision::kForkPart,
     &hooks::kForkPart,
     &runtimes::kForkPart,
     &runtimes::sqlite::kForkPart,
+    &counters::kForkPart,
     &paced::kForkPart,
+    &footprint::kForkPart,
+    &look::kForkPart,
+    &requests::kForkPart,
+    &poller::kForkPart,
+    &poll_pass::kForkPart,
+    &figures::kForkPart,
     &assist::kForkPart,
     &purge::kForkPart,
     &runtimes::kNoticesForkPart,
@@ -48,9 +65,9 @@ constexpr const service::Task* kTasks[] = {
     &log_events::kReportTask,  //
     &runtimes::kTask,          //
     &runtimes::sqlite::kTask,  //
-    &reclaim::kTask,           //
-    &limit::kTask,             //
-    &stats_server::kTask,      //
+    &service_rounds::kTask,
+    &limit_setting::kTask,  //
+    &stats_server::kTask,   //
     &log_events::kEventTask,
 };
 static_assert(sizeof kTasks / sizeof kTasks[0] <= service::kMaxTasks);
@@ -73,11 +90,11 @@ int start(const Config& config, const Interposition& interposition,
   for (const service::Task* task : kTasks) service::add_task(*task);
   log_events::configure(config);
   stats_server::configure(config, xdg_runtime_dir);
-  reclaim::configure(config, interposition.allocator);
+  engine::configure(config, interposition.allocator);
   runtimes::configure(config, interposition.loader_calls, interposition.visit_image);
   runtimes::sqlite::configure(config);
   runtimes::configure_notices(config);
-  limit::apply(config.limit, LimitSource::kEnvironment);
+  limit_setting::apply(config.limit, LimitSource::kEnvironment);
   const int failed_plugins = load_plugins(config);
   if (failed_plugins > 0 && config.strict) return failed_plugins;
   if (wants_service_at_start(config)) service::start();

@@ -8,8 +8,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "engine/allocator.h"
 #include "engine/fork.h"
-#include "engine/look.h"
 #include "runtimes/registry.h"
 #include "settings/config.h"
 
@@ -17,7 +17,7 @@ namespace memlimit {
 
 /** What the interposition brings along. */
 struct Interposition {
-  reclaim::AllocatorOps allocator;
+  AllocatorOps allocator;
   const std::atomic<uint32_t>* loader_calls;
   runtimes::ImageVisit visit_image;
 };

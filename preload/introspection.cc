@@ -9,7 +9,7 @@
 #include <climits>
 #include <cstdio>
 
-#include "engine/look.h"
+#include "engine/explicit_reclaim.h"
 #include "figures.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -97,7 +97,9 @@ MEMLIMIT_EXPORT void malloc_stats() noexcept {
 }
 
 /* Gives idle pages back now. `pad` concerns the top of glibc's main heap, which does not exist here. */
-MEMLIMIT_EXPORT int malloc_trim(size_t) noexcept { return reclaim::purge_now() > 0 ? 1 : 0; }
+MEMLIMIT_EXPORT int malloc_trim(size_t) noexcept {
+  return explicit_reclaim::purge_now() > 0 ? 1 : 0;
+}
 
 /* Every tunable concerns an arena, bin or threshold of glibc's that does not exist here. Accepted, so
  * that programs that check the answer go on, except for values glibc itself refuses. */

@@ -18,7 +18,8 @@
 #include <string_view>
 
 #include "backing.h"
-#include "engine/look.h"
+#include "engine/explicit_reclaim.h"
+#include "engine/pressure.h"
 #include "figures.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -77,7 +78,7 @@ struct Request {
 
   int purge() const noexcept {
     if (old != nullptr || fresh != nullptr) return EPERM;
-    reclaim::purge_now();
+    explicit_reclaim::purge_now();
     return 0;
   }
 };
@@ -151,7 +152,7 @@ MEMLIMIT_EXPORT void malloc_stats_print(void (*write)(void*, const char*), void*
       {"active", active_bytes(now)},
       {"resident", resident_bytes(now)},
       {"peak", now.peak},
-      {"limit", static_cast<size_t>(reclaim::limit_bytes())},
+      {"limit", static_cast<size_t>(pressure::limit_bytes())},
   };
   char text[512];
   TextWriter out(text, sizeof text);

@@ -20,7 +20,7 @@
 #include "direct_use.h"
 #include "dlopen.h"
 #include "engine/account.h"
-#include "engine/look.h"
+#include "engine/allocator.h"
 #include "engine/plugins.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
@@ -91,13 +91,13 @@ void set_eagerness(Level level) noexcept {
   }
 }
 
-constexpr reclaim::AllocatorOps kAllocatorOps{collect,
-                                              set_eagerness,
-                                              mappings::madvise_calls,
-                                              recycled_blocks::pass_ended,
-                                              recycled_blocks::kept_bytes,
-                                              recycled_blocks::free_all,
-                                              mappings::mapped_bytes};
+constexpr AllocatorOps kAllocatorOps{collect,
+                                     set_eagerness,
+                                     mappings::madvise_calls,
+                                     recycled_blocks::pass_ended,
+                                     recycled_blocks::kept_bytes,
+                                     recycled_blocks::free_all,
+                                     mappings::mapped_bytes};
 
 void report(const ConfigErrors& errors) noexcept {
   for (int i = 0; i < errors.count; ++i) write_fatal(errors.items[i].text);

@@ -10,7 +10,7 @@
  * A call that fails half-way is taken for one that did nothing, an munmap that fails for one that worked.
  * Threads: all, in any context: a signal handler that maps may have interrupted malloc or free, which set no
  * guard on their fast path. So nothing here may wait for a lock, nor touch the thread's heap (which may be
- * in the middle of an operation), start a thread or call a hook: reclaim::after_mapping() leaves that to
+ * in the middle of an operation), start a thread or call a hook: look::after_mapping() leaves that to
  * others.
  */
 
@@ -66,9 +66,9 @@ bool whole_pages(const void* address, size_t length) noexcept {
 /* The counted bytes changed by so much: the thread must look up, or the footprint is out of date. */
 void changed(int64_t bytes) noexcept {
   if (bytes > 0) {
-    reclaim::after_mapping(bytes);
+    look::after_mapping(bytes);
   } else if (bytes < 0) {
-    reclaim::after_unmapping(-bytes);
+    look::after_unmapping(-bytes);
   }
 }
 
@@ -220,7 +220,7 @@ MEMLIMIT_EXPORT int madvise(void* address, size_t length, int advice) noexcept {
     errno = saved;
   } else if (advice == MADV_DONTNEED && result == 0) {
     // Still mapped, so still counted; but the kernel holds less.
-    reclaim::after_unmapping(static_cast<int64_t>(length));
+    look::after_unmapping(static_cast<int64_t>(length));
   }
   return static_cast<int>(result);
 }

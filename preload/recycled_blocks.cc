@@ -14,8 +14,8 @@
 #include "backing.h"
 #include "block_size.h"
 #include "engine/account.h"
-#include "engine/look.h"
 #include "engine/paced.h"
+#include "engine/pressure.h"
 #include "engine/thread_state.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -192,7 +192,7 @@ bool has_room(int64_t most_bytes) noexcept {
 int64_t most_kept_bytes() noexcept {
   // Where idle pages count, what is kept would be asked of the hooks again.
   if (paced::mode() == AccountMode::kRss || paced::footprint_over()) return 0;
-  return reclaim::limit_bytes() / kMostKeptDivisor;
+  return pressure::limit_bytes() / kMostKeptDivisor;
 }
 
 bool has_slots(Ring& ring, size_t block_bytes, int64_t most_bytes) noexcept {

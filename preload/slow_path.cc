@@ -58,7 +58,7 @@ void* allocated(void* block, size_t block_bytes) noexcept {
   os::ErrnoGuard guard;
   account::look_at_every_allocation(recycled_blocks::worth_asking());
   account::publish_allocated(block_bytes);
-  reclaim::after_allocation(static_cast<int64_t>(block_bytes));
+  look::after_allocation(static_cast<int64_t>(block_bytes));
   return block;
 }
 
@@ -130,7 +130,7 @@ void freed(void* block, size_t slot_value) noexcept {
     account::look_at_every_allocation(recycled_blocks::worth_asking());
   }
   account::publish_freed(bytes);
-  reclaim::after_free();
+  look::after_free();
 }
 
 }  // namespace memlimit::slow

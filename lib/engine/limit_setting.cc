@@ -1,4 +1,4 @@
-/* See limit.h. */
+/* See limit_setting.h. */
 #include "engine/limit_setting.h"
 
 #include <algorithm>
@@ -6,15 +6,17 @@
 #include <cstdio>
 #include <utility>
 
+#include "engine/limit.h"
 #include "engine/look.h"
 #include "engine/paced.h"
+#include "engine/pressure.h"
 #include "observe/log.h"
 #include "settings/container_share.h"
 #include "settings/units.h"
 #include "system/lock.h"
 #include "system/os.h"
 
-namespace memlimit::limit {
+namespace memlimit::limit_setting {
 namespace {
 
 constinit Lock setting_lock{LockRank::kLimit};
@@ -56,7 +58,7 @@ void set_from_container(LimitSource source) noexcept MEMLIMIT_REQUIRES(setting_l
   char text[kSourceCap];
   name_container_limit(text);
   resolved_bytes = container_limit(group.container_bytes(), in_force.percent);
-  reclaim::set_limit(resolved_bytes, source, text);
+  limit::set(resolved_bytes, source, text);
 }
 
 /* What the program has set itself stays; should it put back what it found, the container counts again, with
@@ -66,7 +68,7 @@ void follow_container() noexcept MEMLIMIT_REQUIRES(setting_lock) {
   if (bytes == resolved_bytes) return;
   char text[kSourceCap];
   name_container_limit(text);
-  if (reclaim::replace_limit(resolved_bytes, bytes, LimitSource::kContainer, text)) {
+  if (limit::replace(resolved_bytes, bytes, LimitSource::kContainer, text)) {
     resolved_bytes = bytes;
   }
 }
@@ -102,8 +104,7 @@ void apply(const LimitSetting& setting, LimitSource source) noexcept {
   if (shared) {
     set_from_container(source);
   } else {
-    reclaim::set_limit(setting.kind == LimitKind::kBytes ? setting.bytes : 0, source,
-                       name_of(source));
+    limit::set(setting.kind == LimitKind::kBytes ? setting.bytes : 0, source, name_of(source));
   }
 }
 
@@ -154,8 +155,8 @@ void follow(const service::Turn& turn) noexcept {
     }
     // A program that sleeps in a container that others fill gives its part, too.
     if (group_due_ns == INT64_MAX || turn.now_ns >= group_due_ns) {
-      reclaim::look_at_group();
-      const bool pressed = reclaim::level() >= Level::kModerate;
+      look::at_group();
+      const bool pressed = pressure::level() >= Level::kModerate;
       group_due_ns = turn.now_ns + (pressed ? kGroupPressedNs : kGroupCalmNs);
     }
   }
@@ -185,4 +186,4 @@ constinit const service::Task kTask{
 constinit const fork::Part kForkPart{"limit", fork::hold<setting_lock>, fork::let_go<setting_lock>,
                                      reset_after_fork};
 
-}  // namespace memlimit::limit
+}  // namespace memlimit::limit_setting

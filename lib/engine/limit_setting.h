@@ -2,7 +2,7 @@
  * that is what was asked for.
  *
  * Answers for: resolving a percentage against the container's memory now and, for `auto`, again whenever
- * the container is resized. Refuses to parse (config.h) and to pace (reclaim.h).
+ * the container is resized. Refuses to parse (config.h) and to pace (pacer.h).
  * Threads: apply() and refresh() take turns by a lock of their own; container() may be read by all.
  */
 #pragma once
@@ -16,7 +16,7 @@
 #include "settings/config.h"
 #include "system/cgroup.h"
 
-namespace memlimit::limit {
+namespace memlimit::limit_setting {
 
 /** Puts the setting in force for whoever asked. About 12 KiB of stack. */
 void apply(const LimitSetting& setting, LimitSource source) noexcept;
@@ -40,4 +40,4 @@ bool take_news(char* line, size_t cap, bool* problem) noexcept;
 
 extern const fork::Part kForkPart;
 
-}  // namespace memlimit::limit
+}  // namespace memlimit::limit_setting

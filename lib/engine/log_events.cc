@@ -5,8 +5,8 @@
 
 #include <unistd.h>
 
+#include "engine/figures.h"
 #include "engine/hooks.h"
-#include "engine/look.h"
 #include "engine/participants.h"
 #include "engine/stats_server.h"
 #include "observe/event_ring.h"
@@ -44,7 +44,7 @@ void tell_events() noexcept {
 /* "heap 301 MiB / limit 512 MiB, level moderate". */
 void write_report() noexcept {
   memlimit_stats figures{};
-  reclaim::fill_figures(&figures);
+  figures::fill(&figures);
   char heap[32], limit[32], rss[32], line[160];
   format_size(figures.heap_alloc, heap, sizeof heap);
   format_size(figures.rss_anon, rss, sizeof rss);

@@ -2,7 +2,7 @@
  *
  * Answers for: MEMLIMIT_ACCOUNT, also where `auto` has to find out what fits (a limit taken from the
  * container; a runtime with a heap of its own); the last figures of the process's footprint and of its
- * group's working set. Refuses to decide when they are read, and what follows from them (reclaim.h).
+ * group's working set. Refuses to decide when they are read, and what follows from them (decision.h).
  * Threads: all; also inside malloc. No lock that anybody waits for, no allocation; errno is kept by read().
  */
 #pragma once

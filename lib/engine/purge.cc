@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "engine/account.h"
+#include "engine/allocator.h"
 #include "engine/paced.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
@@ -13,13 +14,6 @@
 
 namespace memlimit::purge {
 namespace {
-
-/* Before configure() there is no allocator to ask. */
-struct Allocator {
-  void (*collect)() noexcept;
-  void (*set_eagerness)(Level) noexcept;
-};
-constinit Allocator allocator{[]() noexcept {}, [](Level) noexcept {}};
 
 /* Read by every slow path, written rarely. */
 struct alignas(64) Shared {
@@ -40,10 +34,6 @@ constinit Counters counters{};
 
 }  // namespace
 
-void configure(void (*collect)() noexcept, void (*set_eagerness)(Level) noexcept) noexcept {
-  allocator = {collect, set_eagerness};
-}
-
 int64_t collect_own() noexcept {
   ReentryGuard reentry;
   const int64_t cpu_before = os::thread_cpu_ns();
@@ -51,7 +41,7 @@ int64_t collect_own() noexcept {
   {
     const fork::Inside inside;
     if (!inside) return 0;
-    allocator.collect();
+    allocator().collect();
   }
   const int64_t after = paced::read(service::running(), 0);
   counters.purges.fetch_add(1, std::memory_order_relaxed);
@@ -96,6 +86,12 @@ void ask_all() noexcept {
   service::wake();
 }
 
+void give_up_kept() noexcept {
+  if (allocator().kept_bytes() == 0) return;
+  allocator().free_kept();
+  ask_all();
+}
+
 bool has_request() noexcept { return shared.requested.load(std::memory_order_acquire); }
 
 bool take_request() noexcept {
@@ -106,7 +102,7 @@ void set_eagerness(Level level) noexcept {
   const int eager = static_cast<int>(level);
   if (shared.eagerness.load(std::memory_order_relaxed) == eager) return;
   if (shared.eagerness.exchange(eager, std::memory_order_relaxed) != eager) {
-    allocator.set_eagerness(level);
+    allocator().set_eagerness(level);
   }
 }
 

@@ -15,9 +15,6 @@
 
 namespace memlimit::purge {
 
-/** The allocator's part; once, at start. Called with the reentrancy guard set. */
-void configure(void (*collect)() noexcept, void (*set_eagerness)(Level) noexcept) noexcept;
-
 /** Collects the calling thread's heap, and what exited threads left. Returns how much the footprint fell,
  *  bytes; other threads' work blurs it. */
 int64_t collect_own() noexcept;
@@ -37,6 +34,10 @@ void ask_threads() noexcept;
 
 /** Asks every thread, and the service thread for what exited threads left: has_request(). */
 void ask_all() noexcept;
+
+/** Frees what the allocator keeps for the next allocations, and asks for purges: it was a share of another limit, or
+ *  nobody allocates any more. */
+void give_up_kept() noexcept;
 
 /** For the service thread: whether ask_all() was called since. */
 bool has_request() noexcept;

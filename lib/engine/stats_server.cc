@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "engine/figures.h"
 #include "engine/limit_setting.h"
-#include "engine/look.h"
 #include "observe/event_ring.h"
 #include "observe/log.h"
 #include "observe/stats_socket.h"
@@ -34,12 +34,12 @@ size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
   if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
   if (shows_figures_only(file)) {
     memlimit_stats figures{};
-    reclaim::fill_figures(&figures, reclaim::kRssAgeNs);
+    figures::fill(&figures, figures::kRssAgeNs);
     add_own_figures(&figures);
     return render_figures(file, figures, buffer, cap);
   }
   Snapshot snapshot;
-  reclaim::fill(&snapshot);
+  figures::fill(&snapshot);
   procfs::process_name(snapshot.name, sizeof snapshot.name);
   add_own_figures(&snapshot.figures);
   snapshot.limit_invalid =
@@ -50,7 +50,7 @@ size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
 bool set_limit(void*, std::string_view text, const Peer&, char* error, size_t cap) noexcept {
   LimitSetting setting;
   if (!parse_limit(text, &setting, error, cap)) return false;
-  limit::apply(setting, LimitSource::kSocket);
+  limit_setting::apply(setting, LimitSource::kSocket);
   return true;
 }
 

@@ -10,9 +10,10 @@
 #include <link.h>
 
 #include "engine/account.h"
-#include "engine/look.h"
+#include "engine/decision.h"
 #include "engine/paced.h"
 #include "engine/participants.h"
+#include "engine/round.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
@@ -411,9 +412,9 @@ void arrive(const Adapter& adapter) {
   OpenRound round;
   if (index == kCount || !take_part(index, &round)) return;
   const uint64_t number = round.pass.round;
-  const int64_t wanted = reclaim::wanted_at_safe_point(round.pass, round.freed_bytes);
+  const int64_t wanted = round::wanted_at_safe_point(round.pass, round.freed_bytes);
   if (wanted <= 0) {
-    if (note_end(round, 0)) reclaim::safe_point_skipped();
+    if (note_end(round, 0)) decision::round_was_skipped();
     close_round(number);
     return;
   }
@@ -431,7 +432,7 @@ void arrive(const Adapter& adapter) {
   if (os::process_id() != pid) return;
   const int64_t own = account::own_net_freed() - own_before;
   const int64_t cpu_ns = os::thread_cpu_ns() - cpu_before_ns + outcome.parallel_cpu_ns;
-  const int64_t footprint_after = reclaim::purge_after_runtime(own);
+  const int64_t footprint_after = round::purge_after_runtime(own);
   const int64_t end_ns = os::monotonic_ns();
   const int64_t freed = std::max({int64_t{0}, own, footprint_before - footprint_after});
   record(index, round, wanted, outcome, {freed, end_ns - begin_ns, end_ns});
@@ -439,7 +440,7 @@ void arrive(const Adapter& adapter) {
        end_ns - begin_ns);
   const bool ends = note_end(round, freed);
   const bool counts = outcome.ran && !outcome.started;
-  reclaim::safe_point_ran(round.pass, round.began_ns, freed, cpu_ns, ends, counts);
+  round::safe_point_ran(round.pass, round.began_ns, freed, cpu_ns, ends, counts);
 }
 
 constinit const service::Task kTask{.run = serve};

@@ -2,7 +2,7 @@
  *
  * Answers for: noticing runtimes at start and when libraries were loaded later; whether a runtime is due
  * (its own back-off, and a share of time that reclaim may take while there is room); one request for each
- * round and thread; measuring; rows among the hooks. Refuses to decide when a round is due (reclaim.h).
+ * round and thread; measuring; rows among the hooks. Refuses to decide when a round is due (decision.h).
  * Threads: as said for each function.
  */
 #pragma once

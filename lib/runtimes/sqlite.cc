@@ -12,8 +12,8 @@
 #include <dlfcn.h>
 
 #include "engine/hooks.h"
-#include "engine/look.h"
 #include "engine/participants.h"
+#include "engine/pressure.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "memlimit.h"
@@ -138,7 +138,7 @@ int64_t soft_limit_for(int64_t limit_bytes) noexcept { return limit_bytes / 100 
  * has forgotten what was set. */
 void update_soft_limit(Library* library, bool maybe_new) noexcept {
   for (;;) {
-    const int64_t target = soft_limit_for(reclaim::limit_bytes());
+    const int64_t target = soft_limit_for(pressure::limit_bytes());
     const int64_t before = library->soft_limit_bytes.load(std::memory_order_acquire);
     if (target == before && !maybe_new) return;
     // Whoever is at it looks again when it is done. It sees the limit that brought us here: hence exchange.

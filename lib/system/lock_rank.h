@@ -1,5 +1,5 @@
 /* Every lock memlimit has, and the order in which they may be taken: a thread that holds one may only
- * take one of a higher rank. Checked in debug builds by lock.h; fork.cc takes them in this order.
+ * take one of a higher rank. Checked in debug builds by lock.h; lib/start.cc has fork take them in this order.
  *
  * Not here: the allocator's own locks, which are below all of these (an entry point calls the allocator
  * with none of ours held).

@@ -11,7 +11,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace limit = memlimit::limit;
+namespace limit_setting = memlimit::limit_setting;
 using memlimit::LimitKind;
 using memlimit::LimitSetting;
 using memlimit::LimitSource;
@@ -28,7 +28,7 @@ struct News {
 
 News take_news() {
   News news;
-  news.any = limit::take_news(news.line, sizeof news.line, &news.problem);
+  news.any = limit_setting::take_news(news.line, sizeof news.line, &news.problem);
   return news;
 }
 
@@ -66,17 +66,17 @@ int in_child(int (*body)()) {
 TEST_CASE("limit: what comes and goes with the program's descriptors is no problem of a setting",
           "[limit][fork]") {
   const int status = in_child([] {
-    limit::apply(kMostOfIt, LimitSource::kEnvironment);
+    limit_setting::apply(kMostOfIt, LimitSource::kEnvironment);
     if (!take_news().any || take_news().any) return 1;
     for (int turn = 0; turn < 2; ++turn) {
       {
         NoDescriptorLeft full;
-        limit::refresh();
+        limit_setting::refresh();
         const News news = take_news();
         if (!news.any) return kSkipped;
         if (news.problem || strstr(news.line, "; ") == nullptr) return 2;
       }
-      limit::refresh();
+      limit_setting::refresh();
       const News news = take_news();
       if (!news.any || news.problem) return 3;
     }
@@ -92,8 +92,8 @@ TEST_CASE("limit: what comes and goes with the program's descriptors is no probl
 TEST_CASE("limit: whoever sets what cannot be had is told so, once", "[limit][fork]") {
   CHECK(in_child([] {
           NoDescriptorLeft full;
-          limit::apply(kMostOfIt, LimitSource::kSocket);
-          limit::refresh();
+          limit_setting::apply(kMostOfIt, LimitSource::kSocket);
+          limit_setting::refresh();
           const News news = take_news();
           return news.any && news.problem && !take_news().any ? 0 : 1;
         }) == 0);

@@ -2,6 +2,15 @@
  * and the limit can be changed, let go and asked for by hand. INLINE hooks, so that nothing runs on
  * another thread. */
 #include "engine/look.h"
+#include "engine/allocator.h"
+#include "engine/configure.h"
+#include "engine/explicit_reclaim.h"
+#include "engine/figures.h"
+#include "engine/limit.h"
+#include "engine/poll_pass.h"
+#include "engine/poller.h"
+#include "engine/pressure.h"
+#include "engine/service_rounds.h"
 
 #include <algorithm>
 #include <cstring>
@@ -21,7 +30,13 @@
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;
-namespace reclaim = memlimit::reclaim;
+namespace explicit_reclaim = memlimit::explicit_reclaim;
+namespace limit = memlimit::limit;
+namespace look = memlimit::look;
+namespace poll_pass = memlimit::poll_pass;
+namespace poller = memlimit::poller;
+namespace pressure = memlimit::pressure;
+namespace service_rounds = memlimit::service_rounds;
 using memlimit::Level;
 using memlimit::LimitSource;
 
@@ -33,7 +48,7 @@ int collects = 0;
 int64_t kept_bytes = 0;
 int times_freed = 0; /* what is kept */
 Level eagerness = Level::kModerate;
-constexpr reclaim::AllocatorOps kPretended{
+constexpr memlimit::AllocatorOps kPretended{
     []() noexcept { ++collects; },          [](Level level) noexcept { eagerness = level; },
     []() noexcept -> int64_t { return 0; }, []() noexcept {},
     []() noexcept { return kept_bytes; },   []() noexcept { ++times_freed; },
@@ -43,7 +58,7 @@ void allocate(int64_t bytes) {
   const auto amount = static_cast<uint64_t>(bytes);
   if (account::count_allocated(amount)) {
     account::publish_allocated(amount);
-    reclaim::after_allocation(bytes);
+    look::after_allocation(bytes);
   }
 }
 
@@ -55,7 +70,7 @@ void release(int64_t bytes) {
                                                         account::recount_freed(amount);
   if (looks) {
     account::publish_freed(amount);
-    reclaim::after_free();
+    look::after_free();
   }
 }
 
@@ -69,7 +84,7 @@ int count_events(memlimit::EventKind kind) {
 
 memlimit_stats figures() {
   memlimit_stats out{};
-  reclaim::fill_figures(&out);
+  memlimit::figures::fill(&out);
   return out;
 }
 
@@ -97,14 +112,14 @@ class Engine {
     // The test process is not small itself: its footprint must not press.
     config.account = memlimit::AccountMode::kHeap;
     config.assist_ns = 0;
-    reclaim::configure(config, kPretended);
+    memlimit::engine::configure(config, kPretended);
     const memlimit_hook hook{sizeof hook, "cache", MEMLIMIT_INLINE, Cache::evict, &cache};
     REQUIRE(hooks::add(hook, &cache.id) == 0);
-    reclaim::set_limit(limit_bytes, LimitSource::kApi, "test");
+    limit::set(limit_bytes, LimitSource::kApi, "test");
   }
   ~Engine() {
     hooks::remove(cache.id);
-    reclaim::set_limit(0, LimitSource::kApi, "test");
+    limit::set(0, LimitSource::kApi, "test");
     const int64_t left = account::totals().usage_bytes() - before_;
     if (left > 0) release(left);
   }
@@ -145,7 +160,7 @@ TEST_CASE("reclaim: nothing runs below the start", "[reclaim]") {
   Engine engine(kLimit);
   engine.fill(kLimit * 45 / 100);
   CHECK(engine.cache.requests.empty());
-  CHECK(reclaim::level() == Level::kLow);
+  CHECK(pressure::level() == Level::kLow);
 }
 
 TEST_CASE("reclaim: a cache filled for ever settles below the limit", "[reclaim]") {
@@ -196,7 +211,7 @@ TEST_CASE("reclaim: a limit set below usage takes effect at once", "[reclaim]") 
   Engine engine(kLimit);
   engine.fill(kLimit * 45 / 100);
   REQUIRE(engine.cache.requests.empty());
-  CHECK(reclaim::set_limit(kLimit / 4, LimitSource::kSocket, "socket") == kLimit);
+  CHECK(limit::set(kLimit / 4, LimitSource::kSocket, "socket") == kLimit);
   CHECK(engine.cache.requests.size() == 1);
   CHECK(figures().heap_alloc < kLimit / 4);
   CHECK(figures().limit == kLimit / 4);
@@ -205,12 +220,12 @@ TEST_CASE("reclaim: a limit set below usage takes effect at once", "[reclaim]") 
 TEST_CASE("reclaim: without a limit nothing is asked, and the level is low", "[reclaim]") {
   Engine engine(kLimit);
   engine.fill(kLimit);
-  CHECK(reclaim::set_limit(0, LimitSource::kApi, "test") == kLimit);
+  CHECK(limit::set(0, LimitSource::kApi, "test") == kLimit);
   const size_t asked = engine.cache.requests.size();
   engine.fill(kLimit);
   CHECK(engine.cache.requests.size() == asked);
-  CHECK(reclaim::level() == Level::kLow);
-  CHECK(reclaim::limit_bytes() == 0);
+  CHECK(pressure::level() == Level::kLow);
+  CHECK(pressure::limit_bytes() == 0);
 }
 
 TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[reclaim]") {
@@ -221,18 +236,18 @@ TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[recla
   hooks::remove(engine.cache.id);
   engine.fill(kSmall + 8192);
   for (int i = 0; i < 64; ++i) engine.fill(4096);
-  REQUIRE(reclaim::level() == Level::kOver);
+  REQUIRE(pressure::level() == Level::kOver);
   REQUIRE(account::quantum_bytes() < memlimit::kQuantumMaxBytes);
   REQUIRE(eagerness == Level::kOver);
   if (by_client_or_hook) {
     const memlimit::ReentryGuard inside;
-    reclaim::set_limit(0, LimitSource::kSocket, "socket");
-    REQUIRE(reclaim::kTask.has_work());
-    reclaim::kTask.run({});
+    limit::set(0, LimitSource::kSocket, "socket");
+    REQUIRE(service_rounds::kTask.has_work());
+    service_rounds::kTask.run({});
   } else {
-    reclaim::set_limit(0, LimitSource::kApi, "test");
+    limit::set(0, LimitSource::kApi, "test");
   }
-  CHECK(reclaim::level() == Level::kLow);
+  CHECK(pressure::level() == Level::kLow);
   CHECK(account::quantum_bytes() == memlimit::kQuantumMaxBytes);
   CHECK(eagerness == Level::kModerate);
 }
@@ -252,15 +267,15 @@ TEST_CASE("reclaim: a lower limit, or none, frees what is kept for the next allo
   Engine engine(kLimit);
   const int before = times_freed;
   kept_bytes = kMiB;
-  reclaim::set_limit(2 * kLimit, LimitSource::kApi, "test");
+  limit::set(2 * kLimit, LimitSource::kApi, "test");
   CHECK(times_freed == before);
-  reclaim::set_limit(kLimit, LimitSource::kApi, "test");
+  limit::set(kLimit, LimitSource::kApi, "test");
   CHECK(times_freed == before + 1);
-  reclaim::set_limit(0, LimitSource::kApi, "test");
+  limit::set(0, LimitSource::kApi, "test");
   CHECK(times_freed == before + 2);
   kept_bytes = 0;
-  reclaim::set_limit(kLimit, LimitSource::kApi, "test");
-  reclaim::set_limit(0, LimitSource::kApi, "test");
+  limit::set(kLimit, LimitSource::kApi, "test");
+  limit::set(0, LimitSource::kApi, "test");
   CHECK(times_freed == before + 2);
 }
 
@@ -276,7 +291,7 @@ TEST_CASE("reclaim: what is kept for the next allocations is not idle", "[reclai
   for (int i = 0; i < 64; ++i) engine.fill(4096);
   CHECK(eagerness == Level::kOver);
   const int before = times_freed;
-  reclaim::purge_now();
+  explicit_reclaim::purge_now();
   CHECK(times_freed == before + 1);
 }
 
@@ -288,15 +303,15 @@ TEST_CASE("reclaim: the headroom is what the paced number leaves of the limit", 
   /* Idle pages past the limit, which purges did not give back: they count. */
   const Idle idle(64 * kMiB);
   const int64_t below = figures().rss_anon / 2;
-  reclaim::set_limit(below, LimitSource::kApi, "test");
+  limit::set(below, LimitSource::kApi, "test");
   memlimit::paced::set_footprint_over(true);
-  reclaim::set_limit(below + 1, LimitSource::kApi, "test"); /* a look with what counts now */
+  limit::set(below + 1, LimitSource::kApi, "test"); /* a look with what counts now */
   REQUIRE(memlimit::paced::footprint_over());
   const memlimit_stats now = figures();
   CHECK(now.level == MEMLIMIT_OVER);
   CHECK(now.paced > now.limit);
   CHECK(now.headroom == now.limit - now.paced);
-  reclaim::set_limit(0, LimitSource::kApi, "test");
+  limit::set(0, LimitSource::kApi, "test");
   CHECK(figures().headroom == 0);
 }
 
@@ -310,8 +325,8 @@ TEST_CASE("reclaim: near the limit, what is held beyond usage counts with it", "
   CHECK(figures().paced == figures().heap_alloc + limit / memlimit::kOverheadMaxDivisor);
   /* The blocks that are kept for the next allocations are no overhead. */
   kept_bytes = 2 * limit;
-  reclaim::set_limit(0, LimitSource::kApi, "test");
-  reclaim::set_limit(limit, LimitSource::kApi, "test");
+  limit::set(0, LimitSource::kApi, "test");
+  limit::set(limit, LimitSource::kApi, "test");
   CHECK(figures().paced == figures().heap_alloc);
   kept_bytes = 0;
 }
@@ -321,9 +336,9 @@ TEST_CASE("reclaim: refused settings are part of the figures", "[reclaim]") {
   config.states[0].source = memlimit::Source::kInvalid;
   config.states[1].source = memlimit::Source::kEnvironment;
   config.states[2].source = memlimit::Source::kInvalid;
-  reclaim::configure(config, kPretended);
+  memlimit::engine::configure(config, kPretended);
   CHECK(figures().invalid_settings == 2);
-  reclaim::configure(memlimit::Config{}, kPretended);
+  memlimit::engine::configure(memlimit::Config{}, kPretended);
   CHECK(figures().invalid_settings == 0);
 }
 
@@ -332,12 +347,12 @@ TEST_CASE("reclaim: an explicit reclaim ignores the pacer and says what it freed
   engine.fill(8 * kMiB);
   REQUIRE(engine.cache.requests.empty());
   const int collects_before = collects;
-  CHECK(reclaim::reclaim_now(3 * kMiB) >= 3 * kMiB);
+  CHECK(explicit_reclaim::now(3 * kMiB) >= 3 * kMiB);
   REQUIRE(engine.cache.requests.size() == 1);
   CHECK(engine.cache.requests[0].wanted_bytes == 3 * kMiB);
   CHECK(engine.cache.held == 5 * kMiB);
   CHECK(collects > collects_before);
-  CHECK(reclaim::reclaim_now(0) >= 5 * kMiB);
+  CHECK(explicit_reclaim::now(0) >= 5 * kMiB);
   CHECK(engine.cache.held == 0);
 }
 
@@ -347,15 +362,15 @@ TEST_CASE("reclaim: POLL hooks run when the program polls, and not before", "[re
   const memlimit_hook hook{sizeof hook, "polled", MEMLIMIT_POLL, Cache::evict, &polled};
   REQUIRE(hooks::add(hook, &polled.id) == 0);
   hooks::remove(engine.cache.id);
-  CHECK(reclaim::poll() == 0);
+  CHECK(poll_pass::run() == 0);
   for (int64_t done = 0; done < kLimit; done += 4096) {
     allocate(4096);
     polled.held += 4096;
   }
   CHECK(polled.requests.empty());
-  CHECK(reclaim::poll() == 1);
+  CHECK(poll_pass::run() == 1);
   CHECK(polled.requests.size() == 1);
-  CHECK(reclaim::poll() == 0);
+  CHECK(poll_pass::run() == 0);
   CHECK(hooks::remove(polled.id) == 0);
 }
 
@@ -364,20 +379,20 @@ TEST_CASE("reclaim: POLL hooks run however often they were asked for before", "[
   Cache polled;
   const memlimit_hook hook{sizeof hook, "polled", MEMLIMIT_POLL, Cache::evict, &polled};
   REQUIRE(hooks::add(hook, &polled.id) == 0);
-  const int fd = reclaim::poll_fd();
+  const int fd = poller::descriptor();
   REQUIRE(fd >= 0);
   for (size_t requests = 1; requests <= 6; ++requests) {
     INFO(requests);
     allocate(kMiB);
     polled.held = kMiB;
-    for (size_t i = 0; i < requests; ++i) reclaim::reclaim_now(0);
+    for (size_t i = 0; i < requests; ++i) explicit_reclaim::now(0);
     pollfd readable{fd, POLLIN, 0};
     CHECK(::poll(&readable, 1, 0) == 1);
-    CHECK(reclaim::poll() == 1);
+    CHECK(poll_pass::run() == 1);
     CHECK(polled.requests.size() == requests);
     CHECK(polled.held == 0);
     CHECK(::poll(&readable, 1, 0) == 0);
-    CHECK(reclaim::poll() == 0);
+    CHECK(poll_pass::run() == 0);
   }
   CHECK(hooks::remove(polled.id) == 0);
 }
@@ -389,8 +404,8 @@ TEST_CASE("reclaim: POLL hooks without anything to give run whenever somebody as
   REQUIRE(hooks::add(hook, &empty.id) == 0);
   for (int turn = 0; turn < 20; ++turn) {
     INFO(turn);
-    reclaim::reclaim_now(0);
-    CHECK(reclaim::poll() == 1);
+    explicit_reclaim::now(0);
+    CHECK(poll_pass::run() == 1);
   }
   CHECK(hooks::remove(empty.id) == 0);
 }
@@ -400,7 +415,7 @@ TEST_CASE("reclaim: a leak with a useless hook is not asked at every quantum", "
   // What the cache does not hold, it cannot give.
   for (int64_t done = 0; done < 4 * kLimit; done += 4096) allocate(4096);
   CHECK(engine.cache.requests.size() < 200);
-  CHECK(reclaim::level() == Level::kOver);
+  CHECK(pressure::level() == Level::kOver);
 }
 
 namespace {
@@ -413,7 +428,7 @@ void leak_until_let_go(int64_t limit) {
     leaked += limit / 16;
   }
   REQUIRE(figures().limiter_on == 1);
-  REQUIRE(reclaim::level() == Level::kOver);
+  REQUIRE(pressure::level() == Level::kOver);
   count_events(memlimit::EventKind::kLimiterOff);
 }
 
@@ -440,7 +455,7 @@ TEST_CASE("reclaim: a limit that was let go is not when it is raised or turned o
   for (const int64_t next : {64 * kLimit, int64_t{0}}) {
     Engine engine(kLimit);
     leak_until_let_go(kLimit);
-    reclaim::set_limit(next, LimitSource::kApi, "test");
+    limit::set(next, LimitSource::kApi, "test");
     CHECK(figures().limiter_on == 0);
     CHECK(count_events(memlimit::EventKind::kLimiterOff) == 1);
   }

@@ -6,12 +6,14 @@
 
 #include <catch2/catch.hpp>
 
-#include "engine/look.h"
+#include "engine/limit.h"
 #include "engine/paced.h"
+#include "engine/pressure.h"
 #include "support/recorded_tree.h"
 
 namespace limit = memlimit::limit;
-namespace reclaim = memlimit::reclaim;
+namespace limit_setting = memlimit::limit_setting;
+namespace pressure = memlimit::pressure;
 using memlimit::LimitKind;
 using memlimit::LimitSetting;
 using memlimit::LimitSource;
@@ -29,12 +31,12 @@ class Container {
     LimitSetting half;
     half.kind = LimitKind::kPercent;
     half.percent = 50;
-    limit::apply(half, LimitSource::kEnvironment);
-    limit::container().find(directory_.path().c_str());
+    limit_setting::apply(half, LimitSource::kEnvironment);
+    limit_setting::container().find(directory_.path().c_str());
     resize(1024 * kMiB);
   }
   ~Container() {
-    limit::apply(LimitSetting{}, LimitSource::kEnvironment);
+    limit_setting::apply(LimitSetting{}, LimitSource::kEnvironment);
     memlimit::paced::set_group(nullptr);
   }
   Container(const Container&) = delete;
@@ -42,22 +44,22 @@ class Container {
 
   void resize(int64_t bytes) {
     directory_.write("/sys/fs/cgroup/memory.max", std::to_string(bytes) + "\n");
-    limit::refresh();
+    limit_setting::refresh();
   }
 
  private:
   memlimit::test::TempDir directory_;
 };
 
-int64_t set(int64_t bytes) { return reclaim::set_limit(bytes, LimitSource::kApi, "memlimit_set"); }
+int64_t set(int64_t bytes) { return limit::set(bytes, LimitSource::kApi, "memlimit_set"); }
 
 }  // namespace
 
 TEST_CASE("limit: a share of the container follows its size", "[limit]") {
   Container container;
-  CHECK(reclaim::limit_bytes() == 512 * kMiB);
+  CHECK(pressure::limit_bytes() == 512 * kMiB);
   container.resize(2048 * kMiB);
-  CHECK(reclaim::limit_bytes() == 1024 * kMiB);
+  CHECK(pressure::limit_bytes() == 1024 * kMiB);
 }
 
 TEST_CASE("limit: what the program has set outlasts a resize of the container", "[limit]") {
@@ -66,14 +68,14 @@ TEST_CASE("limit: what the program has set outlasts a resize of the container", 
     const int64_t before = set(own);
     CHECK(before == 512 * kMiB);
     container.resize(2048 * kMiB);
-    CHECK(reclaim::limit_bytes() == own);
-    limit::refresh();
-    CHECK(reclaim::limit_bytes() == own);
+    CHECK(pressure::limit_bytes() == own);
+    limit_setting::refresh();
+    CHECK(pressure::limit_bytes() == own);
     // Put back as it was found, it is the container's again.
     set(before);
-    limit::refresh();
-    CHECK(reclaim::limit_bytes() == 1024 * kMiB);
+    limit_setting::refresh();
+    CHECK(pressure::limit_bytes() == 1024 * kMiB);
     container.resize(512 * kMiB);
-    CHECK(reclaim::limit_bytes() == 256 * kMiB);
+    CHECK(pressure::limit_bytes() == 256 * kMiB);
   }
 }

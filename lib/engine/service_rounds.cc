@@ -1,0 +1,134 @@
+/* See service_rounds.h. */
+#include "engine/service_rounds.h"
+
+#include <algorithm>
+
+#include "engine/account.h"
+#include "engine/allocator.h"
+#include "engine/assist.h"
+#include "engine/counters.h"
+#include "engine/decision.h"
+#include "engine/footprint.h"
+#include "engine/hooks.h"
+#include "engine/look.h"
+#include "engine/pressure.h"
+#include "engine/purge.h"
+#include "engine/requests.h"
+#include "engine/round.h"
+#include "system/os.h"
+
+namespace memlimit::service_rounds {
+namespace {
+
+/* What hooks freed is kept no longer than this (and until the service thread next wakes up) after the last pass: then
+ * the program's load has ended. */
+constexpr int64_t kKeptNs = 2'000'000'000;
+
+/* A step of a pass asks for at most this share of the limit, so that threads which wait for the step
+ * (and hooks which hold a lock for as long as they evict) go on after a millisecond or so. Measured at 256
+ * MiB: with steps of 4 MiB a hook needs half as long again for each byte, for its caches are cold. */
+constexpr int64_t kStepDivisor = 256;
+
+constexpr int64_t kStepMinBytes = int64_t{256} << 10;
+
+/* When the last pass ended. The service thread's own. */
+constinit int64_t pass_ended_ns = 0;
+
+/* While it lives. In the child of a hook that forks it ends, too. */
+class EveryFreeLookedAt {
+ public:
+  EveryFreeLookedAt() noexcept { account::look_at_every_free(true); }
+  ~EveryFreeLookedAt() { account::look_at_every_free(false); }
+  EveryFreeLookedAt(const EveryFreeLookedAt&) = delete;
+  EveryFreeLookedAt& operator=(const EveryFreeLookedAt&) = delete;
+};
+
+/* Step by step, until enough is free or the hooks have no more; returns what they freed. Negative: a hook forked,
+ * and this is the child. */
+int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
+  const EveryFreeLookedAt looked_at;
+  const hooks::Pass all =
+      round::make_pass(round, wanted_bytes, pressure::level(), decision::sample());
+  const int64_t step_bytes = std::max(all.limit_bytes / kStepDivisor, kStepMinBytes);
+  int64_t freed = 0;
+  for (;;) {
+    const int64_t rest = round::still_wanted(all, freed);
+    if (rest <= 0) return freed;
+    hooks::Pass pass =
+        round::make_pass(round, std::min(rest, step_bytes), pressure::level(), decision::sample());
+    const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
+    if (outcome.forked) return -1;
+    freed += outcome.freed_bytes;
+    assist::step_done(outcome.freed_bytes);
+    // Hooks that gave next to nothing in this step have nothing for the next: nothing at all when a few bytes are
+    // wanted, of which an eighth is none.
+    if (outcome.freed_bytes <= pass.wanted_bytes / 8) return freed;
+  }
+}
+
+/* One pass of the ASYNC hooks, on the service thread. */
+void run_async(int64_t wanted_bytes) noexcept {
+  static constinit bool ends_at_exit = false;
+  if (!ends_at_exit) hooks::end_before_what_exists();
+  ends_at_exit = true;
+  const int64_t round = counters::rounds();
+  const int64_t began_ns = os::monotonic_ns();
+  const counters::ReclaimCpu cpu;
+  const int64_t freed = run_steps(round, wanted_bytes);
+  if (freed < 0) return;
+  allocator().pass_ended();
+  pass_ended_ns = os::monotonic_ns();
+  cpu.stop();
+  round::end(round, wanted_bytes, freed, began_ns);
+}
+
+/* All that the ASYNC hooks can give, because somebody asked; the pacer is not told. */
+void run_explicit(int64_t wanted_bytes) noexcept {
+  const int64_t round = counters::rounds();
+  hooks::Pass pass = round::make_pass(round, wanted_bytes, pressure::level(), decision::sample());
+  round::ask_for_everything(&pass);
+  const hooks::Outcome outcome = round::run_hooks(MEMLIMIT_ASYNC, pass);
+  if (outcome.forked) return;
+  counters::add_reclaimed(outcome.freed_bytes);
+}
+
+bool has_work() noexcept { return requests::any() || purge::has_request(); }
+
+void serve(const service::Turn&) noexcept {
+  // Without a limit, too: level, quantum and eagerness are to be what they are without one.
+  if (requests::take_look()) {
+    footprint::read();
+    look::now(true);
+  }
+  if (purge::take_request()) decision::note_purged(purge::collect_own());
+  if (!has_work()) {
+    if (allocator().kept_bytes() > 0 && os::monotonic_ns() - pass_ended_ns > kKeptNs)
+      purge::give_up_kept();
+    return;
+  }
+  requests::begin_pass();
+  const int64_t wanted = requests::take_pass();
+  if (wanted != 0) {
+    // Again: the end of the pass before may have come between the request and the figure.
+    assist::work_requested();
+    run_async(wanted);
+  }
+  // Taken before the hooks run: who asks meanwhile is asking for another pass. begin_pass() came before,
+  // so that reclaim_now(), which finds its request taken, waits for the end of this one.
+  if (const int64_t asked = requests::take_explicit()) {
+    run_explicit(asked);
+  }
+  requests::end_pass();
+  // What the hooks freed may have changed the level, and another round may be due already.
+  if (pressure::active()) look::now(true);
+}
+
+}  // namespace
+
+constinit const service::Task kTask{
+    .begin = []() noexcept { assist::set_worker(os::thread_id()); },
+    .run = serve,
+    .has_work = has_work,
+};
+
+}  // namespace memlimit::service_rounds
