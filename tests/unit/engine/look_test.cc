@@ -13,7 +13,9 @@
 #include "engine/service_rounds.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include <poll.h>
@@ -151,6 +153,34 @@ class Idle {
   std::vector<char> bytes_;
 };
 
+/* Threads that count: the quantum is shared among them. */
+class Threads {
+ public:
+  explicit Threads(int count) {
+    for (int i = 0; i < count; ++i) {
+      threads_.emplace_back([this] {
+        account::publish();
+        counting_.fetch_add(1);
+        done_.wait(false);
+        account::thread_exit();
+      });
+    }
+    while (counting_ < count) std::this_thread::yield();
+  }
+  ~Threads() {
+    done_ = true;
+    done_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  std::atomic<bool> done_{false};
+  std::atomic<int> counting_{0};
+  std::vector<std::thread> threads_;
+};
+
 /* Far more than the process holds, with what a sanitizer keeps of freed memory. */
 constexpr int64_t kLimit = 512 * kMiB;
 
@@ -232,6 +262,7 @@ TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[recla
   const bool by_client_or_hook = GENERATE(true, false);
   constexpr int64_t kSmall = kMiB;
   const Idle idle(8 * kMiB);
+  const Threads threads(3);
   Engine engine(kSmall);
   hooks::remove(engine.cache.id);
   engine.fill(kSmall + 8192);
