@@ -4,6 +4,7 @@
 #include "engine/look.h"
 #include "engine/allocator.h"
 #include "engine/configure.h"
+#include "engine/decision.h"
 #include "engine/explicit_reclaim.h"
 #include "engine/figures.h"
 #include "engine/limit.h"
@@ -115,6 +116,10 @@ class Engine {
     config.account = memlimit::AccountMode::kHeap;
     config.assist_ns = 0;
     memlimit::engine::configure(config, kPretended);
+    // What other tests' figures have taught it is none of this one's.
+    memlimit::decision::kForkPart.reset();
+    memlimit::paced::set_overhead(0);
+    memlimit::paced::set_footprint_over(false);
     const memlimit_hook hook{sizeof hook, "cache", MEMLIMIT_INLINE, Cache::evict, &cache};
     REQUIRE(hooks::add(hook, &cache.id) == 0);
     limit::set(limit_bytes, LimitSource::kApi, "test");
