@@ -67,7 +67,8 @@ void* resize_huge(void* address, size_t old_bytes, size_t new_bytes, bool may_mo
 
 constexpr heap::PageSource kMappings = {map_huge, unmap_huge, map_huge, unmap_huge, resize_huge};
 
-void look(uint64_t, uint64_t) noexcept {}
+void publish(const heap::News&) noexcept {}
+void look(uint64_t) noexcept {}
 void foreign_free(void* block) noexcept {
   if (mi_is_in_heap_region(block)) mi_free(block);
 }
@@ -129,8 +130,8 @@ namespace memlimit::heap {
 
 constinit const PageSource page_source_at_start = {map_region, unmap_region, map_huge, unmap_huge,
                                                    resize_huge};
-constinit const HeapOps heap_ops_at_start = {look,      foreign_free,    foreign_usable, on_misuse,
-                                             set_errno, arm_thread_exit, now_ms};
+constinit const HeapOps heap_ops_at_start = {publish,   look,      foreign_free,    foreign_usable,
+                                             on_misuse, set_errno, arm_thread_exit, now_ms};
 
 }  // namespace memlimit::heap
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "heap/page_source.h"
 #include "heap/tagged_stack.h"
@@ -63,8 +64,6 @@ MEMLIMIT_COLD ThreadCache* adopt() noexcept {
   owned.fetch_add(1, std::memory_order_relaxed);
   transfer::set_bound(*cache, share_bytes());
   cache->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
-  cache->looked_taken = cache->taken_bytes.load(std::memory_order_relaxed);
-  cache->looked_returned = cache->returned_bytes.load(std::memory_order_relaxed);
   cache_owner.cache = cache;
   cache_owner.phase = CachePhase::kLive;
   // It may allocate: then it is served without the cache, which is held.
@@ -82,6 +81,26 @@ MEMLIMIT_COLD ThreadCache* adopt() noexcept {
 }  // namespace
 
 constinit ThreadCache shared{};
+
+News take_news(ThreadCache& cache) noexcept {
+  const uint64_t taken = cache.taken_bytes.load(std::memory_order_relaxed);
+  const uint64_t returned = cache.returned_bytes.load(std::memory_order_relaxed);
+  const uint64_t stacked = cache.cached_bytes();
+  const News news{taken - std::exchange(cache.told_taken, taken),
+                  returned - std::exchange(cache.told_returned, returned),
+                  static_cast<int64_t>(stacked - std::exchange(cache.told_stacked, stacked))};
+  return news;
+}
+
+int64_t own_live_bytes() noexcept {
+  const ThreadCache* const cache = cache_owner.cache;
+  if (cache == nullptr) return 0;
+  return static_cast<int64_t>(cache->taken_bytes.load(std::memory_order_relaxed) -
+                              cache->returned_bytes.load(std::memory_order_relaxed) -
+                              cache->cached_bytes());
+}
+
+uint32_t count() noexcept { return owned.load(std::memory_order_relaxed); }
 
 void set_cache_bytes(uint32_t bytes) noexcept {
   cache_bytes.store(bytes, std::memory_order_relaxed);
@@ -103,6 +122,7 @@ void thread_exit() noexcept {
   CacheHold hold;
   ThreadCache& cache = *cache_owner.cache;
   transfer::flush_all(cache);
+  heap_ops().publish(take_news(cache));
   cache_owner.phase = CachePhase::kTornDown;
   cache_owner.cache = nullptr;
   owned.fetch_sub(1, std::memory_order_relaxed);
@@ -122,12 +142,14 @@ bool reset_after_fork() noexcept {
     cache->lost_bytes.fetch_add(cache->cached_bytes(), std::memory_order_relaxed);
     for (unsigned i = 1; i <= kSmallClasses; ++i) transfer::give_up_lease(*cache, i);
     empty_stacks(*cache);
+    take_news(*cache);
     cache->owner_tid.store(0, std::memory_order_relaxed);
     free_caches.push(cache);
     owned.fetch_sub(1, std::memory_order_relaxed);
   }
   if (cache_owner.cache != nullptr) {
     cache_owner.cache->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
+    take_news(*cache_owner.cache);
   }
   return had_others;
 }

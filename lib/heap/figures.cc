@@ -11,9 +11,6 @@
 namespace memlimit::heap::figures {
 namespace {
 
-constinit std::atomic<int64_t> published{0};
-constinit std::atomic<int64_t> peak{0};
-
 void add_cache(const ThreadCache& cache, HeapFigures& sum) noexcept {
   // Returned before taken: what is seen as returned was taken before.
   sum.returned_bytes += cache.returned_bytes.load(std::memory_order_acquire);
@@ -73,17 +70,6 @@ void for_each_thread(void (*visit)(const ThreadFigures&, void*), void* arg) noex
     const auto held = static_cast<int64_t>(cache->taken_bytes.load(std::memory_order_relaxed) -
                                            cache->returned_bytes.load(std::memory_order_relaxed));
     visit({tid, held, static_cast<int64_t>(cache->cached_bytes())}, arg);
-  }
-}
-
-int64_t published_held_bytes() noexcept { return published.load(std::memory_order_relaxed); }
-
-int64_t peak_held_bytes() noexcept { return peak.load(std::memory_order_relaxed); }
-
-void publish(int64_t more_bytes) noexcept {
-  const int64_t now = published.fetch_add(more_bytes, std::memory_order_relaxed) + more_bytes;
-  int64_t highest = peak.load(std::memory_order_relaxed);
-  while (now > highest && !peak.compare_exchange_weak(highest, now, std::memory_order_relaxed)) {
   }
 }
 

@@ -53,14 +53,5 @@ ClassFigures of_class(unsigned class_index) noexcept;
 /** Threads that own a cache now. */
 void for_each_thread(void (*visit)(const ThreadFigures&, void*), void* arg) noexcept;
 
-/** What is held, as of the threads' last looks: one load, off by at most a quantum a thread. */
-int64_t published_held_bytes() noexcept;
-
-/** The highest of that. */
-int64_t peak_held_bytes() noexcept;
-
-/** A thread looks: it holds so much more. */
-void publish(int64_t more_bytes) noexcept;
-
 }  // namespace figures
 }  // namespace memlimit::heap

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "heap/figures.h"
 #include "heap/large.h"
 #include "heap/misuse.h"
 #include "heap/purge.h"
@@ -33,14 +32,13 @@ class Look {
   /* What the call took or returned, for a thread without a cache. */
   void note(ThreadCache* cache, uint64_t taken_bytes, uint64_t returned_bytes) noexcept {
     if (cache == nullptr) {
-      taken_ += taken_bytes;
-      returned_ += returned_bytes;
+      news_ = {taken_bytes, returned_bytes, 0};
       due_ = true;
       return;
     }
-    const uint64_t taken = cache->taken_bytes.load(std::memory_order_relaxed) - cache->looked_taken;
+    const uint64_t taken = cache->taken_bytes.load(std::memory_order_relaxed) - cache->told_taken;
     const uint64_t returned =
-        cache->returned_bytes.load(std::memory_order_relaxed) - cache->looked_returned;
+        cache->returned_bytes.load(std::memory_order_relaxed) - cache->told_returned;
     const uint64_t quantum = quantum_bytes.load(std::memory_order_relaxed);
     if (MEMLIMIT_LIKELY(taken < quantum && returned < quantum && !cache_owner.looks_next_time))
       return;
@@ -49,22 +47,20 @@ class Look {
     const uint32_t share = thread_caches::share_bytes();
     if (share > cache->bound_bytes || share < cache->bound_bytes / 2)
       transfer::set_bound(*cache, share);
-    cache->looked_taken += taken;
-    cache->looked_returned += returned;
-    taken_ = taken;
-    returned_ = returned;
+    news_ = thread_caches::take_news(*cache);
     due_ = true;
   }
 
-  void take() noexcept {
+  /* allocated_bytes: the block's; 0 in a call that frees. */
+  void take(uint64_t allocated_bytes) noexcept {
     if (MEMLIMIT_LIKELY(!due_)) return;
-    figures::publish(static_cast<int64_t>(taken_ - returned_));
+    heap_ops().publish(news_);
     // Not in what interrupts a slow path: the thread is in the middle of it.
-    if (cache_owner.held == 0) heap_ops().look(taken_, returned_);
+    if (cache_owner.held == 0) heap_ops().look(allocated_bytes);
   }
 
  private:
-  uint64_t taken_ = 0, returned_ = 0;
+  News news_{};
   bool due_ = false;
 };
 
@@ -73,20 +69,30 @@ MEMLIMIT_COLD void* no_memory() noexcept {
   return nullptr;
 }
 
+/* There is no memory: what the thread keeps and what is free elsewhere may yet make room, as slices or address space. */
+MEMLIMIT_COLD void make_room(ThreadCache* cache) noexcept {
+  if (cache != nullptr) transfer::flush_all(*cache);
+  purge(UINT32_MAX);
+}
+
 void* allocate_large(size_t bytes, size_t alignment, bool* zero) noexcept {
   Look look;
   void* block = nullptr;
+  size_t block_bytes = 0;
   {
     CacheHold hold;
     ThreadCache* const cache = hold.cache();
-    size_t block_bytes = 0;
     block = large::allocate(bytes, alignment, &block_bytes, zero);
-    if (MEMLIMIT_UNLIKELY(block == nullptr)) return no_memory();
+    if (MEMLIMIT_UNLIKELY(block == nullptr)) {
+      make_room(cache);
+      block = large::allocate(bytes, alignment, &block_bytes, zero);
+      if (block == nullptr) return no_memory();
+    }
     add(cache, &ThreadCache::taken_bytes, block_bytes);
     add(cache, &ThreadCache::large_allocated_bytes, block_bytes);
     look.note(cache, block_bytes, 0);
   }
-  look.take();
+  look.take(block_bytes);
   return block;
 }
 
@@ -130,7 +136,7 @@ void release_small(void* block, unsigned class_index) noexcept {
     }
     look.note(cache, 0, block_bytes);
   }
-  look.take();
+  look.take(0);
 }
 
 void release_large(void* block) noexcept {
@@ -142,7 +148,7 @@ void release_large(void* block) noexcept {
     add(cache, &ThreadCache::returned_bytes, block_bytes);
     look.note(cache, 0, block_bytes);
   }
-  look.take();
+  look.take(0);
 }
 
 void* zeroed(void* block, size_t bytes) noexcept {
@@ -154,14 +160,14 @@ void* zeroed(void* block, size_t bytes) noexcept {
 namespace slow {
 
 void* allocate_larger(size_t bytes) noexcept {
-  if (MEMLIMIT_LIKELY(bytes <= kLargestSmallBytes)) return detail::pop(class_of(bytes));
+  if (MEMLIMIT_LIKELY(bytes <= kLargestSmallBytes)) return detail::pop<Leave>(class_of(bytes));
   bool zero = false;
   return allocate_large(bytes, kMinimumAlignment, &zero);
 }
 
 void* allocate_larger_zeroed(size_t bytes) noexcept {
   if (MEMLIMIT_LIKELY(bytes <= kLargestSmallBytes))
-    return zeroed(detail::pop(class_of(bytes)), bytes);
+    return zeroed(detail::pop<Leave>(class_of(bytes)), bytes);
   bool zero = false;
   void* const block = allocate_large(bytes, kMinimumAlignment, &zero);
   return zero ? block : zeroed(block, bytes);
@@ -171,7 +177,7 @@ void* allocate_larger_aligned(size_t alignment, size_t bytes) noexcept {
   if (bytes <= kLargestSmallBytes && alignment <= kLargestSmallBytes) {
     // The request rounded up to the alignment may be beyond the classes, but only just: at most twice that.
     const size_t rounded = std::max((bytes + alignment - 1) & ~(alignment - 1), alignment);
-    if (rounded <= kLargestSmallBytes) return detail::pop(class_of(rounded));
+    if (rounded <= kLargestSmallBytes) return detail::pop<Leave>(class_of(rounded));
   }
   bool zero = false;
   return allocate_large(bytes, alignment, &zero);
@@ -185,10 +191,14 @@ void* allocate_from_spans(size_t index) noexcept {
     CacheHold hold;
     ThreadCache* const cache = hold.cache();
     block = take_block(cache, class_index);
-    if (MEMLIMIT_UNLIKELY(block == nullptr)) return no_memory();
+    if (MEMLIMIT_UNLIKELY(block == nullptr)) {
+      make_room(cache);
+      block = take_block(cache, class_index);
+      if (block == nullptr) return no_memory();
+    }
     look.note(cache, kClasses[class_index].block_bytes, 0);
   }
-  look.take();
+  look.take(kClasses[class_index].block_bytes);
   return block;
 }
 
@@ -230,6 +240,7 @@ void* resize(void* block, size_t bytes) noexcept {
   }
   Look look;
   void* resized = nullptr;
+  size_t more = 0;
   {
     CacheHold hold;
     ThreadCache* const cache = hold.cache();
@@ -237,14 +248,14 @@ void* resize(void* block, size_t bytes) noexcept {
     resized = large::resize(block, bytes, &old_bytes, &new_bytes);
     if (resized == nullptr) return nullptr;
     // What a block grows by counts as allocated: what a copy would add, less what it would free.
-    const size_t more = new_bytes > old_bytes ? new_bytes - old_bytes : 0;
+    more = new_bytes > old_bytes ? new_bytes - old_bytes : 0;
     const size_t less = new_bytes > old_bytes ? 0 : old_bytes - new_bytes;
     add(cache, &ThreadCache::taken_bytes, more);
     add(cache, &ThreadCache::large_allocated_bytes, more);
     add(cache, &ThreadCache::returned_bytes, less);
     look.note(cache, more, less);
   }
-  look.take();
+  look.take(more);
   return resized;
 }
 
@@ -260,7 +271,15 @@ void look_at_next_allocation() noexcept {
 
 void flush_own_cache() noexcept {
   CacheHold hold;
-  if (ThreadCache* const cache = hold.cache()) transfer::flush_all(*cache);
+  ThreadCache* const cache = hold.cache();
+  if (cache == nullptr) return;
+  transfer::flush_all(*cache);
+  heap_ops().publish(thread_caches::take_news(*cache));
+}
+
+void publish_own() noexcept {
+  CacheHold hold;
+  if (ThreadCache* const cache = hold.cache()) heap_ops().publish(thread_caches::take_news(*cache));
 }
 
 void thread_exit() noexcept { thread_caches::thread_exit(); }

@@ -35,6 +35,15 @@ size_t usable_bytes(const void* block) noexcept;
 
 }  // namespace slow
 
+/** Where allocate() leaves its fast path: each returns the block, or nullptr. An embedder that throws when there is no
+ *  memory brings another one, so that only these paths test for it. */
+struct Leave {
+  static void* larger(size_t bytes) noexcept { return slow::allocate_larger(bytes); }
+  static void* from_spans(size_t class_index) noexcept {
+    return slow::allocate_from_spans(class_index);
+  }
+};
+
 namespace detail {
 
 /* One instruction on x86-64: only the owner writes, and readers see the value before or after. */
@@ -46,11 +55,12 @@ MEMLIMIT_ALWAYS_INLINE void count_one(std::atomic<uint64_t>& counter) noexcept {
 #endif
 }
 
-MEMLIMIT_ALWAYS_INLINE void* pop(size_t class_index) noexcept {
+template <typename LeaveTo>
+MEMLIMIT_ALWAYS_INLINE void* pop(size_t class_index) noexcept(noexcept(LeaveTo::from_spans(0))) {
   ThreadCache& cache = *active_cache;
   const uint64_t top = cache.tops[class_index].load(std::memory_order_relaxed);
   void* const block = cache.slot(top);
-  if (MEMLIMIT_UNLIKELY(block == nullptr)) return slow::allocate_from_spans(class_index);
+  if (MEMLIMIT_UNLIKELY(block == nullptr)) return LeaveTo::from_spans(class_index);
   hide(class_index);
   cache.tops[class_index].store(top - sizeof(void*), std::memory_order_relaxed);
   count_one(cache.pops[class_index]);
@@ -60,15 +70,16 @@ MEMLIMIT_ALWAYS_INLINE void* pop(size_t class_index) noexcept {
 }  // namespace detail
 
 /** A block of at least so many bytes, aligned to 16; nullptr when there is no memory. */
-MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept {
-  if (MEMLIMIT_UNLIKELY(bytes > kTableBytes)) return slow::allocate_larger(bytes);
-  return detail::pop(kSmallTable[bytes]);
+template <typename LeaveTo = Leave>
+MEMLIMIT_ALWAYS_INLINE void* allocate(size_t bytes) noexcept(noexcept(LeaveTo::larger(0))) {
+  if (MEMLIMIT_UNLIKELY(bytes > kTableBytes)) return LeaveTo::larger(bytes);
+  return detail::pop<LeaveTo>(kSmallTable[bytes]);
 }
 
 /** The same, its first `bytes` bytes zero. */
 MEMLIMIT_ALWAYS_INLINE void* allocate_zeroed(size_t bytes) noexcept {
   if (MEMLIMIT_UNLIKELY(bytes > kTableBytes)) return slow::allocate_larger_zeroed(bytes);
-  void* const block = detail::pop(kSmallTable[bytes]);
+  void* const block = detail::pop<Leave>(kSmallTable[bytes]);
   return MEMLIMIT_LIKELY(block != nullptr) ? memset(block, 0, bytes) : nullptr;
 }
 
@@ -78,7 +89,7 @@ MEMLIMIT_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) no
   // A request that is a multiple of its alignment is a class of that alignment, if it has one: size_classes.h.
   if (MEMLIMIT_UNLIKELY(rounded - 1 >= kTableBytes))
     return slow::allocate_larger_aligned(alignment, bytes);
-  return detail::pop(kSmallTable[rounded]);
+  return detail::pop<Leave>(kSmallTable[rounded]);
 }
 
 /** nullptr does nothing. */
@@ -129,8 +140,11 @@ inline void set_cache_bytes(uint32_t bytes) noexcept { thread_caches::set_cache_
 /** The calling thread looks up at its next allocation, however small. In any context, a signal handler too. */
 void look_at_next_allocation() noexcept;
 
-/** What the calling thread's stacks hold goes back to the spans. */
+/** What the calling thread's stacks hold goes back to the spans; it tells what it has done (HeapOps::publish). */
 void flush_own_cache() noexcept;
+
+/** The calling thread tells what it has done. */
+void publish_own() noexcept;
 
 /** When the calling thread's destructors run (see HeapOps::arm_thread_exit). */
 void thread_exit() noexcept;

@@ -16,18 +16,7 @@
 namespace memlimit::heap {
 namespace {
 
-/* The source for when there is no other: plain mappings, by the raw calls, since mmap() is interposed. */
-
 void* address_of(uintptr_t number) noexcept { return reinterpret_cast<void*>(number); }
-
-void unmap(void* address, size_t bytes) noexcept {
-#if MEMLIMIT_THREAD_SANITIZER
-  // It must see that what another thread maps there afterwards is new.
-  munmap(address, bytes);
-#else
-  os::unmap_pages(address, bytes);
-#endif
-}
 
 void* map_aligned(size_t bytes, size_t alignment, int protection) noexcept {
   os::ErrnoGuard guard;
@@ -38,17 +27,47 @@ void* map_aligned(size_t bytes, size_t alignment, int protection) noexcept {
   if (mapped == -1) return nullptr;
   const auto begin = static_cast<uintptr_t>(mapped);
   const uintptr_t aligned = (begin + alignment - 1) & ~(alignment - 1);
-  if (aligned > begin) unmap(address_of(begin), aligned - begin);
+  if (aligned > begin) kernel_pages::unmap(address_of(begin), aligned - begin);
   const uintptr_t end = begin + whole_bytes;
-  if (end > aligned + bytes) unmap(address_of(aligned + bytes), end - aligned - bytes);
+  if (end > aligned + bytes)
+    kernel_pages::unmap(address_of(aligned + bytes), end - aligned - bytes);
   return address_of(aligned);
 }
 
-void* map_zero_pages(size_t bytes, size_t alignment) noexcept {
+void tell_nobody(const News&) noexcept {}
+void look_at_nothing(uint64_t) noexcept {}
+void keep_foreign(void*) noexcept {}
+size_t unknown_size(const void*) noexcept { return 0; }
+void do_without() noexcept {}
+void say_nothing(Misuse, const void*, size_t) noexcept {}
+bool cannot_arm() noexcept { return false; }
+int64_t now_ms() noexcept { return os::monotonic_ns() / 1'000'000; }
+
+constexpr HeapOps kNobody = {tell_nobody, look_at_nothing, keep_foreign, unknown_size,
+                             say_nothing, do_without,      cannot_arm,   now_ms};
+
+// Relaxed loads: what they point to is constant.
+constinit std::atomic<const PageSource*> source{nullptr};
+constinit std::atomic<const HeapOps*> ops{nullptr};
+
+}  // namespace
+
+namespace kernel_pages {
+
+void* map(size_t bytes, size_t alignment) noexcept {
   return map_aligned(bytes, alignment, PROT_READ | PROT_WRITE);
 }
 
-void* resize_mapping(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept {
+void unmap(void* address, size_t bytes) noexcept {
+#if MEMLIMIT_THREAD_SANITIZER
+  // It must see that what another thread maps there afterwards is new.
+  munmap(address, bytes);
+#else
+  os::unmap_pages(address, bytes);
+#endif
+}
+
+void* resize(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept {
   os::ErrnoGuard guard;
   if (syscall(SYS_mremap, address, old_bytes, new_bytes, 0, nullptr) != -1) return address;
   if (!may_move) return nullptr;
@@ -63,31 +82,14 @@ void* resize_mapping(void* address, size_t old_bytes, size_t new_bytes, bool may
   return nullptr;
 }
 
-constexpr PageSource kMappings = {map_zero_pages, unmap, map_zero_pages, unmap, resize_mapping};
-
-void look_at_nothing(uint64_t, uint64_t) noexcept {}
-void keep_foreign(void*) noexcept {}
-size_t unknown_size(const void*) noexcept { return 0; }
-void do_without() noexcept {}
-void say_nothing(Misuse, const void*, size_t) noexcept {}
-bool cannot_arm() noexcept { return false; }
-int64_t now_ms() noexcept { return os::monotonic_ns() / 1'000'000; }
-
-constexpr HeapOps kNobody = {look_at_nothing, keep_foreign, unknown_size, say_nothing,
-                             do_without,      cannot_arm,   now_ms};
-
-// Relaxed loads: what they point to is constant.
-constinit std::atomic<const PageSource*> source{nullptr};
-constinit std::atomic<const HeapOps*> ops{nullptr};
-
-}  // namespace
+}  // namespace kernel_pages
 
 void set_page_source(const PageSource* other) noexcept { source.store(other); }
 void set_heap_ops(const HeapOps* other) noexcept { ops.store(other); }
 
 const PageSource& page_source() noexcept {
   if (const PageSource* const set = source.load(std::memory_order_relaxed)) return *set;
-  return &page_source_at_start != nullptr ? page_source_at_start : kMappings;
+  return &page_source_at_start != nullptr ? page_source_at_start : kKernelPages;
 }
 
 const HeapOps& heap_ops() noexcept {

@@ -29,15 +29,39 @@ struct PageSource {
   void* (*resize_huge)(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept;
 };
 
+/** Pages straight from the kernel: for blocks of their own, which mremap(2) makes larger without a copy, and for regions
+ *  when there is no other source. By the raw calls: mmap() is interposed, and would count them. */
+namespace kernel_pages {
+
+void* map(size_t bytes, size_t alignment) noexcept;
+void unmap(void* address, size_t bytes) noexcept;
+void* resize(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept;
+
+}  // namespace kernel_pages
+
+inline constexpr PageSource kKernelPages = {kernel_pages::map, kernel_pages::unmap,
+                                            kernel_pages::map, kernel_pages::unmap,
+                                            kernel_pages::resize};
+
 enum class Misuse : uint8_t {
   kDoubleFree,     /* the block is free already */
   kInvalidPointer, /* inside the heap's memory, but no block begins there */
 };
 
+/** What a thread has done since it last told. */
+struct News {
+  uint64_t taken_bytes;    /* from spans, slices and the source */
+  uint64_t returned_bytes; /* to them */
+  int64_t stacked_bytes;   /* by how much what lies in its stacks has changed */
+};
+
 struct HeapOps {
-  /** The thread looks up from its work: it has taken and returned so many bytes since its last look. Called with
-   *  nothing of the heap's in a half-done state; may allocate, free and purge. */
-  void (*look)(uint64_t taken_bytes, uint64_t returned_bytes) noexcept;
+  /** A thread tells what it has done: before each look, and when it ends. For adding up, and nothing else. */
+  void (*publish)(const News& news) noexcept;
+
+  /** The thread looks up from its work, in a call that allocates a block of so many bytes, or in one that frees (0).
+   *  Called with nothing of the heap's in a half-done state; may allocate, free and purge. */
+  void (*look)(uint64_t allocated_bytes) noexcept;
 
   /** A pointer that is none of ours. */
   void (*foreign_free)(void* block) noexcept;

@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "heap/page_source.h"
 #include "heap/size_classes.h"
 #include "heap/span.h"
 #include "system/attributes.h"
@@ -66,7 +67,8 @@ struct alignas(4096) ThreadCache {
   std::atomic<int32_t> owner_tid;              /* 0: nobody's */
 
   /* The owner's alone. */
-  uint64_t looked_taken, looked_returned; /* the two above at its last look */
+  uint64_t told_taken, told_returned; /* the two above when the owner last told (News) */
+  uint64_t told_stacked;              /* bytes in the stacks then */
   uint32_t budget_bytes;                  /* what stacks may still grow by */
   uint32_t bound_bytes;                   /* what they may hold together: the thread's share */
   uint8_t lease_words[kBins];             /* which word of the leased span comes next */
@@ -134,6 +136,16 @@ namespace thread_caches {
 
 /** Counts for threads without a cache. Its counters are added to, not stored. */
 MEMLIMIT_HIDDEN extern constinit ThreadCache shared;
+
+/** How many threads own a cache now. */
+uint32_t count() noexcept;
+
+/** What the owner has not told yet, which it has told then. */
+News take_news(ThreadCache& cache) noexcept;
+
+/** What the calling thread has taken, less what it has returned and what lies in its stacks: of what it allocated, less
+ *  what it freed. 0 without a cache. */
+int64_t own_live_bytes() noexcept;
 
 /** What all threads' stacks may hold together. Each adapts at its next look. */
 void set_cache_bytes(uint32_t bytes) noexcept;

@@ -249,28 +249,36 @@ TEST_CASE("heap: the cache of a thread that ended serves the next", "[heap][thre
 
 TEST_CASE("heap: a thread looks up once in a quantum", "[heap]") {
   static uint64_t looks, taken, returned;
+  static int64_t stacked;
   HeapOps ops = test::quiet_ops();
-  ops.look = [](uint64_t more, uint64_t less) noexcept {
+  ops.publish = [](const News& news) noexcept {
+    taken += news.taken_bytes;
+    returned += news.returned_bytes;
+    stacked += news.stacked_bytes;
+  };
+  ops.look = [](uint64_t) noexcept {
     ++looks;
-    taken += more;
-    returned += less;
     // It may use the heap.
     release(allocate(24));
   };
   release(allocate(24));
   const test::OpsScope scope(ops);
   set_quantum_bytes(16 << 10);
+  publish_own();
   looks = taken = returned = 0;
-  const int64_t held_before = figures::published_held_bytes();
+  stacked = 0;
+  const int64_t live_before = live_bytes();
   std::vector<void*> blocks;
   for (int i = 0; i < 10'000; ++i) blocks.push_back(allocate(1000));
   CHECK(looks >= 200);
   CHECK(taken >= 10'000 * 1000 - (64 << 10));
-  const int64_t published = figures::published_held_bytes() - held_before;
-  CHECK(published >= 10'000 * 1000 - (64 << 10));
+  publish_own();
+  const auto told = static_cast<int64_t>(taken - returned) - stacked;
+  CHECK(told == live_bytes() - live_before);
   for (void* const block : blocks) release(block);
   CHECK(returned >= 10'000 * 1000 - (128 << 10));
-  CHECK(figures::peak_held_bytes() >= held_before + published);
+  publish_own();
+  CHECK(static_cast<int64_t>(taken - returned) - stacked == live_bytes() - live_before);
 
   looks = 0;
   look_at_next_allocation();

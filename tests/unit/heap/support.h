@@ -33,7 +33,8 @@ class SourceScope {
 
 /** A table that tells nobody, to change what a test is about. Threads arm by hand: see on_thread(). */
 constexpr heap::HeapOps quiet_ops() noexcept {
-  return {[](uint64_t, uint64_t) noexcept {},
+  return {[](const heap::News&) noexcept {},
+          [](uint64_t) noexcept {},
           [](void*) noexcept {},
           [](const void*) noexcept { return size_t{0}; },
           [](heap::Misuse, const void*, size_t) noexcept {},
