@@ -11,7 +11,6 @@
 #include "engine/hooks.h"
 #include "engine/limit_setting.h"
 #include "engine/log_events.h"
-#include "engine/look.h"
 #include "engine/paced.h"
 #include "engine/plugins.h"
 #include "engine/poll_pass.h"
@@ -33,10 +32,13 @@ void open_gate() noexcept {
 }
 
 /* All that fork() has to know. First the gate, since whoever is inside may take locks; then the locks, in the order of
- * lock_rank.h; then what only begins anew in the child. The counts come first there: the others may look at them. */
+ * lock_rank.h; then what only begins anew in the child. The allocator and the counts come first there: the others may look at
+ * them. */
 constexpr fork::Part kGate{"gate", fork::close_gate, open_gate, fork::reset_gate};
+constinit fork::Part allocator_part{"allocator"};
 constexpr const fork::Part* kForkParts[] = {
     &kGate,
+    &allocator_part,
     &account::kForkPart,
     &limit_setting::kForkPart,
     &service::kForkPart,
@@ -47,7 +49,6 @@ constexpr const fork::Part* kForkParts[] = {
     &counters::kForkPart,
     &paced::kForkPart,
     &footprint::kForkPart,
-    &look::kForkPart,
     &requests::kForkPart,
     &poller::kForkPart,
     &poll_pass::kForkPart,
@@ -81,8 +82,9 @@ bool wants_service_at_start(const Config& config) noexcept {
 
 }  // namespace
 
-void register_fork_handlers(const fork::AllocatorOps& allocator) noexcept {
-  fork::register_handlers(kForkParts, sizeof kForkParts / sizeof kForkParts[0], allocator);
+void register_fork_handlers(void (*reset_allocator)() noexcept) noexcept {
+  allocator_part.reset = reset_allocator;
+  fork::register_handlers(kForkParts, sizeof kForkParts / sizeof kForkParts[0]);
 }
 
 int start(const Config& config, const Interposition& interposition,
@@ -91,7 +93,7 @@ int start(const Config& config, const Interposition& interposition,
   log_events::configure(config);
   stats_server::configure(config, xdg_runtime_dir);
   engine::configure(config, interposition.allocator);
-  runtimes::configure(config, interposition.loader_calls, interposition.visit_image);
+  runtimes::configure(config, interposition.loader_calls);
   runtimes::sqlite::configure(config);
   runtimes::configure_notices(config);
   limit_setting::apply(config.limit, LimitSource::kEnvironment);

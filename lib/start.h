@@ -19,11 +19,11 @@ namespace memlimit {
 struct Interposition {
   AllocatorOps allocator;
   const std::atomic<uint32_t>* loader_calls;
-  runtimes::ImageVisit visit_image;
 };
 
-/** Has fork() find every part of memlimit, and the allocator, in the right order. May allocate. */
-void register_fork_handlers(const fork::AllocatorOps& allocator) noexcept;
+/** Has fork() find every part of memlimit in the right order. May allocate. reset_allocator: in the child, before anything
+ *  else looks at what the allocator holds; allocates nothing. */
+void register_fork_handlers(void (*reset_allocator)() noexcept) noexcept;
 
 /**
  * start() - from the settings to a process under a limit

@@ -9,27 +9,17 @@
 
 #include <dlfcn.h>
 
-#include "interrupted_frees.h"
-#include "interrupted_readers.h"
+#include "heap/heap.h"
 #include "start.h"
 #include "system/attributes.h"
 
 namespace memlimit::atfork {
-namespace {
-
-/* In this order: the frees of others are looked for by asking the allocator. */
-void repair_child() noexcept {
-  interrupted_readers::end_after_fork();
-  interrupted_frees::end_after_fork();
-}
-
-}  // namespace
 
 void register_ours() noexcept {
   static constinit std::atomic<bool> registered{false};
   // Set before: it comes back here.
   if (!registered.exchange(true, std::memory_order_acq_rel)) {
-    register_fork_handlers({interrupted_readers::prepare_fork, repair_child});
+    register_fork_handlers(heap::reset_after_fork);
   }
 }
 

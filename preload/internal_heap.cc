@@ -12,14 +12,14 @@
 #include <cstring>
 #include <new>
 
-#include "entry.h"
+#include "heap/heap.h"
 
 using namespace memlimit;
 
 namespace {
 
-void* allocate(size_t bytes, size_t alignment = backing::kNaturalAlignment) {
-  void* const block = entry::allocate_aligned(alignment, bytes);
+void* allocate(size_t bytes, size_t alignment = heap::kMinimumAlignment) {
+  void* const block = heap::allocate_aligned(alignment, bytes);
   if (block == nullptr) throw std::bad_alloc();
   return block;
 }
@@ -44,11 +44,11 @@ void* __wrap_malloc(size_t bytes) {
   const bool pool = bytes >= kLeastPoolBytes && bytes <= kEmergencyPoolBytes;
   if (pool && !emergency_pool_taken.exchange(true, std::memory_order_relaxed))
     return emergency_pool;
-  return entry::allocate(bytes);
+  return heap::allocate(bytes);
 }
 
 void __wrap_free(void* block) {
-  if (!in_emergency_pool(block)) entry::release(block);
+  if (!in_emergency_pool(block)) heap::release(block);
 }
 
 void* __wrap_calloc(size_t count, size_t bytes) {
@@ -57,15 +57,15 @@ void* __wrap_calloc(size_t count, size_t bytes) {
     errno = ENOMEM;
     return nullptr;
   }
-  void* const block = entry::allocate(all);
+  void* const block = heap::allocate(all);
   return block == nullptr ? nullptr : memset(block, 0, all);
 }
 
 void* __wrap_realloc(void* old_block, size_t bytes) {
-  void* const block = entry::allocate(bytes);
+  void* const block = heap::allocate(bytes);
   if (block == nullptr || old_block == nullptr) return block;
-  memcpy(block, old_block, std::min(bytes, entry::usable_bytes(old_block)));
-  entry::release(old_block);
+  memcpy(block, old_block, std::min(bytes, heap::usable_bytes(old_block)));
+  heap::release(old_block);
   return block;
 }
 
@@ -76,25 +76,25 @@ extern "C" {
 
 void* __wrap__Znwm(size_t bytes) { return allocate(bytes); }
 void* __wrap__Znam(size_t bytes) { return allocate(bytes); }
-void* __wrap__ZnwmRKSt9nothrow_t(size_t bytes, const std::nothrow_t&) noexcept { return entry::allocate(bytes); }
-void* __wrap__ZnamRKSt9nothrow_t(size_t bytes, const std::nothrow_t&) noexcept { return entry::allocate(bytes); }
+void* __wrap__ZnwmRKSt9nothrow_t(size_t bytes, const std::nothrow_t&) noexcept { return heap::allocate(bytes); }
+void* __wrap__ZnamRKSt9nothrow_t(size_t bytes, const std::nothrow_t&) noexcept { return heap::allocate(bytes); }
 void* __wrap__ZnwmSt11align_val_t(size_t bytes, size_t alignment) { return allocate(bytes, alignment); }
 void* __wrap__ZnamSt11align_val_t(size_t bytes, size_t alignment) { return allocate(bytes, alignment); }
-void* __wrap__ZnwmSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t alignment, const std::nothrow_t&) noexcept { return entry::allocate_aligned(alignment, bytes); }
-void* __wrap__ZnamSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t alignment, const std::nothrow_t&) noexcept { return entry::allocate_aligned(alignment, bytes); }
+void* __wrap__ZnwmSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t alignment, const std::nothrow_t&) noexcept { return heap::allocate_aligned(alignment, bytes); }
+void* __wrap__ZnamSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t alignment, const std::nothrow_t&) noexcept { return heap::allocate_aligned(alignment, bytes); }
 
-void __wrap__ZdlPv(void* block) noexcept { entry::release(block); }
-void __wrap__ZdaPv(void* block) noexcept { entry::release(block); }
-void __wrap__ZdlPvRKSt9nothrow_t(void* block, const std::nothrow_t&) noexcept { entry::release(block); }
-void __wrap__ZdaPvRKSt9nothrow_t(void* block, const std::nothrow_t&) noexcept { entry::release(block); }
-void __wrap__ZdlPvm(void* block, size_t) noexcept { entry::release(block); }
-void __wrap__ZdaPvm(void* block, size_t) noexcept { entry::release(block); }
-void __wrap__ZdlPvSt11align_val_t(void* block, size_t) noexcept { entry::release(block); }
-void __wrap__ZdaPvSt11align_val_t(void* block, size_t) noexcept { entry::release(block); }
-void __wrap__ZdlPvmSt11align_val_t(void* block, size_t, size_t) noexcept { entry::release(block); }
-void __wrap__ZdaPvmSt11align_val_t(void* block, size_t, size_t) noexcept { entry::release(block); }
-void __wrap__ZdlPvSt11align_val_tRKSt9nothrow_t(void* block, size_t, const std::nothrow_t&) noexcept { entry::release(block); }
-void __wrap__ZdaPvSt11align_val_tRKSt9nothrow_t(void* block, size_t, const std::nothrow_t&) noexcept { entry::release(block); }
+void __wrap__ZdlPv(void* block) noexcept { heap::release(block); }
+void __wrap__ZdaPv(void* block) noexcept { heap::release(block); }
+void __wrap__ZdlPvRKSt9nothrow_t(void* block, const std::nothrow_t&) noexcept { heap::release(block); }
+void __wrap__ZdaPvRKSt9nothrow_t(void* block, const std::nothrow_t&) noexcept { heap::release(block); }
+void __wrap__ZdlPvm(void* block, size_t) noexcept { heap::release(block); }
+void __wrap__ZdaPvm(void* block, size_t) noexcept { heap::release(block); }
+void __wrap__ZdlPvSt11align_val_t(void* block, size_t) noexcept { heap::release(block); }
+void __wrap__ZdaPvSt11align_val_t(void* block, size_t) noexcept { heap::release(block); }
+void __wrap__ZdlPvmSt11align_val_t(void* block, size_t, size_t) noexcept { heap::release(block); }
+void __wrap__ZdaPvmSt11align_val_t(void* block, size_t, size_t) noexcept { heap::release(block); }
+void __wrap__ZdlPvSt11align_val_tRKSt9nothrow_t(void* block, size_t, const std::nothrow_t&) noexcept { heap::release(block); }
+void __wrap__ZdaPvSt11align_val_tRKSt9nothrow_t(void* block, size_t, const std::nothrow_t&) noexcept { heap::release(block); }
 
 }  // extern "C"
 // clang-format on

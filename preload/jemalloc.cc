@@ -17,10 +17,10 @@
 #include <cstring>
 #include <string_view>
 
-#include "backing.h"
 #include "engine/explicit_reclaim.h"
 #include "engine/pressure.h"
 #include "figures.h"
+#include "heap/heap.h"
 #include "system/attributes.h"
 #include "system/os.h"
 #include "system/text.h"
@@ -180,7 +180,7 @@ MEMLIMIT_EXPORT void malloc_stats_print(void (*write)(void*, const char*), void*
 MEMLIMIT_EXPORT size_t nallocx(size_t bytes, int flags) noexcept {
   const size_t alignment = size_t{1} << (flags & 63);
   if (bytes > PTRDIFF_MAX || alignment > PTRDIFF_MAX - bytes) return 0;
-  return backing::whole_block_bytes((bytes + alignment - 1) / alignment * alignment);
+  return heap::good_size((bytes + alignment - 1) / alignment * alignment);
 }
 
 }  // extern "C"

@@ -2,7 +2,7 @@
  * them: whoever exports one must export all, or a block of one allocator is freed by another.
  *
  * Semantics are glibc 2.36's where mimalloc's differ: errno, realloc(p, 0), alignment of small blocks,
- * alignments that are no power of two. Each function is a few lines; counting is entry.h's.
+ * alignments that are no power of two. Each function is a few lines; blocks are lib/heap's.
  */
 #include <algorithm>
 #include <cerrno>
@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "entry.h"
+#include "heap/heap.h"
 #include "system/os.h"
 
 using namespace memlimit;
@@ -22,29 +22,36 @@ MEMLIMIT_COLD void* no_memory() noexcept {
   return nullptr;
 }
 
-MEMLIMIT_ALWAYS_INLINE void* do_malloc(size_t bytes) noexcept { return entry::allocate(bytes); }
+MEMLIMIT_ALWAYS_INLINE void* do_malloc(size_t bytes) noexcept { return heap::allocate(bytes); }
 
 MEMLIMIT_ALWAYS_INLINE void* do_calloc(size_t count, size_t size) noexcept {
   size_t bytes;
   if (MEMLIMIT_UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) return no_memory();
-  return entry::allocate<entry::Fill::kZero>(bytes);
+  return heap::allocate_zeroed(bytes);
+}
+
+__attribute__((noinline)) void* resize_or_move(void* block, size_t old_bytes, size_t bytes) noexcept {
+  if (old_bytes > heap::kLargestSmallBytes) {
+    if (void* const resized = heap::resize(block, bytes)) return resized;
+  }
+  void* const moved = do_malloc(bytes);
+  if (MEMLIMIT_UNLIKELY(moved == nullptr)) return nullptr;
+  memcpy(moved, block, std::min(old_bytes, bytes));
+  heap::release(block);
+  return moved;
 }
 
 MEMLIMIT_ALWAYS_INLINE void* do_realloc(void* block, size_t bytes) noexcept {
   if (block == nullptr) return do_malloc(bytes);
   if (MEMLIMIT_UNLIKELY(bytes == 0)) {
     // glibc frees and returns nullptr; C23 calls it undefined, programs still rely on it.
-    entry::release(block);
+    heap::release(block);
     return nullptr;
   }
-  const size_t old_bytes = entry::usable_bytes(block);
+  const size_t old_bytes = heap::usable_bytes(block);
   // mimalloc's rule: a block that still fits stays, unless that wastes more than half of it.
   if (bytes <= old_bytes && bytes >= old_bytes / 2) return block;
-  void* const moved = entry::allocate(bytes);
-  if (MEMLIMIT_UNLIKELY(moved == nullptr)) return nullptr;
-  memcpy(moved, block, std::min(old_bytes, bytes));
-  entry::release(block);
-  return moved;
+  return resize_or_move(block, old_bytes, bytes);
 }
 
 constexpr bool is_power_of_two(size_t value) noexcept {
@@ -59,13 +66,13 @@ void* do_memalign(size_t alignment, size_t bytes) noexcept {
       errno = EINVAL;
       return nullptr;
     }
-    size_t rounded = backing::kNaturalAlignment;
+    size_t rounded = heap::kMinimumAlignment;
     while (rounded < alignment) rounded <<= 1;
     alignment = rounded;
   }
   // As glibc: block and alignment together must stay an object that pointer differences can span.
   if (MEMLIMIT_UNLIKELY(bytes > PTRDIFF_MAX || alignment > PTRDIFF_MAX - bytes)) return no_memory();
-  return entry::allocate_aligned(alignment, bytes);
+  return heap::allocate_aligned(alignment, bytes);
 }
 
 int do_posix_memalign(void** out, size_t alignment, size_t bytes) noexcept {
@@ -95,10 +102,10 @@ MEMLIMIT_EXPORT void* calloc(size_t count, size_t size) noexcept { return do_cal
 MEMLIMIT_EXPORT void* realloc(void* block, size_t bytes) noexcept {
   return do_realloc(block, bytes);
 }
-MEMLIMIT_EXPORT void free(void* block) noexcept { entry::release(block); }
-MEMLIMIT_EXPORT void free_sized(void* block, size_t) noexcept { entry::release(block); }
+MEMLIMIT_EXPORT void free(void* block) noexcept { heap::release(block); }
+MEMLIMIT_EXPORT void free_sized(void* block, size_t) noexcept { heap::release(block); }
 MEMLIMIT_EXPORT void free_aligned_sized(void* block, size_t, size_t) noexcept {
-  entry::release(block);
+  heap::release(block);
 }
 MEMLIMIT_EXPORT void* aligned_alloc(size_t alignment, size_t bytes) noexcept {
   return do_memalign(alignment, bytes);
@@ -123,7 +130,7 @@ MEMLIMIT_EXPORT void* reallocarray(void* block, size_t count, size_t size) noexc
 }
 MEMLIMIT_EXPORT void* reallocf(void* block, size_t bytes) noexcept {
   void* const resized = do_realloc(block, bytes);
-  if (resized == nullptr && bytes != 0) entry::release(block);
+  if (resized == nullptr && bytes != 0) heap::release(block);
   return resized;
 }
 /* NetBSD's: *(void**)slot is resized in place; returns an error number. */
@@ -137,15 +144,15 @@ MEMLIMIT_EXPORT int reallocarr(void* slot, size_t count, size_t size) noexcept {
   *block = resized;
   return 0;
 }
-MEMLIMIT_EXPORT void cfree(void* block) noexcept { entry::release(block); }
-MEMLIMIT_EXPORT void vfree(void* block) noexcept { entry::release(block); }
+MEMLIMIT_EXPORT void cfree(void* block) noexcept { heap::release(block); }
+MEMLIMIT_EXPORT void vfree(void* block) noexcept { heap::release(block); }
 MEMLIMIT_EXPORT size_t malloc_usable_size(void* block) noexcept {
-  return backing::usable_bytes(block);
+  return heap::usable_bytes(block);
 }
 MEMLIMIT_EXPORT size_t malloc_size(const void* block) noexcept {
-  return backing::usable_bytes(block);
+  return heap::usable_bytes(block);
 }
-MEMLIMIT_EXPORT size_t malloc_good_size(size_t bytes) noexcept { return backing::good_size(bytes); }
+MEMLIMIT_EXPORT size_t malloc_good_size(size_t bytes) noexcept { return heap::good_size(bytes); }
 MEMLIMIT_EXPORT void* _aligned_malloc(size_t alignment, size_t bytes) noexcept {
   return do_memalign(alignment, bytes);
 }
@@ -163,8 +170,8 @@ MEMLIMIT_EXPORT void* __libc_realloc(void* block, size_t bytes) noexcept {
 MEMLIMIT_EXPORT void* __libc_reallocarray(void* block, size_t count, size_t size) noexcept {
   return reallocarray(block, count, size);
 }
-MEMLIMIT_EXPORT void __libc_free(void* block) noexcept { entry::release(block); }
-MEMLIMIT_EXPORT void __libc_cfree(void* block) noexcept { entry::release(block); }
+MEMLIMIT_EXPORT void __libc_free(void* block) noexcept { heap::release(block); }
+MEMLIMIT_EXPORT void __libc_cfree(void* block) noexcept { heap::release(block); }
 MEMLIMIT_EXPORT void* __libc_memalign(size_t alignment, size_t bytes) noexcept {
   return do_memalign(alignment, bytes);
 }

@@ -16,7 +16,7 @@
 #include <dlfcn.h>
 #include <link.h>
 
-#include "entry.h"
+#include "heap/heap.h"
 #include "system/os.h"
 
 using namespace memlimit;
@@ -144,42 +144,34 @@ MEMLIMIT_ALWAYS_INLINE void* or_throw(void* block, const void* caller, size_t by
   return new_out_of_memory(caller, "_Znwm", bytes);
 }
 
-using Leave = entry::Leave<entry::Fill::kNone>;
-
 __attribute__((noinline)) void* new_larger(size_t bytes, const void* caller) {
-  return or_throw(Leave::larger(bytes), caller, bytes);
+  return or_throw(heap::Leave::larger(bytes), caller, bytes);
 }
-MEMLIMIT_COLD void* new_exhausted(size_t block_bytes, const void* caller) {
-  return or_throw(Leave::exhausted(block_bytes), caller, block_bytes);
-}
-__attribute__((noinline)) void* new_may_begin_page(void* block, size_t block_bytes,
-                                                   const void* caller) {
-  return or_throw(Leave::may_begin_page(block, block_bytes), caller, block_bytes);
+__attribute__((noinline)) void* new_from_spans(size_t class_index, const void* caller) {
+  return or_throw(heap::Leave::from_spans(class_index), caller,
+                  heap::kClasses[class_index].block_bytes);
 }
 
-/* As entry::Leave, but throws when there is no memory, so that only these paths test for it. The handler
+/* As heap::Leave, but throws when there is no memory, so that only these paths test for it. The handler
  * then sees the size of the block instead of the one asked for: the same block. Inline, so that the
  * address that is returned to is the one of operator new's caller, and read only here. */
 struct LeaveOrThrow {
   static MEMLIMIT_ALWAYS_INLINE void* larger(size_t bytes) {
     return new_larger(bytes, __builtin_return_address(0));
   }
-  static MEMLIMIT_ALWAYS_INLINE void* exhausted(size_t block_bytes) {
-    return new_exhausted(block_bytes, __builtin_return_address(0));
-  }
-  static MEMLIMIT_ALWAYS_INLINE void* may_begin_page(void* block, size_t block_bytes) {
-    return new_may_begin_page(block, block_bytes, __builtin_return_address(0));
+  static MEMLIMIT_ALWAYS_INLINE void* from_spans(size_t class_index) {
+    return new_from_spans(class_index, __builtin_return_address(0));
   }
 };
 
 }  // namespace
 
 void* memlimit_own_new(size_t bytes) {
-  return entry::allocate<entry::Fill::kNone, LeaveOrThrow>(bytes);
+  return heap::allocate<LeaveOrThrow>(bytes);
 }
 
 void* memlimit_own_new_aligned(size_t bytes, std::align_val_t alignment) {
-  void* const block = entry::allocate_aligned(static_cast<size_t>(alignment), bytes);
+  void* const block = heap::allocate_aligned(static_cast<size_t>(alignment), bytes);
   if (MEMLIMIT_LIKELY(block != nullptr)) return block;
   return new_out_of_memory(__builtin_return_address(0), "_ZnwmSt11align_val_t", bytes, alignment);
 }
@@ -212,7 +204,7 @@ MEMLIMIT_ALWAYS_INLINE bool own_new_aligned_in_force(bool array) noexcept {
 
 MEMLIMIT_ALWAYS_INLINE void* new_nothrow(bool array, size_t bytes, const void* caller) noexcept {
   if (MEMLIMIT_LIKELY(own_new_in_force(array))) {
-    void* const block = entry::allocate(bytes);
+    void* const block = heap::allocate(bytes);
     if (MEMLIMIT_LIKELY(block != nullptr)) return block;
   }
   return new_nothrow_slow(caller, array ? "_ZnamRKSt9nothrow_t" : "_ZnwmRKSt9nothrow_t", bytes);
@@ -221,7 +213,7 @@ MEMLIMIT_ALWAYS_INLINE void* new_nothrow(bool array, size_t bytes, const void* c
 MEMLIMIT_ALWAYS_INLINE void* new_nothrow(bool array, size_t bytes, std::align_val_t alignment,
                                          const void* caller) noexcept {
   if (MEMLIMIT_LIKELY(own_new_aligned_in_force(array))) {
-    void* const block = entry::allocate_aligned(static_cast<size_t>(alignment), bytes);
+    void* const block = heap::allocate_aligned(static_cast<size_t>(alignment), bytes);
     if (MEMLIMIT_LIKELY(block != nullptr)) return block;
   }
   const char* const name =
@@ -241,13 +233,13 @@ MEMLIMIT_EXPORT void* operator new[](size_t bytes, const std::nothrow_t&) noexce
 MEMLIMIT_EXPORT void* operator new(size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept { return new_nothrow(false, bytes, alignment, __builtin_return_address(0)); }
 MEMLIMIT_EXPORT void* operator new[](size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept { return new_nothrow(true, bytes, alignment, __builtin_return_address(0)); }
 
-MEMLIMIT_EXPORT void operator delete(void* block) noexcept { entry::release(block); }
+MEMLIMIT_EXPORT void operator delete(void* block) noexcept { heap::release(block); }
 MEMLIMIT_EXPORT void operator delete[](void* block) noexcept { memlimit_public_delete(block); }
 MEMLIMIT_EXPORT void operator delete(void* block, const std::nothrow_t&) noexcept { memlimit_public_delete(block); }
 MEMLIMIT_EXPORT void operator delete[](void* block, const std::nothrow_t&) noexcept { memlimit_public_delete_array(block); }
 MEMLIMIT_EXPORT void operator delete(void* block, size_t) noexcept { memlimit_public_delete(block); }
 MEMLIMIT_EXPORT void operator delete[](void* block, size_t) noexcept { memlimit_public_delete_array(block); }
-MEMLIMIT_EXPORT void operator delete(void* block, std::align_val_t) noexcept { entry::release(block); }
+MEMLIMIT_EXPORT void operator delete(void* block, std::align_val_t) noexcept { heap::release(block); }
 MEMLIMIT_EXPORT void operator delete[](void* block, std::align_val_t alignment) noexcept { memlimit_public_delete_aligned(block, alignment); }
 MEMLIMIT_EXPORT void operator delete(void* block, size_t, std::align_val_t alignment) noexcept { memlimit_public_delete_aligned(block, alignment); }
 MEMLIMIT_EXPORT void operator delete[](void* block, size_t, std::align_val_t alignment) noexcept { memlimit_public_delete_array_aligned(block, alignment); }

@@ -4,13 +4,18 @@
 namespace memlimit {
 namespace {
 
-constinit AllocatorOps table{[]() noexcept {},
-                             [](Level) noexcept {},
-                             []() noexcept -> int64_t { return 0; },
-                             []() noexcept {},
-                             []() noexcept -> int64_t { return 0; },
-                             []() noexcept {},
-                             []() noexcept -> int64_t { return 0; }};
+constinit AllocatorOps table{
+    .totals = []() noexcept { return AllocatorTotals{}; },
+    .own_net_freed = []() noexcept { return int64_t{0}; },
+    .thread_count = []() noexcept { return 0; },
+    .publish_own = [](bool) noexcept {},
+    .set_quantum_bytes = [](int64_t) noexcept {},
+    .set_cache_bytes = [](int64_t) noexcept {},
+    .look_at_next_allocation = []() noexcept {},
+    .purge = [](unsigned) noexcept { return Purged{0, true}; },
+    .madvise_calls = []() noexcept { return int64_t{0}; },
+    .mapped_bytes = []() noexcept { return int64_t{0}; },
+};
 
 }  // namespace
 

@@ -6,26 +6,42 @@
 
 #include <cstdint>
 
-#include "pacing/pacer.h"
-
 namespace memlimit {
 
-/** Called with the reentrancy guard set. */
+/** What the allocator holds, bytes: exact when no thread is at work. */
+struct AllocatorTotals {
+  int64_t allocated; /* handed out to the program, ever */
+  int64_t live;      /* of that, not freed */
+  int64_t taken;     /* by threads, for themselves and the program, ever: what is published (account.h) */
+  int64_t returned;
+};
+
+/** What a purge came to. */
+struct Purged {
+  int64_t bytes;
+  bool complete; /* nothing is left */
+};
+
+/** All of them from any thread, inside malloc too, unless said otherwise. None allocates. */
 struct AllocatorOps {
-  /** Gives the calling thread's idle pages, and those of exited threads, back to the kernel. */
-  void (*collect)() noexcept;
-  /** How eagerly the allocator gives pages back by itself at this level. kOver: at once, for idle pages are
-   *  what fills the limit. */
-  void (*set_eagerness)(Level level) noexcept;
-  /** madvise calls the allocator has made. */
+  AllocatorTotals (*totals)() noexcept;
+  /** What the calling thread has freed less what it has allocated, ever; a constant for a thread without counters. */
+  int64_t (*own_net_freed)() noexcept;
+  /** Threads that have counters. */
+  int (*thread_count)() noexcept;
+  /** The calling thread publishes what it has not yet; `and_flush`: what it keeps for its next allocations becomes
+   *  everybody's before. */
+  void (*publish_own)(bool and_flush) noexcept;
+  /** How much a thread may take or return before it looks up and publishes. */
+  void (*set_quantum_bytes)(int64_t bytes) noexcept;
+  /** What all threads together may keep for their next allocations. */
+  void (*set_cache_bytes)(int64_t bytes) noexcept;
+  /** The thread's next allocation looks up, however small. In any context, a signal handler too. */
+  void (*look_at_next_allocation)() noexcept;
+  /** Gives idle pages of all threads back to the kernel, in at most so many system calls. */
+  Purged (*purge)(unsigned most_calls) noexcept;
+  /** System calls that did that, and those of the allocator behind. */
   int64_t (*madvise_calls)() noexcept;
-  /** A pass of the ASYNC hooks is over, in which every free was looked at (account::look_at_every_free). On the
-   *  service thread. */
-  void (*pass_ended)() noexcept;
-  /** Bytes of blocks that hooks freed and that are kept for the next allocations. */
-  int64_t (*kept_bytes)() noexcept;
-  /** Frees those. On any thread. */
-  void (*free_kept)() noexcept;
   /** Bytes that the program has mapped itself and may write to. */
   int64_t (*mapped_bytes)() noexcept;
 };

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "engine/account.h"
-#include "engine/allocator.h"
 #include "engine/assist.h"
 #include "engine/counters.h"
 #include "engine/footprint.h"
@@ -101,7 +100,7 @@ void tell(const LimiterNews& news) noexcept {
 void note_overhead(int64_t limit) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   const int64_t beyond = paced::take_beyond_usage();
   if (beyond < 0) return;
-  const OverheadInput input{limit, paced::footprint_bytes(), beyond - allocator().kept_bytes()};
+  const OverheadInput input{limit, paced::footprint_bytes(), beyond};
   paced::set_overhead(overhead(overhead_state, input));
 }
 
@@ -119,8 +118,12 @@ Begun decide_locked(const PacerInput& input, Rounds rounds, News* news) noexcept
   const bool idle_presses = purge_worthwhile(purge_in);
   const bool reads_clock = decision.round_due || idle_presses || begun.limit_let_go;
   const int64_t now_ns = reads_clock ? os::monotonic_ns() : 0;
-  if (idle_presses) begun.purge = purge_due(purge_state, purge_in, now_ns);
-  begun.purges_in_vain = purges_in_vain(purge_state, purge_in, now_ns);
+  // Purges are reclaim's CPU time, and the limiter's to stop.
+  if (!enabled(limiter)) {
+    begun.purge = idle_presses ? purge_due(purge_state, purge_in, now_ns)
+                               : descent_due(purge_state, purge_in);
+  }
+  begun.purges_in_vain = purges_in_vain(purge_state, purge_in);
   if (begun.limit_let_go) {
     *news = update_let_go(now_ns, input.paced_bytes);
   } else if (decision.round_due) {
@@ -178,16 +181,14 @@ PacerInput sample() noexcept {
 
 PurgeInput purge_input() noexcept {
   const int64_t limit = pressure::limit_bytes();
-  // Not idle: usage rises into what is kept before anything more is held.
-  const int64_t kept = allocator().kept_bytes();
   return {limit,
           account::published_usage_bytes(),
-          paced::held_bytes() - kept,
-          paced::bytes_with_idle() - kept,
+          paced::held_bytes(),
+          paced::bytes_with_idle(),
           footprint::slack_bytes(limit),
           pressure::clock_bytes(),
           purge::purged_bytes(),
-          account::thread_count()};
+          purge::ended()};
 }
 
 bool decide(const PacerInput& input, Lock lock, Rounds rounds, Begun* begun, News* news) noexcept {

@@ -71,7 +71,7 @@ News round_ended(int64_t wanted_bytes, int64_t freed_bytes, int64_t now_ns) noex
 void round_was_skipped() noexcept;
 void round_is_partly_done(int64_t freed_bytes) noexcept;
 
-/** The service thread has purged, last of all: what the threads did is part of it. */
+/** The service thread has purged. */
 void note_purged(int64_t given_bytes) noexcept;
 
 /** Tells of the limiter, if it is news. With nothing locked. */

@@ -30,10 +30,8 @@ constexpr int64_t kExplicitWaitNs = 10'000'000'000;
 int64_t purge_now() noexcept {
   os::ErrnoGuard errno_guard;
   ReentryGuard reentry;
-  allocator().free_kept();
-  const int64_t fell = purge::collect_own();
-  purge::ask_all();
-  return fell;
+  allocator().publish_own(true);
+  return purge::run(purge::kAllCalls);
 }
 
 int64_t now(int64_t bytes) noexcept {
@@ -42,7 +40,7 @@ int64_t now(int64_t bytes) noexcept {
   int64_t freed = 0;
   {
     ReentryGuard reentry;
-    account::publish();
+    allocator().publish_own(true);
     const int64_t wanted = bytes > 0 ? bytes : INT64_MAX / 2;
     const int64_t began_ns = os::monotonic_ns();
     const int64_t usage_before = account::published_usage_bytes();
@@ -61,6 +59,7 @@ int64_t now(int64_t bytes) noexcept {
       service::wake();
       requests::wait_for_explicit(began_ns, kExplicitWaitNs);
     }
+    allocator().publish_own(true);
     const int64_t usage_after = account::published_usage_bytes();
     freed = std::max<int64_t>(usage_before - usage_after, outcome.freed_bytes);
     const int64_t duration_ns = os::monotonic_ns() - began_ns;

@@ -63,7 +63,7 @@ void fill(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   purge::fill(&out);
   out.madvise_calls = allocator().madvise_calls();
   out.held_idle = std::max<int64_t>(rss_anon - totals.usage_bytes(), 0);
-  out.threads = account::thread_count();
+  out.threads = allocator().thread_count();
   out.quantum = account::quantum_bytes();
   out.publishes = static_cast<int64_t>(account::publish_count());
   out.invalid_settings = invalid_settings;

@@ -65,7 +65,8 @@ void read() noexcept {
 }
 
 void read_if_due() noexcept {
-  const int64_t clock = pressure::clock_bytes();
+  // What is given back moves it, too: idle pages go with it.
+  const int64_t clock = pressure::clock_bytes() + account::published_freed_bytes();
   int64_t due = state.due.load(std::memory_order_relaxed);
   if (clock < due) return;
   const int64_t headroom = pressure::limit_bytes() - paced::bytes();

@@ -16,7 +16,7 @@ int64_t slack_bytes(int64_t limit_bytes) noexcept;
 /** Reads it now. */
 void read() noexcept;
 
-/** Reads it once for this much that the program takes: a 64th of the headroom, within 1 and 16 MiB. */
+/** Reads it once for this much that the program takes or gives back: a 64th of the headroom, within 1 and 16 MiB. */
 void read_if_due() noexcept;
 
 /** The program has given back so much: it is read again the sooner. */

@@ -1,11 +1,10 @@
-/* See fork.h. The child has one thread, the one that forked; the service thread, its descriptors and the other threads'
- * nodes are the parent's. Counts stay: the memory they stand for is here, too. */
+/* See fork.h. The child has one thread, the one that forked; the service thread and its descriptors are the
+ * parent's. Counts stay: the memory they stand for is here, too. */
 #include "engine/fork.h"
 
 #include <atomic>
 
 #include <pthread.h>
-#include <sys/single_threaded.h>
 
 #include "engine/thread_state.h"
 
@@ -21,13 +20,9 @@ constexpr int64_t kPatienceNs = 50'000'000;
 
 constinit const Part* const* parts = nullptr;
 constinit size_t part_count = 0;
-constinit AllocatorOps allocator{[]() noexcept {}, []() noexcept {}};
 
 constinit ForkGate process_gate{};
 constinit std::atomic<int64_t> gate_patience_ns{kPatienceNs};
-
-/* Of whoever forks. Where two threads do at once, each finds another one beside it. */
-constinit std::atomic<bool> has_other_threads{false};
 
 /* Calls of fork() under way on this thread. A signal handler may fork in the middle of one: what that one holds, or is
  * about to, it must not wait for. */
@@ -37,11 +32,6 @@ void prepare() {
   // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
   ++this_thread.guard_depth;
   if (forks_here++ > 0) return;
-  // glibc's own (since 2.32), not the number of threads that were counted: one that has just begun may be inside the
-  // allocator.
-  const bool others = __libc_single_threaded == 0;
-  has_other_threads.store(others, std::memory_order_relaxed);
-  if (others) allocator.prepare();
   for (size_t i = 0; i < part_count; ++i) {
     if (parts[i]->hold != nullptr) parts[i]->hold();
   }
@@ -58,8 +48,6 @@ void parent() {
 }
 
 void child() {
-  // First: nothing may be asked of the allocator before.
-  if (has_other_threads.load(std::memory_order_relaxed)) allocator.repair_child();
   // Also inside an outer fork, which goes on in this process when the signal handler returns: it then finds its locks
   // free, and parent() lets go of none.
   for (size_t i = 0; i < part_count; ++i) {
@@ -71,10 +59,9 @@ void child() {
 
 }  // namespace
 
-void register_handlers(const Part* const* table, size_t count, const AllocatorOps& ops) noexcept {
+void register_handlers(const Part* const* table, size_t count) noexcept {
   parts = table;
   part_count = count;
-  allocator = ops;
   pthread_atfork(prepare, parent, child);
 }
 

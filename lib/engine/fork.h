@@ -37,16 +37,8 @@ void let_go() noexcept {
   lock.unlock_after_fork();
 }
 
-/** What the allocator needs. Neither may allocate. Called for a process that has, or had, other threads: what those were
- *  doing inside the allocator is left as it was in the child. */
-struct AllocatorOps {
-  void (*prepare)() noexcept;      /* before fork, while none of our locks is held */
-  void (*repair_child)() noexcept; /* in the child, before anything is asked of the allocator */
-};
-
-/** Registers with pthread_atfork. Both tables live for ever. May allocate, so the entry points must work already. */
-void register_handlers(const Part* const* parts, size_t count,
-                       const AllocatorOps& allocator) noexcept;
+/** Registers with pthread_atfork. The table lives for ever. May allocate, so the entry points must work already. */
+void register_handlers(const Part* const* parts, size_t count) noexcept;
 
 /** How often this thread is inside the gate. */
 extern MEMLIMIT_TLS uint32_t inside_here;

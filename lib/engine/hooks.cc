@@ -15,6 +15,7 @@
 #include <unwind.h>
 
 #include "engine/account.h"
+#include "engine/allocator.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "pacing/ranking.h"
@@ -212,7 +213,7 @@ bool begin_call(uint64_t id, int64_t now_ns, int64_t deadline_ns, Call* call) no
   Slot* const slot = find(id);
   if (ended.load(std::memory_order_relaxed)) return false;
   if (slot == nullptr || slot->removing || slot->running_tid != 0) return false;
-  slot->running_tid = account::own_tid();
+  slot->running_tid = os::thread_id();
   slot->running_since_ns = now_ns;
   slot->deadline_ns = deadline_ns;
   slot->overrun_told = false;
@@ -265,7 +266,7 @@ int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept {
 }
 
 int remove(memlimit_hook_id id) noexcept {
-  const int self = account::own_tid();
+  const int self = os::thread_id();
   bool marked = false;
   for (;;) {
     const uint32_t seen = run_ended.load(std::memory_order_acquire);
@@ -298,7 +299,7 @@ void end() noexcept {
     if (ended.exchange(true, std::memory_order_relaxed)) return;
   }
   if (owner_pid.load(std::memory_order_relaxed) != os::process_id()) return;
-  const int self = account::own_tid();
+  const int self = os::thread_id();
   const int64_t until_ns = os::monotonic_ns() + kEndWaitNs;
   for (int64_t left = kEndWaitNs; left > 0; left = until_ns - os::monotonic_ns()) {
     // Counted as one who waits before the last look, or the wake is missed.
@@ -317,8 +318,6 @@ Outcome run(int context, const Pass& pass) noexcept {
   Outcome outcome;
   if (count(context) == 0 || ended.load(std::memory_order_relaxed)) return outcome;
   ReentryGuard reentry;
-  // A thread's first look at its counters gives it a node, whose counts begin anywhere.
-  if (this_thread.phase == ThreadPhase::kFresh) account::publish();
   uint64_t ids[kMaxHooks];
   uint64_t turn;
   const size_t planned = plan(context, pass, ids, &turn);
@@ -345,14 +344,16 @@ Outcome run(int context, const Pass& pass) noexcept {
     request.deadline_ns = static_cast<uint64_t>(deadline_ns);
     request.round = pass.round;
 
+    allocator().publish_own(false);
     const int64_t usage_before = account::published_usage_bytes();
-    const int64_t own_before = account::own_net_freed();
+    const int64_t own_before = allocator().own_net_freed();
     const int64_t answer = call_guarded(call.reclaim, request, call.arg);
     if (running.forked()) {
       outcome.forked = true;
       return outcome;
     }
-    const int64_t own = account::own_net_freed() - own_before;
+    const int64_t own = allocator().own_net_freed() - own_before;
+    allocator().publish_own(false);
     const int64_t fall = usage_before - account::published_usage_bytes();
     const int64_t freed = measure(own, fall, std::max<int64_t>(answer, 0));
     const int64_t end_ns = os::monotonic_ns();

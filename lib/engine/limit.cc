@@ -7,7 +7,6 @@
 #include "engine/footprint.h"
 #include "engine/look.h"
 #include "engine/participants.h"
-#include "engine/purge.h"
 #include "engine/requests.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
@@ -17,7 +16,6 @@ namespace memlimit::limit {
 namespace {
 
 void changed(int64_t old, int64_t bytes, LimitSource source) noexcept {
-  if (bytes < old) purge::give_up_kept();
   if (old != bytes) {
     emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
     participants::limit_changed();

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "engine/account.h"
+#include "engine/allocator.h"
 #include "engine/assist.h"
 #include "engine/counters.h"
 #include "engine/decision.h"
@@ -34,17 +35,6 @@ constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 constexpr int64_t kServiceLimitDivisor = 16;
 constexpr int64_t kServiceFootprintDivisor = 4;
 
-/* The clock, when it last was near_limit(). On a line of its own: every thread that frees reads it. */
-alignas(64) constinit std::atomic<int64_t> was_near_at{INT64_MIN / 2};
-
-/* To a 64th of the limit, so that threads do not take the line from one another. */
-void note_near_limit(const PurgeInput& in) noexcept {
-  if (!near_limit(in)) return;
-  const int64_t noted = was_near_at.load(std::memory_order_relaxed);
-  if (in.allocated_bytes - noted <= in.limit_bytes / 64) return;
-  was_near_at.store(in.allocated_bytes, std::memory_order_relaxed);
-}
-
 PacerInput sample_for_look() noexcept {
   const PacerInput input = decision::sample();
   if (input.limit_bytes > 0) counters::note_overshoot(input.paced_bytes - input.limit_bytes);
@@ -55,15 +45,15 @@ PacerInput sample_for_look() noexcept {
 void follow(const decision::Begun& begun, const PacerInput& input,
             const decision::News& news) noexcept {
   account::set_quantum_bytes(
-      quantum_for(input.limit_bytes, input.paced_bytes, account::thread_count()));
-  purge::set_eagerness(purge_eagerness(decision::purge_input()));
+      quantum_for(input.limit_bytes, input.paced_bytes, allocator().thread_count()));
+  allocator().set_cache_bytes(cache_for(input.limit_bytes));
   if (begun.level != begun.level_before) {
     emit(EventKind::kLevel, static_cast<int>(begun.level_before), static_cast<int>(begun.level),
          input.paced_bytes, input.limit_bytes);
   }
   decision::tell(news);
   if (begun.purges_in_vain) footprint::is_over(input.limit_bytes);
-  if (begun.purge) purge::ask_all();
+  if (begun.purge) purge::ask();
 }
 
 /* Half of the room that the limit leaves in the container is used up: the kernel kills next. */
@@ -121,7 +111,6 @@ void after_allocation(int64_t bytes) noexcept {
   ReentryGuard reentry;
   const int64_t limit = pressure::limit_bytes();
   footprint::read_if_due();
-  purge::collect_if_asked();
   ask_others();
   if (lacks_service()) service::start();
   const int64_t before = account::published_usage_bytes() - bytes;
@@ -135,14 +124,8 @@ void after_allocation(int64_t bytes) noexcept {
 void after_free() noexcept {
   if (ReentryGuard::inside() || !pressure::active()) return;
   ReentryGuard reentry;
-  purge::collect_if_asked();
-  const PurgeInput in = decision::purge_input();
-  note_near_limit(in);
-  if (hoards_matter(in, was_near_at.load(std::memory_order_relaxed))) {
-    footprint::read_if_due();
-    purge::collect_if_hoarding(in.limit_bytes);
-  }
-  if (pressure::level() != Level::kLow || purge_worthwhile(in)) now(false);
+  footprint::read_if_due();
+  if (pressure::level() != Level::kLow || idle_is_worth(decision::purge_input())) now(false);
 }
 
 void after_mapping(int64_t bytes) noexcept {
@@ -161,7 +144,7 @@ void after_mapping(int64_t bytes) noexcept {
     service::wake();
   }
   // A runtime may allocate a few small blocks for each heap that it maps: the first of them looks.
-  if (!done || lacks_service() || purge::is_asked()) account::look_at_next_allocation();
+  if (!done || lacks_service()) allocator().look_at_next_allocation();
 }
 
 void after_unmapping(int64_t bytes) noexcept {
@@ -183,10 +166,5 @@ bool wants_service() noexcept {
              std::min(kServiceUsageBytes, limit / kServiceLimitDivisor) ||
          paced::own_bytes() >= limit / kServiceFootprintDivisor;
 }
-
-constinit const fork::Part kForkPart{
-    .name = "look",
-    .reset = []() noexcept { was_near_at.store(INT64_MIN / 2, std::memory_order_relaxed); },
-};
 
 }  // namespace memlimit::look

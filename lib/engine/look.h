@@ -9,14 +9,12 @@
 
 #include <cstdint>
 
-#include "engine/fork.h"
-
 namespace memlimit::look {
 
-/** A thread has just published after allocating this many bytes in one request. */
+/** A thread has just published in an allocation of so many bytes. */
 void after_allocation(int64_t bytes) noexcept;
 
-/** A thread has just published after freeing. */
+/** A thread has just published in a free. */
 void after_free() noexcept;
 
 /** A thread has just mapped this many bytes of its own (or made them writable): counts for the pacing as
@@ -39,7 +37,5 @@ void at_group() noexcept;
 
 /** Whether usage has come far enough for a service thread to be worth having. */
 bool wants_service() noexcept;
-
-extern const fork::Part kForkPart;
 
 }  // namespace memlimit::look

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "engine/account.h"
+#include "engine/allocator.h"
 #include "engine/counters.h"
 #include "engine/decision.h"
 #include "engine/hooks.h"
@@ -50,7 +50,7 @@ int run() noexcept {
   // woken for the rest, for it will not allocate its way to another look.
   if (calls > 0 && pressure::active()) {
     ReentryGuard reentry;
-    account::publish();
+    allocator().publish_own(true);
     look::now(true);
   }
   return calls;

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "engine/account.h"
 #include "engine/counters.h"
 #include "engine/footprint.h"
 #include "engine/paced.h"
@@ -75,7 +74,6 @@ hooks::Outcome run_hooks(int context, const hooks::Pass& pass) noexcept {
 }
 
 void begin(const decision::Begun& begun, const PacerInput& input) noexcept {
-  if (begun.purge) purge::collect_if_asked();
   if (!begun.due) return;
   const int64_t began_ns = os::monotonic_ns();
   tell_overrun(began_ns, begun.round);
@@ -127,9 +125,7 @@ int64_t wanted_at_safe_point(const hooks::Pass& pass, int64_t freed_bytes) noexc
 int64_t purge_after_runtime(int64_t freed_bytes) noexcept {
   os::ErrnoGuard errno_guard;
   if (freed_bytes >= kPurgeRuntimeBytes) {
-    purge::collect_own();
-    // What was freed for other threads comes back to their heaps, and they alone can collect those.
-    if (account::thread_count() > 1) purge::ask_threads();
+    purge::run(purge::kTurnCalls);
   } else {
     footprint::read();
   }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "engine/account.h"
 #include "engine/allocator.h"
 #include "engine/assist.h"
 #include "engine/counters.h"
@@ -20,10 +19,6 @@
 namespace memlimit::service_rounds {
 namespace {
 
-/* What hooks freed is kept no longer than this (and until the service thread next wakes up) after the last pass: then
- * the program's load has ended. */
-constexpr int64_t kKeptNs = 2'000'000'000;
-
 /* A step of a pass asks for at most this share of the limit, so that threads which wait for the step
  * (and hooks which hold a lock for as long as they evict) go on after a millisecond or so. Measured at 256
  * MiB: with steps of 4 MiB a hook needs half as long again for each byte, for its caches are cold. */
@@ -31,22 +26,9 @@ constexpr int64_t kStepDivisor = 256;
 
 constexpr int64_t kStepMinBytes = int64_t{256} << 10;
 
-/* When the last pass ended. The service thread's own. */
-constinit int64_t pass_ended_ns = 0;
-
-/* While it lives. In the child of a hook that forks it ends, too. */
-class EveryFreeLookedAt {
- public:
-  EveryFreeLookedAt() noexcept { account::look_at_every_free(true); }
-  ~EveryFreeLookedAt() { account::look_at_every_free(false); }
-  EveryFreeLookedAt(const EveryFreeLookedAt&) = delete;
-  EveryFreeLookedAt& operator=(const EveryFreeLookedAt&) = delete;
-};
-
 /* Step by step, until enough is free or the hooks have no more; returns what they freed. Negative: a hook forked,
  * and this is the child. */
 int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
-  const EveryFreeLookedAt looked_at;
   const hooks::Pass all =
       round::make_pass(round, wanted_bytes, pressure::level(), decision::sample());
   const int64_t step_bytes = std::max(all.limit_bytes / kStepDivisor, kStepMinBytes);
@@ -59,6 +41,8 @@ int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
     const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
     if (outcome.forked) return -1;
     freed += outcome.freed_bytes;
+    // For whoever waits for it.
+    allocator().publish_own(true);
     assist::step_done(outcome.freed_bytes);
     // Hooks that gave next to nothing in this step have nothing for the next: nothing at all when a few bytes are
     // wanted, of which an eighth is none.
@@ -76,8 +60,6 @@ void run_async(int64_t wanted_bytes) noexcept {
   const counters::ReclaimCpu cpu;
   const int64_t freed = run_steps(round, wanted_bytes);
   if (freed < 0) return;
-  allocator().pass_ended();
-  pass_ended_ns = os::monotonic_ns();
   cpu.stop();
   round::end(round, wanted_bytes, freed, began_ns);
 }
@@ -100,12 +82,8 @@ void serve(const service::Turn&) noexcept {
     footprint::read();
     look::now(true);
   }
-  if (purge::take_request()) decision::note_purged(purge::collect_own());
-  if (!has_work()) {
-    if (allocator().kept_bytes() > 0 && os::monotonic_ns() - pass_ended_ns > kKeptNs)
-      purge::give_up_kept();
-    return;
-  }
+  if (purge::take_request()) decision::note_purged(purge::run(purge::kTurnCalls));
+  if (!has_work()) return;
   requests::begin_pass();
   const int64_t wanted = requests::take_pass();
   if (wanted != 0) {

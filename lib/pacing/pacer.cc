@@ -250,6 +250,11 @@ int64_t quantum_for(int64_t limit_bytes, int64_t paced_bytes, int64_t threads) n
   return std::clamp(quantum, kQuantumMinBytes, kQuantumMaxBytes);
 }
 
+int64_t cache_for(int64_t limit_bytes) noexcept {
+  if (limit_bytes <= 0) return kCacheMaxBytes;
+  return std::clamp(limit_bytes / kCacheLimitDivisor, kCacheMinBytes, kCacheMaxBytes);
+}
+
 int64_t still_wanted(int64_t wanted_bytes, int64_t freed_bytes, int64_t paced_at_begin_bytes,
                      int64_t paced_now_bytes, int64_t deepest_fall_bytes) noexcept {
   const int64_t fallen =

@@ -10,10 +10,6 @@ int64_t least_worth(int64_t limit_bytes) noexcept {
   return std::max(kPurgeMinBytes, limit_bytes / kPurgeLimitDivisor);
 }
 
-bool idle_is_worth(const PurgeInput& in) noexcept {
-  return in.limit_bytes > 0 && in.held_bytes - in.usage_bytes > least_worth(in.limit_bytes);
-}
-
 bool past_slack(const PurgeInput& in) noexcept {
   return in.counted_bytes > in.limit_bytes + in.slack_bytes;
 }
@@ -35,9 +31,8 @@ int64_t slack_for(int64_t limit_bytes, int64_t room_bytes) noexcept {
   return room_bytes < 0 ? slack : std::min(slack, room_bytes / kSlackRoomDivisor);
 }
 
-Level purge_eagerness(const PurgeInput& in) noexcept {
-  if (!idle_is_worth(in) || in.counted_bytes <= in.limit_bytes) return Level::kModerate;
-  return past_slack(in) ? Level::kOver : Level::kCritical;
+bool idle_is_worth(const PurgeInput& in) noexcept {
+  return in.limit_bytes > 0 && in.held_bytes - in.usage_bytes > least_worth(in.limit_bytes);
 }
 
 bool purge_worthwhile(const PurgeInput& in) noexcept {
@@ -68,60 +63,36 @@ bool purge_due(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept
   state.last_allocated_bytes = in.allocated_bytes;
   state.last_purged_bytes = in.purged_bytes;
   state.last_idle_bytes = idle;
-  if (past_slack(in) && state.past_slack_since_ns < 0) state.past_slack_since_ns = now_ns;
+  if (past_slack(in) && state.ended_before < 0) state.ended_before = in.ended;
   return true;
 }
 
-bool purges_in_vain(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept {
-  if (!idle_is_worth(in) || !past_slack(in)) state.past_slack_since_ns = -1;
-  if (state.past_slack_since_ns < 0) return false;
-  const int64_t threads = std::clamp<int64_t>(in.threads, 1, kPurgePatienceMaxThreads);
-  return now_ns - state.past_slack_since_ns >= threads * kPurgePatienceNs;
+bool descent_due(PurgeState& state, const PurgeInput& in) noexcept {
+  if (in.limit_bytes <= 0) return false;
+  const int64_t step = std::max(kPurgeMinBytes, in.limit_bytes / kDescentDivisor);
+  state.highest_bytes = std::max(state.highest_bytes, in.usage_bytes);
+  if (state.descended_bytes > 0 && in.usage_bytes - state.descended_bytes > step / 2) {
+    state.descended_bytes = 0;
+    state.descent_doublings = std::min(state.descent_doublings + 1, kDescentMaxDoublings);
+  }
+  const int64_t idle = in.held_bytes - in.usage_bytes;
+  if ((state.highest_bytes - in.usage_bytes) >> state.descent_doublings < step) return false;
+  if (idle < step || in.held_bytes < in.limit_bytes / kDescentHeldDivisor) return false;
+  // What the one before gave was not taken again, nor will it soon.
+  if (in.usage_bytes < state.descended_bytes / 2) {
+    state.descent_doublings = std::max(state.descent_doublings - 1, 0);
+  }
+  state.descended_bytes = state.highest_bytes = in.usage_bytes;
+  return true;
+}
+
+bool purges_in_vain(PurgeState& state, const PurgeInput& in) noexcept {
+  if (!idle_is_worth(in) || !past_slack(in)) state.ended_before = -1;
+  return state.ended_before >= 0 && in.ended > state.ended_before;
 }
 
 void purge_gave(PurgeState& state, int64_t limit_bytes, int64_t given_bytes) noexcept {
   if (given_bytes > least_worth(limit_bytes)) state.gap_ns = kPurgeGapMinNs;
-}
-
-bool near_limit(const PurgeInput& in) noexcept {
-  return in.limit_bytes > 0 && in.counted_bytes >= in.limit_bytes / 2;
-}
-
-bool hoards_matter(const PurgeInput& in, int64_t was_near_at_bytes) noexcept {
-  if (in.limit_bytes <= 0) return false;
-  return near_limit(in) ||
-         in.allocated_bytes - was_near_at_bytes < in.limit_bytes / kDescentDivisor;
-}
-
-bool hoard_due(HoardState& state, int64_t limit_bytes, int64_t usage_bytes, int64_t allocated_bytes,
-               int64_t freed_bytes) noexcept {
-  const int64_t net = freed_bytes - allocated_bytes;
-  state.lowest_net_bytes = std::min(state.lowest_net_bytes, net);
-  // What others freed of its blocks it holds no more, and does not know.
-  const int64_t held = std::min(-net, usage_bytes);
-  const int64_t least =
-      std::max({kHoardMinBytes, limit_bytes / kHoardLimitDivisor, held / kHoardHeldDivisor});
-  return (net - state.lowest_net_bytes) >> state.doublings >= least;
-}
-
-void hoard_emptied(HoardState& state, int64_t allocated_bytes, int64_t freed_bytes) noexcept {
-  state.lowest_net_bytes = freed_bytes - allocated_bytes;
-}
-
-void hoard_collected(HoardState& state, int64_t allocated_bytes, int64_t freed_bytes,
-                     int64_t given_bytes) noexcept {
-  const int64_t net = freed_bytes - allocated_bytes;
-  const bool taken_again = allocated_bytes - state.collected_at_bytes >= state.given_bytes / 2;
-  // Blocks of other threads' heaps are freed here, too, and nothing of them is idle here.
-  const bool in_vain = given_bytes < (net - state.lowest_net_bytes) / 4;
-  if ((state.given_bytes > 0 && taken_again) || in_vain) {
-    state.doublings = std::min(state.doublings + 1, kHoardMaxDoublings);
-  } else if (state.doublings > 0) {
-    state.doublings -= 1;
-  }
-  state.lowest_net_bytes = net;
-  state.collected_at_bytes = allocated_bytes;
-  state.given_bytes = given_bytes;
 }
 
 }  // namespace memlimit

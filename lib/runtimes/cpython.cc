@@ -17,7 +17,7 @@
 
 #include <pthread.h>
 
-#include "engine/account.h"
+#include "engine/allocator.h"
 #include "runtimes/adapter.h"
 #include "runtimes/generation.h"
 #include "system/os.h"
@@ -152,11 +152,11 @@ int64_t collect_all() {
 
 /* What a collection freed, as far as this thread can tell. */
 struct Progress {
-  int64_t freed_before = account::own_net_freed();
+  int64_t freed_before = allocator().own_net_freed();
   int64_t recycled_bytes = 0;
 
   int64_t gained() const noexcept {
-    const int64_t freed = account::own_net_freed() - freed_before;
+    const int64_t freed = allocator().own_net_freed() - freed_before;
     return freed > recycled_bytes ? freed : recycled_bytes;
   }
 };

@@ -9,7 +9,7 @@
 #include <dlfcn.h>
 #include <link.h>
 
-#include "engine/account.h"
+#include "engine/allocator.h"
 #include "engine/decision.h"
 #include "engine/paced.h"
 #include "engine/participants.h"
@@ -72,7 +72,6 @@ constinit bool threads_are_named = false;
 constinit std::atomic<bool> help_wanted{false};
 
 constinit const std::atomic<uint32_t>* loader_calls = nullptr;
-constinit ImageVisit visit_added = nullptr;
 constinit std::atomic<uint32_t> handled_calls{0};
 constinit std::atomic<int64_t> look_again_ns{0};
 constinit int looks = 0;                    /* service thread */
@@ -254,7 +253,6 @@ void discover() noexcept {
                       std::memory_order_relaxed);
   looks += again ? 1 : 0;
   if (!libraries_were_added()) return;
-  walk_list(visit_added, nullptr);
   Candidate candidate;
   candidate.index = 0;
   while (walk_list(find_candidate, &candidate) == 1) {
@@ -380,8 +378,7 @@ constexpr Participant kParticipant{
 
 }  // namespace
 
-void configure(const Config& config, const std::atomic<uint32_t>* calls,
-               ImageVisit visit) noexcept {
+void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcept {
   uint32_t wanted = 0;
   for (size_t i = 0; i < kCount; ++i) {
     if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
@@ -392,7 +389,6 @@ void configure(const Config& config, const std::atomic<uint32_t>* calls,
   if (threads_are_named) wanted |= 1;
   static_assert(kAdapters[0] == &kCPython);
   wanted_set.store(wanted, std::memory_order_relaxed);
-  visit_added = visit;
   loader_calls = calls;
   handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
   if (wanted != 0) dl_iterate_phdr(attach_all, nullptr);
@@ -421,7 +417,7 @@ void arrive(const Adapter& adapter) {
   const int pid = os::process_id();
   const int64_t begin_ns = os::monotonic_ns();
   const int64_t cpu_before_ns = os::thread_cpu_ns();
-  const int64_t own_before = account::own_net_freed();
+  const int64_t own_before = allocator().own_net_freed();
   const int64_t footprint_before = paced::footprint_bytes();
   const Work work{round.pass.level, wanted, round.pass.usage_bytes, round.pass.limit_bytes,
                   round.pass.everything};
@@ -430,7 +426,7 @@ void arrive(const Adapter& adapter) {
   thread_rounds.reclaiming = false;
   // A finaliser forked, and this is the child: the round is the parent's.
   if (os::process_id() != pid) return;
-  const int64_t own = account::own_net_freed() - own_before;
+  const int64_t own = allocator().own_net_freed() - own_before;
   const int64_t cpu_ns = os::thread_cpu_ns() - cpu_before_ns + outcome.parallel_cpu_ns;
   const int64_t footprint_after = round::purge_after_runtime(own);
   const int64_t end_ns = os::monotonic_ns();

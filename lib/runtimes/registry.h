@@ -14,18 +14,11 @@
 #include "engine/service.h"
 #include "settings/config.h"
 
-struct dl_phdr_info;
-
 namespace memlimit::runtimes {
 
-/** For dl_iterate_phdr(). */
-using ImageVisit = int (*)(dl_phdr_info*, size_t, void*);
-
 /** Once, from the constructor, when every library of the program's start is relocated: discovers what is
- *  there, and takes part in rounds. `loader_calls` counts calls of dlopen; it must live for ever. `visit` is called on the service thread for
- *  each image some time after a dlopen, with the loader's list locked. */
-void configure(const Config& config, const std::atomic<uint32_t>* loader_calls,
-               ImageVisit visit) noexcept;
+ *  there, and takes part in rounds. `loader_calls` counts calls of dlopen; it must live for ever. */
+void configure(const Config& config, const std::atomic<uint32_t>* loader_calls) noexcept;
 
 /** Looks for runtimes among libraries loaded since the last time, and helps adapters that asked. It may wait for a
  *  dlopen that is under way, if that is about to load a runtime. */

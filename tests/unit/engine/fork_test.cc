@@ -53,8 +53,7 @@ constexpr const fork_parts::Part* kParts[] = {&kFirst, &kNothing, &kSecond};
 /* Handlers stay registered: they are of no use to other tests, and of no harm. */
 void begin() {
   static const bool registered = [] {
-    fork_parts::register_handlers(kParts, sizeof kParts / sizeof kParts[0],
-                                  {[]() noexcept {}, []() noexcept {}});
+    fork_parts::register_handlers(kParts, sizeof kParts / sizeof kParts[0]);
     return true;
   }();
   REQUIRE(registered);

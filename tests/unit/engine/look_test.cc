@@ -30,6 +30,7 @@
 #include "observe/event_ring.h"
 #include "pacing/overhead.h"
 #include "pacing/pacer.h"
+#include "support/pretended_allocator.h"
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;
@@ -40,42 +41,15 @@ namespace poll_pass = memlimit::poll_pass;
 namespace poller = memlimit::poller;
 namespace pressure = memlimit::pressure;
 namespace service_rounds = memlimit::service_rounds;
+namespace pretended = memlimit::test::pretended;
+using pretended::allocate;
+using pretended::release;
 using memlimit::Level;
 using memlimit::LimitSource;
 
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
-
-int collects = 0;
-int64_t kept_bytes = 0;
-int times_freed = 0; /* what is kept */
-Level eagerness = Level::kModerate;
-constexpr memlimit::AllocatorOps kPretended{
-    []() noexcept { ++collects; },          [](Level level) noexcept { eagerness = level; },
-    []() noexcept -> int64_t { return 0; }, []() noexcept {},
-    []() noexcept { return kept_bytes; },   []() noexcept { ++times_freed; },
-    []() noexcept -> int64_t { return 0; }};
-
-void allocate(int64_t bytes) {
-  const auto amount = static_cast<uint64_t>(bytes);
-  if (account::count_allocated(amount)) {
-    account::publish_allocated(amount);
-    look::after_allocation(bytes);
-  }
-}
-
-void release(int64_t bytes) {
-  const auto amount = static_cast<uint64_t>(bytes);
-  // From kMostBytes on a number would be taken for kUnknownBytes, so it is told as the allocator tells it: afterwards.
-  const bool looks = amount < account::kMostBytes ? account::count_freed(amount)
-                                                  : account::count_freed(account::kUnknownBytes) &&
-                                                        account::recount_freed(amount);
-  if (looks) {
-    account::publish_freed(amount);
-    look::after_free();
-  }
-}
 
 /* How many events of a kind came since the last call, whichever it asked for. */
 int count_events(memlimit::EventKind kind) {
@@ -115,7 +89,7 @@ class Engine {
     // The test process is not small itself: its footprint must not press.
     config.account = memlimit::AccountMode::kHeap;
     config.assist_ns = 0;
-    memlimit::engine::configure(config, kPretended);
+    memlimit::engine::configure(config, pretended::kOps);
     // What other tests' figures have taught it is none of this one's.
     memlimit::decision::kForkPart.reset();
     memlimit::paced::set_overhead(0);
@@ -158,32 +132,16 @@ class Idle {
   std::vector<char> bytes_;
 };
 
-/* Threads that count: the quantum is shared among them. */
+/* More threads that count: the quantum is shared among them. */
 class Threads {
  public:
-  explicit Threads(int count) {
-    for (int i = 0; i < count; ++i) {
-      threads_.emplace_back([this] {
-        account::publish();
-        counting_.fetch_add(1);
-        done_.wait(false);
-        account::thread_exit();
-      });
-    }
-    while (counting_ < count) std::this_thread::yield();
-  }
-  ~Threads() {
-    done_ = true;
-    done_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
+  explicit Threads(int count) : before_(pretended::threads) { pretended::threads += count; }
+  ~Threads() { pretended::threads = before_; }
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
 
  private:
-  std::atomic<bool> done_{false};
-  std::atomic<int> counting_{0};
-  std::vector<std::thread> threads_;
+  int before_;
 };
 
 /* Far more than the process holds, with what a sanitizer keeps of freed memory. */
@@ -274,7 +232,7 @@ TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[recla
   for (int i = 0; i < 64; ++i) engine.fill(4096);
   REQUIRE(pressure::level() == Level::kOver);
   REQUIRE(account::quantum_bytes() < memlimit::kQuantumMaxBytes);
-  REQUIRE(eagerness == Level::kOver);
+  REQUIRE(pretended::cache_bytes == memlimit::kCacheMinBytes);
   if (by_client_or_hook) {
     const memlimit::ReentryGuard inside;
     limit::set(0, LimitSource::kSocket, "socket");
@@ -285,7 +243,7 @@ TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[recla
   }
   CHECK(pressure::level() == Level::kLow);
   CHECK(account::quantum_bytes() == memlimit::kQuantumMaxBytes);
-  CHECK(eagerness == Level::kModerate);
+  CHECK(pretended::cache_bytes == memlimit::kCacheMaxBytes);
 }
 
 TEST_CASE("reclaim: idle pages are what the kernel holds beyond usage", "[reclaim]") {
@@ -298,37 +256,38 @@ TEST_CASE("reclaim: idle pages are what the kernel holds beyond usage", "[reclai
   CHECK(figures().held_idle == 0);
 }
 
-TEST_CASE("reclaim: a lower limit, or none, frees what is kept for the next allocations",
-          "[reclaim]") {
-  Engine engine(kLimit);
-  const int before = times_freed;
-  kept_bytes = kMiB;
-  limit::set(2 * kLimit, LimitSource::kApi, "test");
-  CHECK(times_freed == before);
-  limit::set(kLimit, LimitSource::kApi, "test");
-  CHECK(times_freed == before + 1);
-  limit::set(0, LimitSource::kApi, "test");
-  CHECK(times_freed == before + 2);
-  kept_bytes = 0;
-  limit::set(kLimit, LimitSource::kApi, "test");
-  limit::set(0, LimitSource::kApi, "test");
-  CHECK(times_freed == before + 2);
+TEST_CASE("reclaim: idle pages near the limit are purged, once they are worth it", "[reclaim]") {
+  const Idle idle(64 * kMiB);
+  const int64_t limit = figures().rss_anon / 8 * 9;
+  const int before = pretended::purges;
+  pretended::idle_bytes = 3 * kMiB;
+  const int64_t purged = figures().purged;
+  Engine engine(limit);
+  CHECK(pretended::purges > before);
+  CHECK(figures().purged == purged + 3 * kMiB);
+  SECTION("by hand, whatever the pacer says") {
+    const int paced = pretended::purges;
+    pretended::idle_bytes = 5 * kMiB;
+    CHECK(explicit_reclaim::purge_now() == 5 * kMiB);
+    CHECK(pretended::purges > paced);
+  }
+  SECTION("but not without a limit") {
+    limit::set(0, LimitSource::kApi, "test");
+    const int without = pretended::purges;
+    engine.fill(kMiB);
+    CHECK(pretended::purges == without);
+  }
 }
 
-TEST_CASE("reclaim: what is kept for the next allocations is not idle", "[reclaim]") {
-  const Idle idle(64 * kMiB);
-  Engine engine(kMiB);
-  engine.fill(8192);
-  REQUIRE(eagerness == Level::kOver);
-  kept_bytes = figures().held_idle;
-  for (int i = 0; i < 64; ++i) engine.fill(4096);
-  CHECK(eagerness == Level::kModerate);
-  kept_bytes = 0;
-  for (int i = 0; i < 64; ++i) engine.fill(4096);
-  CHECK(eagerness == Level::kOver);
-  const int before = times_freed;
-  explicit_reclaim::purge_now();
-  CHECK(times_freed == before + 1);
+TEST_CASE("reclaim: what became idle on the way down is purged", "[reclaim]") {
+  const Idle idle(256 * kMiB);
+  Engine engine(kLimit);
+  hooks::remove(engine.cache.id);
+  allocate(kLimit / 2);
+  const int before = pretended::purges;
+  release(kLimit / 4);
+  CHECK(pretended::purges > before);
+  release(kLimit / 4);
 }
 
 TEST_CASE("reclaim: the headroom is what the paced number leaves of the limit", "[reclaim]") {
@@ -359,12 +318,6 @@ TEST_CASE("reclaim: near the limit, what is held beyond usage counts with it", "
   CHECK(figures().headroom == limit - figures().paced);
   engine.fill(kMiB);
   CHECK(figures().paced == figures().heap_alloc + limit / memlimit::kOverheadMaxDivisor);
-  /* The blocks that are kept for the next allocations are no overhead. */
-  kept_bytes = 2 * limit;
-  limit::set(0, LimitSource::kApi, "test");
-  limit::set(limit, LimitSource::kApi, "test");
-  CHECK(figures().paced == figures().heap_alloc);
-  kept_bytes = 0;
 }
 
 TEST_CASE("reclaim: refused settings are part of the figures", "[reclaim]") {
@@ -372,9 +325,9 @@ TEST_CASE("reclaim: refused settings are part of the figures", "[reclaim]") {
   config.states[0].source = memlimit::Source::kInvalid;
   config.states[1].source = memlimit::Source::kEnvironment;
   config.states[2].source = memlimit::Source::kInvalid;
-  memlimit::engine::configure(config, kPretended);
+  memlimit::engine::configure(config, pretended::kOps);
   CHECK(figures().invalid_settings == 2);
-  memlimit::engine::configure(memlimit::Config{}, kPretended);
+  memlimit::engine::configure(memlimit::Config{}, pretended::kOps);
   CHECK(figures().invalid_settings == 0);
 }
 
@@ -382,12 +335,12 @@ TEST_CASE("reclaim: an explicit reclaim ignores the pacer and says what it freed
   Engine engine(kLimit);
   engine.fill(8 * kMiB);
   REQUIRE(engine.cache.requests.empty());
-  const int collects_before = collects;
+  const int purges_before = pretended::purges;
   CHECK(explicit_reclaim::now(3 * kMiB) >= 3 * kMiB);
   REQUIRE(engine.cache.requests.size() == 1);
   CHECK(engine.cache.requests[0].wanted_bytes == 3 * kMiB);
   CHECK(engine.cache.held == 5 * kMiB);
-  CHECK(collects > collects_before);
+  CHECK(pretended::purges > purges_before);
   CHECK(explicit_reclaim::now(0) >= 5 * kMiB);
   CHECK(engine.cache.held == 0);
 }

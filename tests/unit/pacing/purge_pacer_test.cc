@@ -1,11 +1,12 @@
 /* When idle pages are given back: never without need, at a price while there is room, at once past it. */
 #include "pacing/purge_pacer.h"
 
+#include <algorithm>
+
 #include <catch2/catch.hpp>
 
-using memlimit::Level;
+using memlimit::descent_due;
 using memlimit::purge_due;
-using memlimit::purge_eagerness;
 using memlimit::purge_gave;
 using memlimit::PurgeInput;
 using memlimit::purges_in_vain;
@@ -18,7 +19,6 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kLimit = 400 * kMiB;
 constexpr int64_t kSlack = 10 * kMiB;
 constexpr int64_t kMs = 1'000'000;
-constexpr int64_t kUsage = int64_t{1} << 40; /* no bound on what a thread may hold */
 
 /* A process that uses `usage` and holds `held`, alone. */
 PurgeInput holding(int64_t usage, int64_t held) {
@@ -76,14 +76,6 @@ TEST_CASE("purge pacer: what others of the group hold counts for nearness", "[pu
   CHECK(purge_due(state, in, 0));
 }
 
-TEST_CASE("purge pacer: the allocator is told to be eager past the limit only", "[purge]") {
-  CHECK(purge_eagerness(holding(100 * kMiB, 399 * kMiB)) == Level::kModerate);
-  CHECK(purge_eagerness(holding(390 * kMiB, 405 * kMiB)) == Level::kCritical);
-  CHECK(purge_eagerness(holding(390 * kMiB, 411 * kMiB)) == Level::kOver);
-  // Over the limit with live data there is nothing to be eager about.
-  CHECK(purge_eagerness(holding(499 * kMiB, 500 * kMiB)) == Level::kModerate);
-}
-
 TEST_CASE("purge pacer: below the limit purges that give nothing back off", "[purge]") {
   const PurgeInput in = holding(300 * kMiB, 390 * kMiB);
   CHECK(purges_in_a_second(in, kMiB, 0) <= 6);
@@ -126,48 +118,46 @@ TEST_CASE("purge pacer: what became idle since ends the waiting past the slack",
   CHECK(purge_due(state, in, last_ns + 101'000'000));
 }
 
-TEST_CASE("purge pacer: a purge has time until every thread had its turn", "[purge]") {
+TEST_CASE("purge pacer: a purge is in vain once it has ended and is still past the slack",
+          "[purge]") {
   PurgeState state;
   PurgeInput in = holding(380 * kMiB, kLimit + 12 * kMiB);
-  in.threads = 5;
-  const auto in_vain_at = [&state, &in](int64_t now_ns) {
-    purge_due(state, in, now_ns);
-    return purges_in_vain(state, in, now_ns);
+  in.ended = 7;
+  int64_t now_ns = 0;
+  const auto in_vain = [&] {
+    purge_due(state, in, now_ns += 100 * kMs);
+    return purges_in_vain(state, in);
   };
-  CHECK_FALSE(in_vain_at(100 * kMs));
-  CHECK_FALSE(in_vain_at(100 * kMs + 5 * memlimit::kPurgePatienceNs - 1));
-  CHECK(in_vain_at(100 * kMs + 5 * memlimit::kPurgePatienceNs));
+  CHECK_FALSE(in_vain());
+  CHECK_FALSE(in_vain());
+  in.ended = 8;
+  CHECK(in_vain());
 
   SECTION("and from the beginning when the footprint was back within the slack") {
     in.held_bytes = in.counted_bytes = kLimit + 9 * kMiB;
-    CHECK_FALSE(in_vain_at(200 * kMs));
+    CHECK_FALSE(in_vain());
     in.held_bytes = in.counted_bytes = kLimit + 12 * kMiB;
-    CHECK_FALSE(in_vain_at(300 * kMs));
-    CHECK(in_vain_at(400 * kMs));
+    CHECK_FALSE(in_vain());
+    in.ended = 9;
+    CHECK(in_vain());
   }
   SECTION("and from the beginning when what is held was in use meanwhile") {
     in.usage_bytes = in.held_bytes;
-    CHECK_FALSE(in_vain_at(200 * kMs));
+    CHECK_FALSE(in_vain());
     in.usage_bytes = 380 * kMiB;
-    CHECK_FALSE(in_vain_at(300 * kMs));
-    CHECK(in_vain_at(400 * kMs));
-  }
-  SECTION("but not longer the more threads there are") {
-    in.held_bytes = in.counted_bytes = kLimit;
-    CHECK_FALSE(in_vain_at(200 * kMs));
-    in.held_bytes = in.counted_bytes = kLimit + 12 * kMiB;
-    in.threads = 10'000;
-    CHECK_FALSE(in_vain_at(300 * kMs));
-    CHECK(in_vain_at(400 * kMs));
+    CHECK_FALSE(in_vain());
+    in.ended = 9;
+    CHECK(in_vain());
   }
 }
 
 TEST_CASE("purge pacer: within the slack no purge is in vain", "[purge]") {
   PurgeState state;
-  const PurgeInput in = holding(380 * kMiB, kLimit + 9 * kMiB);
+  PurgeInput in = holding(380 * kMiB, kLimit + 9 * kMiB);
   for (int64_t ms = 0; ms < 1000; ++ms) {
+    ++in.ended;
     purge_due(state, in, ms * kMs);
-    CHECK_FALSE(purges_in_vain(state, in, ms * kMs));
+    CHECK_FALSE(purges_in_vain(state, in));
   }
 }
 
@@ -175,94 +165,61 @@ TEST_CASE("purge pacer: a program that allocates nothing is purged by the clock 
   CHECK(purges_in_a_second(holding(100 * kMiB, kLimit + kMiB), 0, 20 * kMiB) == 20);
 }
 
-TEST_CASE("purge pacer: a thread that frees much and then sleeps keeps little of it", "[purge]") {
-  memlimit::HoardState state;
-  const int64_t taken = 50 * kMiB;
-  int64_t given = 0;
-  CHECK_FALSE(memlimit::hoard_due(state, kLimit, kUsage, taken, 0));
-  for (int64_t freed = 0; freed <= taken; freed += 64 << 10) {
-    if (!memlimit::hoard_due(state, kLimit, kUsage, taken, freed)) continue;
-    memlimit::hoard_collected(state, taken, freed, freed - given);
-    given = freed;
+namespace {
+
+/* How often what became idle is purged while usage goes from one figure to another and nothing else is held. */
+int descents(PurgeState& state, int64_t from, int64_t to, int64_t* held) {
+  int purges = 0;
+  const int64_t step = from < to ? kMiB : -kMiB;
+  for (int64_t usage = from; usage != to + step; usage += step) {
+    *held = std::max(*held, usage);
+    if (!descent_due(state, holding(usage, *held))) continue;
+    ++purges;
+    *held = usage;
   }
-  CHECK(taken - given < kLimit / 64);
+  return purges;
 }
 
-TEST_CASE("purge pacer: the more a thread holds, the seldomer it is looked through", "[purge]") {
-  memlimit::HoardState state;
-  const int64_t taken = 1000 * kMiB;
-  memlimit::hoard_due(state, kLimit, kUsage, taken, 0);
-  int collections = 0;
-  for (int64_t freed = 0; freed <= taken; freed += 64 << 10) {
-    if (!memlimit::hoard_due(state, kLimit, kUsage, taken, freed)) continue;
-    ++collections;
-    memlimit::hoard_collected(state, taken, freed, 100 * kMiB);
-  }
-  // 16 for each halving, down to what is worth it at all.
-  CHECK(collections > 30);
-  CHECK(collections < 130);
+}  // namespace
+
+TEST_CASE("purge pacer: a program that frees what it has keeps little of it", "[purge]") {
+  PurgeState state;
+  int64_t held = 0;
+  CHECK(descents(state, 0, 300 * kMiB, &held) == 0);
+  CHECK(descents(state, 300 * kMiB, 0, &held) == 9);
+  // Below a quarter of the limit it matters to nobody.
+  CHECK(held <= kLimit / memlimit::kDescentHeldDivisor);
 }
 
-TEST_CASE("purge pacer: a thread whose blocks others free does not seem to hold them all",
+TEST_CASE("purge pacer: a program that takes again what it gives back is left alone soon",
           "[purge]") {
-  memlimit::HoardState state;
-  const int64_t taken = 100'000 * kMiB;
-  memlimit::hoard_due(state, kLimit, 100 * kMiB, taken, 0);
-  CHECK_FALSE(memlimit::hoard_due(state, kLimit, 100 * kMiB, taken, 6 * kMiB));
-  CHECK(memlimit::hoard_due(state, kLimit, 100 * kMiB, taken, 7 * kMiB));
+  PurgeState state;
+  int64_t held = 0;
+  int purges = 0;
+  for (int breath = 0; breath < 1000; ++breath) {
+    purges += descents(state, 200 * kMiB, 300 * kMiB, &held);
+    purges += descents(state, 300 * kMiB, 200 * kMiB, &held);
+  }
+  CHECK(purges < 20);
+  // And purged again when it goes down for good: by halves of what it had to fall.
+  purges = 0;
+  for (int64_t usage = 300 * kMiB; usage > 0 && purges == 0; usage -= kMiB) {
+    if (descent_due(state, holding(usage, 300 * kMiB))) ++purges;
+  }
+  CHECK(purges <= 1);
 }
 
-TEST_CASE("purge pacer: what was collected for another reason is hoarded no more", "[purge]") {
-  memlimit::HoardState state;
-  memlimit::hoard_due(state, kLimit, kUsage, 100 * kMiB, 0);
-  REQUIRE(memlimit::hoard_due(state, kLimit, kUsage, 100 * kMiB, 50 * kMiB));
-  memlimit::hoard_emptied(state, 100 * kMiB, 50 * kMiB);
-  CHECK_FALSE(memlimit::hoard_due(state, kLimit, kUsage, 100 * kMiB, 50 * kMiB));
-  CHECK(memlimit::hoard_due(state, kLimit, kUsage, 100 * kMiB, 60 * kMiB));
-}
-
-TEST_CASE("purge pacer: hoards matter near the limit, and on the way down from there", "[purge]") {
-  memlimit::PurgeInput in = holding(kLimit / 4, kLimit / 4);
-  in.allocated_bytes = kLimit;
-  constexpr int64_t kNever = INT64_MIN / 2;
-  CHECK_FALSE(memlimit::near_limit(in));
-  CHECK_FALSE(memlimit::hoards_matter(in, kNever));
-  in.counted_bytes = kLimit / 2;
-  CHECK(memlimit::near_limit(in));
-  CHECK(memlimit::hoards_matter(in, kNever));
-  in.counted_bytes = kMiB;
-  CHECK(memlimit::hoards_matter(in, kLimit));
-  in.allocated_bytes += kLimit / 8;
-  CHECK_FALSE(memlimit::hoards_matter(in, kLimit));
+TEST_CASE("purge pacer: without a limit, or with little idle, nothing is due on the way down",
+          "[purge]") {
+  PurgeState state;
+  PurgeInput in = holding(300 * kMiB, 300 * kMiB);
+  CHECK_FALSE(descent_due(state, in));
+  in.usage_bytes = 100 * kMiB;
+  in.held_bytes = in.counted_bytes = 101 * kMiB;
+  CHECK_FALSE(descent_due(state, in));
+  in.held_bytes = in.counted_bytes = 300 * kMiB;
   in.limit_bytes = 0;
-  CHECK_FALSE(memlimit::near_limit(in));
-  CHECK_FALSE(memlimit::hoards_matter(in, in.allocated_bytes));
-}
-
-TEST_CASE("purge pacer: a thread that takes again what it gives back is left alone soon",
-          "[purge]") {
-  memlimit::HoardState state;
-  int64_t allocated = 0;
-  int64_t freed = 0;
-  int collections = 0;
-  constexpr int kTurns = 1000;
-  for (int turn = 0; turn < kTurns; ++turn) {
-    allocated += 10 * kMiB;
-    memlimit::hoard_due(state, kLimit, kUsage, allocated, freed);
-    freed += 10 * kMiB;
-    if (!memlimit::hoard_due(state, kLimit, kUsage, allocated, freed)) continue;
-    ++collections;
-    memlimit::hoard_collected(state, allocated, freed, 10 * kMiB);
-  }
-  CHECK(collections < 5);
-  // And one that frees other threads' blocks.
-  state = {};
-  collections = 0;
-  for (int turn = 0; turn < kTurns; ++turn) {
-    freed += kMiB;
-    if (!memlimit::hoard_due(state, kLimit, kUsage, 0, freed)) continue;
-    ++collections;
-    memlimit::hoard_collected(state, 0, freed, 0);
-  }
-  CHECK(collections < 12);
+  CHECK_FALSE(descent_due(state, in));
+  in.limit_bytes = kLimit;
+  CHECK(descent_due(state, in));
 }
