@@ -38,6 +38,11 @@ int64_t to_bytes(double value) noexcept {
   return value >= kLargest ? kMaxBytes : static_cast<int64_t>(std::max(value, 0.0));
 }
 
+// Where a cache that is filled for ever comes to rest.
+int64_t target_for(int64_t limit) noexcept {
+  return std::max(percent_of(limit, kTargetPercent), sub(limit, kReserveMaxBytes));
+}
+
 // The marks on the way to one limit, in bytes.
 struct Marks {
   int64_t start;           // rounds begin
@@ -50,12 +55,10 @@ struct Marks {
 };
 
 Marks marks_for(const PacerSettings& settings, int64_t limit, int64_t lag_bytes) noexcept {
-  const int64_t start = std::clamp(settings.start_percent, 0, 100);
-  // Half way to the limit when someone starts later than the target.
-  const int64_t target = std::max<int64_t>(kTargetPercent, (start + 100) / 2);
   Marks m{};
-  m.start = percent_of(limit, start);
-  m.target = percent_of(limit, target);
+  m.start = percent_of(limit, std::clamp(settings.start_percent, 0, 100));
+  // Half way to the limit when someone starts later than the target.
+  m.target = std::max(target_for(limit), m.start + (limit - m.start) / 2);
   m.start_leave = sub(m.start, limit / 50);
   // A cache that rests at the target must not flap: critical begins half way from there to the
   // limit and ends half way back.
@@ -211,7 +214,8 @@ int64_t fair_share(int64_t own_bytes, int64_t group_bytes, int64_t excess_bytes)
 
 int64_t margin_for(int64_t limit_bytes) noexcept {
   if (limit_bytes <= 0) return 0;
-  const int64_t margin = std::max(percent_of(limit_bytes, kMarginPercent), kMarginMinBytes);
+  const int64_t margin =
+      std::clamp(percent_of(limit_bytes, kMarginPercent), kMarginMinBytes, kMarginMaxBytes);
   return std::min(margin, limit_bytes / kMarginMaxDivisor);
 }
 
@@ -266,7 +270,7 @@ int64_t still_wanted(int64_t wanted_bytes, int64_t freed_bytes, int64_t paced_at
 int64_t deepest_fall(int64_t paced_bytes, int64_t limit_bytes) noexcept {
   if (limit_bytes <= 0) return kMaxBytes;
   const int64_t paced = std::max<int64_t>(paced_bytes, 0);
-  const int64_t down_to = std::min(paced, percent_of(limit_bytes, kTargetPercent));
+  const int64_t down_to = std::min(paced, target_for(limit_bytes));
   return paced - sub(down_to, margin_for(limit_bytes));
 }
 

@@ -36,6 +36,10 @@ inline constexpr int64_t kGapDivisor = 3;
  *  Simulated: 96 peaks at 0.975 of the limit, 98 at 0.995, 94 leaves 2 % of the cache unused. */
 inline constexpr int64_t kTargetPercent = 96;
 
+/** ...but no more than this is left unused: how far usage rises until hooks take effect does not grow with the limit. Where
+ *  they are slow the lag lowers the target (below). */
+inline constexpr int64_t kReserveMaxBytes = int64_t{128} << 20;
+
 /** The share asked for rises with this power of the way from start to target; at least a quantum is
  *  asked for where anything grew. Simulated: 1 takes a
  *  sixth of the cache of a program that swings between 50 % and 95 %, 4 a twelfth; from 6 on slow
@@ -70,6 +74,7 @@ inline constexpr double kYieldWeight = 0.25;
 /** At the limit, ask for the overage and this much: Go's reserve below its limit (issue 57069). */
 inline constexpr int64_t kMarginPercent = 3;
 inline constexpr int64_t kMarginMinBytes = int64_t{1} << 20;
+inline constexpr int64_t kMarginMaxBytes = int64_t{96} << 20;
 
 /** ...but never more than limit / 16: below 16 MiB a MiB would drop usage out of the 90 % band. */
 inline constexpr int64_t kMarginMaxDivisor = 16;
@@ -212,8 +217,7 @@ bool asks_runtimes(const PacerSettings& settings, int64_t paced_bytes,
  *  quantum, monotone in headroom. Bytes; no errors; any thread; allocates nothing. */
 int64_t round_gap(int64_t paced_bytes, int64_t limit_bytes, int64_t quantum_bytes) noexcept;
 
-/** What is asked for beyond the overage: 3 % of the limit, at least 1 MiB, at most 1/16 of the
- *  limit.
+/** What is asked for beyond the overage: 3 % of the limit, at least 1 MiB, at most 96 MiB and 1/16 of the limit.
  *  Bytes; no errors; any thread; allocates nothing. */
 int64_t margin_for(int64_t limit_bytes) noexcept;
 

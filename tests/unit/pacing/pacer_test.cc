@@ -117,7 +117,9 @@ TEST_CASE("pacer: margin is 3 %, at least 1 MiB, at most a sixteenth", "[pacer]"
   CHECK(memlimit::margin_for(1) == 0);
   CHECK(memlimit::margin_for(0) == 0);
   CHECK(memlimit::margin_for(-5) == 0);
-  CHECK(memlimit::margin_for(kMax) == kMax / 100 * 3 + kMax % 100 * 3 / 100);
+  CHECK(memlimit::margin_for(2 * kGiB) < 96 * kMiB);
+  CHECK(memlimit::margin_for(8 * kGiB) == 96 * kMiB);
+  CHECK(memlimit::margin_for(kMax) == 96 * kMiB);
 }
 
 TEST_CASE("pacer: the gap is a third of the headroom, never less than a quantum", "[pacer]") {
@@ -424,6 +426,8 @@ TEST_CASE("pacer: an obedient cache that is filled for ever rests at the target"
       CHECK(highest - lowest <= memlimit::margin_for(limit));
       CHECK(lowest >= limit / 100 * 92);
       CHECK(highest <= limit / 1000 * 985);
+      // What is left unused does not grow with the limit for ever.
+      CHECK(limit - lowest <= memlimit::kReserveMaxBytes + memlimit::margin_for(limit));
     }
   }
 }
