@@ -31,7 +31,7 @@ int64_t purge_now() noexcept {
   os::ErrnoGuard errno_guard;
   ReentryGuard reentry;
   allocator().publish_own(true);
-  return purge::run(purge::kAllCalls);
+  return purge::run_all();
 }
 
 int64_t now(int64_t bytes) noexcept {

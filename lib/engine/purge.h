@@ -12,20 +12,24 @@
 
 namespace memlimit::purge {
 
-/** The most system calls of one turn, some two microseconds each. */
-inline constexpr unsigned kTurnCalls = 2048;
-inline constexpr unsigned kAllCalls = UINT32_MAX;
+/** How long a turn lasts: other work of the thread's, and its end, wait for no more than this. The next one comes after
+ *  as long a pause, so that purging takes half of a processor at most. */
+inline constexpr int64_t kTurnNs = 4'000'000;
 
-/** Purges on the calling thread, and reads the footprint. Returns the bytes given back. A fork that comes in between
- *  ends it. */
-int64_t run(unsigned most_calls) noexcept;
+/** Purges on the calling thread, for a turn or until nothing is left, and reads the footprint. Returns the bytes given
+ *  back. A fork that comes in between ends it. */
+int64_t run_turn() noexcept;
+int64_t run_all() noexcept;
 
-/** Has the service thread purge; where there is none, this thread does, for a turn. */
+/** Has the service thread purge until nothing is left; where there is none, this thread does, for a turn. */
 void ask() noexcept;
 
-/** For the service thread: whether ask() was called since. */
-bool has_request() noexcept;
-bool take_request() noexcept;
+/** For the service thread: whether a turn is due; when the next one is, INT64_MAX if none is asked for. */
+bool is_due() noexcept;
+int64_t due_ns() noexcept;
+
+/** For the service thread: a turn that is_due(). Returns the bytes given back. */
+int64_t serve() noexcept;
 
 /** CPU time spent here, ever, nanoseconds; bytes given back, ever; purges that came to their end. */
 int64_t cpu_ns() noexcept;

@@ -74,16 +74,9 @@ void run_explicit(int64_t wanted_bytes) noexcept {
   counters::add_reclaimed(outcome.freed_bytes);
 }
 
-bool has_work() noexcept { return requests::any() || purge::has_request(); }
+bool has_work() noexcept { return requests::any() || purge::is_due(); }
 
-void serve(const service::Turn&) noexcept {
-  // Without a limit, too: level, quantum and eagerness are to be what they are without one.
-  if (requests::take_look()) {
-    footprint::read();
-    look::now(true);
-  }
-  if (purge::take_request()) decision::note_purged(purge::run(purge::kTurnCalls));
-  if (!has_work()) return;
+void serve_requests() noexcept {
   requests::begin_pass();
   const int64_t wanted = requests::take_pass();
   if (wanted != 0) {
@@ -101,12 +94,24 @@ void serve(const service::Turn&) noexcept {
   if (pressure::active()) look::now(true);
 }
 
+void serve(const service::Turn&) noexcept {
+  // Without a limit, too: level and quantum are to be what they are without one.
+  if (requests::take_look()) {
+    footprint::read();
+    look::now(true);
+  }
+  if (requests::any()) serve_requests();
+  // Last: threads may be waiting for the hooks.
+  if (purge::is_due()) decision::note_purged(purge::serve());
+}
+
 }  // namespace
 
 constinit const service::Task kTask{
     .begin = []() noexcept { assist::set_worker(os::thread_id()); },
     .run = serve,
     .has_work = has_work,
+    .due_ns = purge::due_ns,
 };
 
 }  // namespace memlimit::service_rounds
