@@ -19,7 +19,7 @@ struct AllocatorTotals {
 /** What a purge came to. */
 struct Purged {
   int64_t bytes;
-  bool complete; /* nothing is left */
+  bool complete; /* all was looked at */
 };
 
 /** All of them from any thread, inside malloc too, unless said otherwise. None allocates. */
@@ -38,8 +38,9 @@ struct AllocatorOps {
   void (*set_cache_bytes)(int64_t bytes) noexcept;
   /** The thread's next allocation looks up, however small. In any context, a signal handler too. */
   void (*look_at_next_allocation)() noexcept;
-  /** Gives idle pages of all threads back to the kernel, in at most so many system calls. */
-  Purged (*purge)(unsigned most_calls) noexcept;
+  /** Gives idle pages of all threads back to the kernel, in at most so many system calls; pieces between blocks in use
+   *  that are smaller than so much are left. `position`: of whoever purges in several calls, 0 to begin with. */
+  Purged (*purge)(unsigned most_calls, int64_t least_bytes, uint32_t* position) noexcept;
   /** System calls that did that, and those of the allocator behind. */
   int64_t (*madvise_calls)() noexcept;
   /** Bytes that the program has mapped itself and may write to. */

@@ -1,6 +1,7 @@
 /* See decision.h. */
 #include "engine/decision.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/account.h"
@@ -96,17 +97,21 @@ void tell(const LimiterNews& news) noexcept {
   }
 }
 
-/* Once for each reading of the footprint. */
+/* Once for each reading of the footprint. Beyond the highest usage of late: what is idle until usage is there again is no
+ * overhead. */
 void note_overhead(int64_t limit) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   const int64_t beyond = paced::take_beyond_usage();
   if (beyond < 0) return;
-  const OverheadInput input{limit, paced::footprint_bytes(), beyond};
-  paced::set_overhead(overhead(overhead_state, input));
+  const int64_t held = paced::footprint_bytes();
+  const int64_t above_usage = account::published_usage_bytes() + beyond - highest_usage(purge_state);
+  paced::set_overhead(overhead(overhead_state, {limit, held, std::min(beyond, above_usage)}));
 }
 
 /* Under the lock: asks the pacer, and the limiter when a round is due or the limit is let go. */
 Begun decide_locked(const PacerInput& input, Rounds rounds, News* news) noexcept
     MEMLIMIT_REQUIRES(engine_lock) {
+  const PurgeInput purge_in = purge_input();
+  note_usage(purge_state, purge_in);
   note_overhead(input.limit_bytes);
   const PacerState before = pacer;
   const Decision decision = pace(settings, pacer, input);
@@ -114,14 +119,14 @@ Begun decide_locked(const PacerInput& input, Rounds rounds, News* news) noexcept
   begun.limit_let_go = enabled(limiter) || hopeless;
   begun.level = decision.level;
   begun.level_before = pressure::exchange_level(decision.level);
-  const PurgeInput purge_in = purge_input();
-  const bool idle_presses = purge_worthwhile(purge_in);
+  const bool idle_presses = purge_worthwhile(purge_state, purge_in);
   const bool reads_clock = decision.round_due || idle_presses || begun.limit_let_go;
   const int64_t now_ns = reads_clock ? os::monotonic_ns() : 0;
   // Purges are reclaim's CPU time, and the limiter's to stop.
   if (!enabled(limiter)) {
     begun.purge = idle_presses ? purge_due(purge_state, purge_in, now_ns)
                                : descent_due(purge_state, purge_in);
+    begun.purge_thorough = idle_presses && past_slack(purge_in);
   }
   begun.purges_in_vain = purges_in_vain(purge_state, purge_in);
   if (begun.limit_let_go) {
@@ -221,11 +226,6 @@ void round_was_skipped() noexcept {
 void round_is_partly_done(int64_t freed_bytes) noexcept {
   LockGuard guard(engine_lock);
   round_partly_done(pacer, freed_bytes);
-}
-
-void note_purged(int64_t given_bytes) noexcept {
-  LockGuard guard(engine_lock);
-  purge_gave(purge_state, pressure::limit_bytes(), given_bytes);
 }
 
 void tell(const News& news) noexcept {

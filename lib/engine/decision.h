@@ -39,6 +39,7 @@ struct Begun {
   bool due = false;
   bool left = false; /* a round is due, and whoever looks next is to find that, too */
   bool purge = false;
+  bool purge_thorough = false;
   bool purges_in_vain = false;
   bool asks_runtimes = false;
   bool limit_let_go = false;
@@ -70,9 +71,6 @@ News round_ended(int64_t wanted_bytes, int64_t freed_bytes, int64_t now_ns) noex
 /** It was not run after all, or hooks have freed a part of it and others go on. */
 void round_was_skipped() noexcept;
 void round_is_partly_done(int64_t freed_bytes) noexcept;
-
-/** The service thread has purged. */
-void note_purged(int64_t given_bytes) noexcept;
 
 /** Tells of the limiter, if it is news. With nothing locked. */
 void tell(const News& news) noexcept;

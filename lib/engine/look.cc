@@ -53,7 +53,8 @@ void follow(const decision::Begun& begun, const PacerInput& input,
   }
   decision::tell(news);
   if (begun.purges_in_vain) footprint::is_over(input.limit_bytes);
-  if (begun.purge) purge::ask();
+  if (begun.purge)
+    purge::ask(begun.purge_thorough ? purge::Depth::kAll : purge::Depth::kLargePieces);
 }
 
 /* Half of the room that the limit leaves in the container is used up: the kernel kills next. */

@@ -5,6 +5,7 @@
 
 #include "engine/allocator.h"
 #include "engine/paced.h"
+#include "engine/requests.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "system/os.h"
@@ -12,11 +13,17 @@
 namespace memlimit::purge {
 namespace {
 
-/* A fork waits for no more than these at the gate, and a turn is not longer by more: some microseconds each. */
-constexpr unsigned kCallsAtOnce = 32;
+/* A fork waits for no more than these at the gate, nor does the end of a turn: two microseconds each, or 300 where
+ * another processor of a virtual machine has to be told. */
+constexpr unsigned kCallsAtOnce = 4;
+
+constexpr int64_t kLargePieceBytes = int64_t{64} << 10;
 
 constinit std::atomic<bool> requested{false};
-constinit int64_t next_turn_ns = 0; /* the service thread's */
+constinit std::atomic<bool> all_requested{false}; /* Depth::kAll; stays until a purge is through */
+/* The service thread's. */
+constinit int64_t next_turn_ns = 0;
+constinit uint32_t served_position = 0;
 
 struct Counters {
   std::atomic<int64_t> purges{0};
@@ -25,19 +32,23 @@ struct Counters {
 };
 constinit Counters counters{};
 
-/* Whether nothing is left. */
-bool run_until(int64_t deadline_ns, int64_t* given) noexcept {
+bool never() noexcept { return false; }
+
+/* Whether all was looked at. */
+bool run_until(int64_t deadline_ns, Depth depth, bool (*others_wait)() noexcept, uint32_t* position,
+               int64_t* given) noexcept {
   ReentryGuard reentry;
+  const int64_t least_bytes = depth == Depth::kAll ? 0 : kLargePieceBytes;
   const int64_t cpu_before = os::thread_cpu_ns();
   bool complete = false;
   do {
     // What a purge holds in its hands would be lost to the child of a fork.
     const fork::Inside inside;
     if (!inside) break;
-    const Purged purged = allocator().purge(kCallsAtOnce);
+    const Purged purged = allocator().purge(kCallsAtOnce, least_bytes, position);
     *given += purged.bytes;
     complete = purged.complete;
-  } while (!complete && os::monotonic_ns() < deadline_ns);
+  } while (!complete && !others_wait() && os::monotonic_ns() < deadline_ns);
   counters.purged.fetch_add(*given, std::memory_order_relaxed);
   counters.purges.fetch_add(1, std::memory_order_relaxed);
   counters.cpu_ns.fetch_add(os::thread_cpu_ns() - cpu_before, std::memory_order_relaxed);
@@ -47,23 +58,26 @@ bool run_until(int64_t deadline_ns, int64_t* given) noexcept {
 
 }  // namespace
 
-int64_t run_turn() noexcept {
+int64_t run_turn(Depth depth) noexcept {
   int64_t given = 0;
-  run_until(os::monotonic_ns() + kTurnNs, &given);
+  uint32_t position = 0;
+  run_until(os::monotonic_ns() + kTurnNs, depth, never, &position, &given);
   return given;
 }
 
 int64_t run_all() noexcept {
   int64_t given = 0;
-  run_until(INT64_MAX, &given);
+  uint32_t position = 0;
+  run_until(INT64_MAX, Depth::kAll, never, &position, &given);
   return given;
 }
 
-void ask() noexcept {
+void ask(Depth depth) noexcept {
   if (!service::running()) {
-    run_turn();
+    run_turn(depth);
     return;
   }
+  if (depth == Depth::kAll) all_requested.store(true, std::memory_order_relaxed);
   if (!requested.exchange(true, std::memory_order_acq_rel)) service::wake();
 }
 
@@ -75,16 +89,19 @@ int64_t due_ns() noexcept {
   return requested.load(std::memory_order_acquire) ? next_turn_ns : INT64_MAX;
 }
 
-int64_t serve() noexcept {
+void serve() noexcept {
   requested.store(false, std::memory_order_release);
   const int64_t began_ns = os::monotonic_ns();
+  const Depth depth =
+      all_requested.load(std::memory_order_relaxed) ? Depth::kAll : Depth::kLargePieces;
   int64_t given = 0;
-  if (!run_until(began_ns + kTurnNs, &given)) {
+  if (run_until(began_ns + kTurnNs, depth, requests::any, &served_position, &given)) {
+    all_requested.store(false, std::memory_order_relaxed);
+  } else {
     const int64_t now_ns = os::monotonic_ns();
     next_turn_ns = now_ns + (now_ns - began_ns);
     requested.store(true, std::memory_order_release);
   }
-  return given;
 }
 
 int64_t cpu_ns() noexcept { return counters.cpu_ns.load(std::memory_order_relaxed); }
@@ -103,7 +120,9 @@ namespace {
 
 void reset_after_fork() noexcept {
   requested.store(false, std::memory_order_relaxed);
+  all_requested.store(false, std::memory_order_relaxed);
   next_turn_ns = 0;
+  served_position = 0;
   for (std::atomic<int64_t>* counter : {&counters.purges, &counters.cpu_ns, &counters.purged}) {
     counter->store(0, std::memory_order_relaxed);
   }

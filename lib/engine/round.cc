@@ -125,7 +125,7 @@ int64_t wanted_at_safe_point(const hooks::Pass& pass, int64_t freed_bytes) noexc
 int64_t purge_after_runtime(int64_t freed_bytes) noexcept {
   os::ErrnoGuard errno_guard;
   if (freed_bytes >= kPurgeRuntimeBytes) {
-    purge::run_turn();
+    purge::run_turn(purge::Depth::kLargePieces);
   } else {
     footprint::read();
   }

@@ -102,7 +102,7 @@ void serve(const service::Turn&) noexcept {
   }
   if (requests::any()) serve_requests();
   // Last: threads may be waiting for the hooks.
-  if (purge::is_due()) decision::note_purged(purge::serve());
+  if (purge::is_due()) purge::serve();
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 /* See purge.h. */
 #include "heap/purge.h"
 
+#include <algorithm>
 #include <bit>
 
 #include <cerrno>
@@ -22,7 +23,8 @@ constexpr uint64_t bit(unsigned index) noexcept { return uint64_t{1} << index; }
 
 class Purger {
  public:
-  explicit Purger(unsigned most_calls) noexcept : most_calls_(most_calls) {}
+  explicit Purger(unsigned most_calls, unsigned least_pages = 1) noexcept
+      : most_calls_(most_calls), least_pages_(least_pages) {}
 
   /* Bytes that went back by another way. */
   void note(size_t bytes) noexcept { bytes_ += bytes; }
@@ -53,7 +55,10 @@ class Purger {
     }
   }
 
-  const unsigned most_calls_;
+  /* Whether there are pages to drop. */
+  bool is_worth_taking(SpanRef span, unsigned class_index) const noexcept;
+
+  const unsigned most_calls_, least_pages_;
   unsigned calls_ = 0;
   size_t bytes_ = 0;
 };
@@ -90,10 +95,45 @@ bool only_free_blocks(const uint64_t* taken, const ClassInfo& info, unsigned pag
   return true;
 }
 
+/* Of a set of pages those that lie in runs of at least so many. */
+constexpr uint32_t long_runs(uint32_t pages, unsigned least) noexcept {
+  uint32_t begins = pages;
+  for (unsigned i = 1; i < least; ++i) begins &= pages >> i;
+  uint32_t kept = begins;
+  for (unsigned i = 1; i < least; ++i) kept |= begins << i;
+  return kept;
+}
+
+uint32_t free_pages_of(const uint64_t* bits, const ClassInfo& info) noexcept {
+  uint32_t free_pages = 0;
+  for (unsigned i = 0; i < kPagesPerSlice; ++i) {
+    if (only_free_blocks(bits, info, i)) free_pages |= 1U << i;
+  }
+  return free_pages;
+}
+
+bool Purger::is_worth_taking(SpanRef span, unsigned class_index) const noexcept {
+  std::atomic<uint8_t>& freed = span.state().freed;
+  if (freed.load(std::memory_order_relaxed) == 0) return false;
+  // Before the words are read, and sequentially consistent: who returns a block afterwards sets it again, or its bit is
+  // seen.
+  freed.exchange(0);
+  const ClassInfo& info = kClasses[class_index];
+  uint64_t seen[64] = {};
+  for (unsigned i = 0; i < info.words; ++i) seen[i] = span.word(i).load();
+  const uint32_t purged = span.state().purged_pages.load(std::memory_order_relaxed);
+  const uint32_t due = free_pages_of(seen, info) & ~purged;
+  if (long_runs(due, least_pages_) != 0) return true;
+  // Another time, for a purge that is content with less.
+  if (due != 0) freed.store(1, std::memory_order_relaxed);
+  return false;
+}
+
 void Purger::span(SpanRef span) noexcept {
   const unsigned guess = span.class_byte().load(std::memory_order_relaxed);
   if (guess == kNoClass || guess > kSmallClasses) return;
-  if (span.state().freed.load(std::memory_order_relaxed) == 0) return;
+  // Most spans are looked at in vain: nothing is taken from who allocates meanwhile.
+  if (!is_worth_taking(span, guess)) return;
   uint64_t taken[64] = {};
   uint64_t any = 0;
   for (unsigned i = 0; i < kClasses[guess].words; ++i) {
@@ -106,16 +146,13 @@ void Purger::span(SpanRef span) noexcept {
   const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
   const ClassInfo& info = kClasses[class_index];
   if (class_index == guess) {
-    span.state().freed.store(0, std::memory_order_relaxed);
     bool whole = true;
-    uint32_t free_pages = 0;
     for (unsigned i = 0; i < info.words; ++i)
       whole = whole && taken[i] == spans::full_word(info, i);
-    for (unsigned i = 0; i < kPagesPerSlice; ++i) {
-      if (only_free_blocks(taken, info, i)) free_pages |= 1U << i;
-    }
     const uint32_t purged = span.state().purged_pages.load(std::memory_order_relaxed);
-    pages(span, free_pages & ~purged);
+    const uint32_t due = free_pages_of(taken, info) & ~purged;
+    const uint32_t dropped = whole ? due : long_runs(due, least_pages_);
+    pages(span, dropped);
     if (whole) {
       spans::forget(span, class_index);
       span.region->dirty.fetch_and(~bit(span.slice), std::memory_order_relaxed);
@@ -123,21 +160,18 @@ void Purger::span(SpanRef span) noexcept {
       return;
     }
     // Nobody else sets bits; who clears some has blocks of other pages.
-    span.state().purged_pages.fetch_or(static_cast<uint16_t>(free_pages),
-                                       std::memory_order_relaxed);
+    span.state().purged_pages.fetch_or(static_cast<uint16_t>(dropped), std::memory_order_relaxed);
   }
   for (unsigned i = 0; i < kClasses[guess].words; ++i) {
     if (taken[i] != 0) spans::put_back(span, class_index, i, taken[i]);
   }
 }
 
-/* Where the last call ended: slices, over all regions. */
-constinit std::atomic<uint32_t> next_span{0};
-
 }  // namespace
 
-PurgeResult purge(unsigned most_calls) noexcept {
-  Purger purger(most_calls);
+PurgeResult purge(unsigned most_calls, size_t least_run_bytes, uint32_t* next_slice) noexcept {
+  const size_t least_pages = std::clamp<size_t>(least_run_bytes / kPageBytes, 1, kPagesPerSlice);
+  Purger purger(most_calls, static_cast<unsigned>(least_pages));
   purger.note(huge::drop_kept(false));
   const uint32_t regions = regions::count();
   for (uint32_t id = 0; id < regions; ++id) {
@@ -145,18 +179,17 @@ PurgeResult purge(unsigned most_calls) noexcept {
     if (region != nullptr) purger.free_slices(*region, ~uint64_t{0});
     if (!purger.may_go_on()) return purger.result(false);
   }
-  const uint32_t spans = regions * kSlicesPerRegion;
-  uint32_t at = next_span.load(std::memory_order_relaxed);
-  for (uint32_t looked = 0; looked < spans; ++looked, ++at) {
-    if (at >= spans) at = 0;
+  const uint32_t end = regions * kSlicesPerRegion;
+  for (uint32_t at = next_slice != nullptr ? *next_slice : 0; at < end; ++at) {
     if (!purger.may_go_on()) {
-      next_span.store(at, std::memory_order_relaxed);
+      if (next_slice != nullptr) *next_slice = at;
       return purger.result(false);
     }
     Region* const region = hints::region(at / kSlicesPerRegion);
     if (region != nullptr && region->begin() != nullptr)
       purger.span({region, at % kSlicesPerRegion});
   }
+  if (next_slice != nullptr) *next_slice = 0;
   regions::release_free_chunks();
   return purger.result(true);
 }

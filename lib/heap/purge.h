@@ -11,17 +11,21 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdint>
 
 namespace memlimit::heap {
 
 struct PurgeResult {
   size_t bytes;   /* given back, as far as they were resident */
   unsigned calls; /* of madvise */
-  bool complete;  /* nothing is left to be purged */
+  bool complete;  /* all was looked at */
 };
 
-/** Free slices first, then spans; goes on where the last call ended. */
-PurgeResult purge(unsigned most_calls) noexcept;
+/** Free slices first, then spans, of which runs of pages that are shorter than so much are left. `next_slice`: where among
+ *  them the caller's last call ended, and this one did; 0 to begin with, and when it is complete. A program that goes on
+ *  frees behind it what a purge without end would follow for ever. */
+PurgeResult purge(unsigned most_calls, size_t least_run_bytes = 0,
+                  uint32_t* next_slice = nullptr) noexcept;
 
 namespace decay {
 

@@ -10,8 +10,9 @@ int64_t least_worth(int64_t limit_bytes) noexcept {
   return std::max(kPurgeMinBytes, limit_bytes / kPurgeLimitDivisor);
 }
 
-bool past_slack(const PurgeInput& in) noexcept {
-  return in.counted_bytes > in.limit_bytes + in.slack_bytes;
+/* What the program is not about to take again. */
+int64_t idle_bytes(const PurgeState& state, const PurgeInput& in) noexcept {
+  return in.held_bytes - std::max(in.usage_bytes, highest_usage(state));
 }
 
 /* Bytes that must have been allocated since the last purge, 0 from the end of the slack on. */
@@ -35,17 +36,38 @@ bool idle_is_worth(const PurgeInput& in) noexcept {
   return in.limit_bytes > 0 && in.held_bytes - in.usage_bytes > least_worth(in.limit_bytes);
 }
 
-bool purge_worthwhile(const PurgeInput& in) noexcept {
-  return idle_is_worth(in) && in.counted_bytes >= in.limit_bytes - in.limit_bytes / 8;
+bool past_slack(const PurgeInput& in) noexcept {
+  return in.counted_bytes > in.limit_bytes + in.slack_bytes;
+}
+
+void note_usage(PurgeState& state, const PurgeInput& in) noexcept {
+  if (in.allocated_bytes - state.breath_began_bytes >= in.limit_bytes / kBreathDivisor) {
+    state.breath_began_bytes = in.allocated_bytes;
+    state.before_bytes = state.breath_bytes;
+    state.breath_bytes = 0;
+  }
+  state.breath_bytes = std::max(state.breath_bytes, in.usage_bytes);
+}
+
+int64_t highest_usage(const PurgeState& state) noexcept {
+  return std::max(state.breath_bytes, state.before_bytes);
+}
+
+bool purge_worthwhile(const PurgeState& state, const PurgeInput& in) noexcept {
+  if (in.limit_bytes <= 0 || in.counted_bytes < in.limit_bytes - in.limit_bytes / 8) return false;
+  const bool below = in.counted_bytes <= in.limit_bytes;
+  const int64_t worth = below ? in.limit_bytes / kPurgeBelowDivisor : 0;
+  return idle_bytes(state, in) > std::max(worth, least_worth(in.limit_bytes));
 }
 
 bool purge_due(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept {
-  if (!purge_worthwhile(in)) return false;
+  if (!purge_worthwhile(state, in)) return false;
   const bool past_limit = in.counted_bytes > in.limit_bytes;
   const int64_t given = in.purged_bytes - state.last_purged_bytes;
-  const int64_t idle = in.held_bytes - in.usage_bytes;
+  const int64_t idle = idle_bytes(state, in);
   if (idle - state.last_idle_bytes > least_worth(in.limit_bytes)) {
     state.pressed_gap_ns = kPressedPurgeGapMinNs;
+    state.gap_ns = kPurgeGapMinNs;
   }
   if (state.started) {
     const int64_t since_ns = now_ns - state.last_ns;
@@ -53,11 +75,13 @@ bool purge_due(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept
     const bool paid = allocated >= price_bytes(in, given);
     const bool pressed = past_limit && since_ns >= state.pressed_gap_ns && paid;
     if (!pressed && since_ns < state.gap_ns) return false;
+    // Not what it gave back counts, but what was not taken again.
+    const bool in_vain = state.last_idle_bytes - idle < least_worth(in.limit_bytes);
+    state.pressed_gap_ns = in_vain && past_limit
+                               ? std::min(state.pressed_gap_ns * 2, kPressedPurgeGapMaxNs)
+                               : kPressedPurgeGapMinNs;
+    state.gap_ns = in_vain ? std::min(state.gap_ns * 2, kPurgeGapMaxNs) : kPurgeGapMinNs;
   }
-  const bool in_vain = state.started && past_limit && given < kPurgeMinBytes;
-  state.pressed_gap_ns =
-      in_vain ? std::min(state.pressed_gap_ns * 2, kPressedPurgeGapMaxNs) : kPressedPurgeGapMinNs;
-  state.gap_ns = state.started ? std::min(state.gap_ns * 2, kPurgeGapMaxNs) : kPurgeGapMinNs;
   state.started = true;
   state.last_ns = now_ns;
   state.last_allocated_bytes = in.allocated_bytes;
@@ -87,12 +111,8 @@ bool descent_due(PurgeState& state, const PurgeInput& in) noexcept {
 }
 
 bool purges_in_vain(PurgeState& state, const PurgeInput& in) noexcept {
-  if (!idle_is_worth(in) || !past_slack(in)) state.ended_before = -1;
+  if (!purge_worthwhile(state, in) || !past_slack(in)) state.ended_before = -1;
   return state.ended_before >= 0 && in.ended > state.ended_before;
-}
-
-void purge_gave(PurgeState& state, int64_t limit_bytes, int64_t given_bytes) noexcept {
-  if (given_bytes > least_worth(limit_bytes)) state.gap_ns = kPurgeGapMinNs;
 }
 
 }  // namespace memlimit

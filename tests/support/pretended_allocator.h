@@ -43,7 +43,7 @@ inline constexpr AllocatorOps kOps{
     .set_cache_bytes = [](int64_t bytes) noexcept { cache_bytes = bytes; },
     .look_at_next_allocation = []() noexcept { look_asked = true; },
     .purge =
-        [](unsigned) noexcept {
+        [](unsigned, int64_t, uint32_t*) noexcept {
           ++purges;
           return Purged{idle_bytes.exchange(0), true};
         },
