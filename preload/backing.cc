@@ -36,7 +36,7 @@ void* map_region(size_t bytes, size_t alignment) noexcept {
   // library's own.
   if (syscall(SYS_madvise, region, bytes, MADV_DONTNEED) == 0) return region;
   mi_free(region);
-  return nullptr;
+  return heap::kernel_pages::map(bytes, alignment);
 }
 
 void unmap_region(void* address, size_t bytes) noexcept {

@@ -98,12 +98,14 @@ int64_t held_bytes() noexcept {
   return std::max(account::published_usage_bytes(), footprint_bytes());
 }
 
-int64_t own_bytes() noexcept {
+bool idle_counts() noexcept {
   const AccountMode now = mode();
-  const bool idle_counts =
-      now == AccountMode::kRss || state.footprint_over.load(std::memory_order_relaxed) ||
-      (now == AccountMode::kCgroup && (!group_counts() || holds(Hint::kRuntimeHeap)));
-  return idle_counts ? held_bytes() : account::published_usage_bytes() + overhead_bytes();
+  return now == AccountMode::kRss || state.footprint_over.load(std::memory_order_relaxed) ||
+         (now == AccountMode::kCgroup && (!group_counts() || holds(Hint::kRuntimeHeap)));
+}
+
+int64_t own_bytes() noexcept {
+  return idle_counts() ? held_bytes() : account::published_usage_bytes() + overhead_bytes();
 }
 
 int64_t bytes() noexcept { return others_bytes() + own_bytes(); }

@@ -54,6 +54,9 @@ int64_t room_bytes() noexcept;
 /** What this limit leaves of the container's memory, in `cgroup`; negative: it cannot be told. */
 int64_t room_above_bytes(int64_t limit_bytes) noexcept;
 
+/** Whether idle pages of this process are part of bytes(). */
+bool idle_counts() noexcept;
+
 /** The part of bytes() that is this process's own. */
 int64_t own_bytes() noexcept;
 

@@ -21,8 +21,8 @@ namespace {
  * hang is told while somebody is looking. */
 constexpr int64_t kHookBudgetNs = 100'000'000;
 
-/* A runtime that freed less by its own thread than this leaves nothing to purge. */
-constexpr int64_t kPurgeRuntimeBytes = 256 << 10;
+/* What freed less than this leaves nothing to purge. */
+constexpr int64_t kPurgeFreedBytes = 256 << 10;
 
 /* How old the group's figure may be at the end of a round; read at most this often by rounds. */
 constexpr int64_t kRoundMaxAgeNs = 1'000'000;
@@ -107,8 +107,13 @@ void begin(const decision::Begun& begun, const PacerInput& input) noexcept {
 }
 
 void end(int64_t round, int64_t wanted_bytes, int64_t freed_bytes, int64_t began_ns) noexcept {
-  // What was paced when the round began does not know of it.
-  if (paced::mode() != AccountMode::kHeap) paced::read(service::running(), kRoundMaxAgeNs);
+  // What was paced when the round began does not know of it; and where idle pages are paced, what hooks freed counts for
+  // nothing until it is with the kernel.
+  if (paced::idle_counts() && freed_bytes >= kPurgeFreedBytes) {
+    purge::run_turn(purge::Depth::kAll);
+  } else if (paced::mode() != AccountMode::kHeap) {
+    paced::read(service::running(), kRoundMaxAgeNs);
+  }
   const int64_t now_ns = os::monotonic_ns();
   counters::add_reclaimed(freed_bytes);
   counters::observe_round(now_ns - began_ns, freed_bytes);
@@ -124,7 +129,7 @@ int64_t wanted_at_safe_point(const hooks::Pass& pass, int64_t freed_bytes) noexc
 
 int64_t purge_after_runtime(int64_t freed_bytes) noexcept {
   os::ErrnoGuard errno_guard;
-  if (freed_bytes >= kPurgeRuntimeBytes) {
+  if (freed_bytes >= kPurgeFreedBytes) {
     purge::run_turn(purge::Depth::kLargePieces);
   } else {
     footprint::read();

@@ -102,7 +102,10 @@ void serve(const service::Turn&) noexcept {
   }
   if (requests::any()) serve_requests();
   // Last: threads may be waiting for the hooks.
-  if (purge::is_due()) purge::serve();
+  if (!purge::is_due()) return;
+  purge::serve();
+  // The program may be done, and nobody else would see that the footprint has fallen.
+  if (pressure::active()) look::now(true);
 }
 
 }  // namespace

@@ -39,20 +39,27 @@ class Purger {
   void span(SpanRef span) noexcept;
 
  private:
-  /* The raw call: madvise() is interposed. */
-  void drop(char* address, size_t bytes) noexcept {
+  /* The raw call: madvise() is interposed. It may be refused (a sandbox, no memory for the kernel's own records): then
+   * the pages are what they were. */
+  bool drop(char* address, size_t bytes) noexcept {
     os::ErrnoGuard guard;
     ++calls_;
-    if (syscall(SYS_madvise, address, bytes, MADV_DONTNEED) == 0) bytes_ += bytes;
+    if (syscall(SYS_madvise, address, bytes, MADV_DONTNEED) != 0) return false;
+    bytes_ += bytes;
+    return true;
   }
 
-  void pages(SpanRef span, uint32_t pages) noexcept {
+  /* Returns those that were dropped. */
+  uint32_t pages(SpanRef span, uint32_t pages) noexcept {
+    uint32_t dropped = 0;
     while (pages != 0) {
       const auto first = static_cast<unsigned>(std::countr_zero(pages));
       const auto count = static_cast<unsigned>(std::countr_one(pages >> first));
-      drop(span.base() + first * kPageBytes, count * kPageBytes);
-      pages &= ~(((1U << count) - 1) << first);
+      const uint32_t run = ((1U << count) - 1) << first;
+      if (drop(span.base() + first * kPageBytes, count * kPageBytes)) dropped |= run;
+      pages &= ~run;
     }
+    return dropped;
   }
 
   /* Whether there are pages to drop. */
@@ -75,7 +82,9 @@ void Purger::free_slices(Region& region, uint64_t candidates) noexcept {
     if (!regions::take_run(region, first, count)) continue;
     // Before: who gets the slices afterwards sets the bits again.
     region.dirty.fetch_and(~run.mask(), std::memory_order_relaxed);
-    drop(run.address(), count * kSliceBytes);
+    if (!drop(run.address(), count * kSliceBytes)) {
+      region.dirty.fetch_or(run.mask(), std::memory_order_relaxed);
+    }
     regions::return_slices(region, first, count);
   }
 }
@@ -151,11 +160,13 @@ void Purger::span(SpanRef span) noexcept {
       whole = whole && taken[i] == spans::full_word(info, i);
     const uint32_t purged = span.state().purged_pages.load(std::memory_order_relaxed);
     const uint32_t due = free_pages_of(taken, info) & ~purged;
-    const uint32_t dropped = whole ? due : long_runs(due, least_pages_);
-    pages(span, dropped);
+    const uint32_t wanted = whole ? due : long_runs(due, least_pages_);
+    const uint32_t dropped = pages(span, wanted);
     if (whole) {
       spans::forget(span, class_index);
-      span.region->dirty.fetch_and(~bit(span.slice), std::memory_order_relaxed);
+      if (dropped == due) {
+        span.region->dirty.fetch_and(~bit(span.slice), std::memory_order_relaxed);
+      }
       regions::return_slices(*span.region, span.slice, 1);
       return;
     }
