@@ -21,12 +21,26 @@ uint64_t top_of(const ThreadCache& cache, unsigned class_index) noexcept {
   return cache.tops[class_index].load(std::memory_order_relaxed);
 }
 
-uint32_t room_of(const ThreadCache& cache, unsigned class_index) noexcept {
-  return static_cast<uint32_t>((cache.ends[class_index] - kFloors[class_index]) / kEntryBytes);
+uint64_t floor_of(const ThreadCache& cache, unsigned class_index) noexcept {
+  return ThreadCache::floor_of(class_index, top_of(cache, class_index));
 }
 
+uint32_t room_of(const ThreadCache& cache, unsigned class_index) noexcept {
+  return static_cast<uint32_t>((cache.ends[class_index] - floor_of(cache, class_index)) /
+                               kEntryBytes);
+}
+
+/* The stack moves when it outgrows its place. */
 void set_room(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept {
-  cache.ends[class_index] = kFloors[class_index] + room * kEntryBytes;
+  const uint64_t top = top_of(cache, class_index);
+  uint64_t floor = floor_of(cache, class_index);
+  if (floor == kStackPlaces.near[class_index] && room > near_blocks(kClasses[class_index])) {
+    const uint64_t moved = kStackPlaces.far[class_index];
+    memcpy(&cache.slot(moved), &cache.slot(floor), top - floor + kEntryBytes);
+    cache.tops[class_index].store(moved + (top - floor), std::memory_order_relaxed);
+    floor = moved;
+  }
+  cache.ends[class_index] = floor + room * kEntryBytes;
 }
 
 SpanRef leased(const ThreadCache& cache, unsigned class_index) noexcept {
@@ -137,13 +151,13 @@ void flush_to(ThreadCache& cache, unsigned class_index, uint32_t left) noexcept 
   const uint32_t have = cache.stacked(class_index);
   if (have <= left) return;
   const uint32_t count = have - left;
-  void** const floor = &cache.slot(kFloors[class_index] + kEntryBytes);
+  const uint64_t floor = floor_of(cache, class_index);
+  void** const oldest = &cache.slot(floor + kEntryBytes);
   add(cache.returned_bytes, uint64_t{count} * kClasses[class_index].block_bytes);
   // The cache is held, and nobody takes over another thread's stack: the blocks may lie in it a moment longer.
-  Returns(class_index).all(floor, count);
-  memmove(floor, floor + count, left * kEntryBytes);
-  cache.tops[class_index].store(kFloors[class_index] + left * kEntryBytes,
-                                std::memory_order_relaxed);
+  Returns(class_index).all(oldest, count);
+  memmove(oldest, oldest + count, left * kEntryBytes);
+  cache.tops[class_index].store(floor + left * kEntryBytes, std::memory_order_relaxed);
 }
 
 /* Halves the stacks of other classes, one after the other, until the budget has so much. */
@@ -161,11 +175,11 @@ bool steal_budget(ThreadCache& cache, unsigned class_index, uint32_t wanted_byte
   return cache.budget_bytes >= wanted_bytes;
 }
 
-bool try_grow(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept {
+bool try_grow(ThreadCache& cache, unsigned class_index, uint32_t room, uint32_t most) noexcept {
   constexpr uint8_t kWaits = 128;
   const ClassInfo& info = kClasses[class_index];
   const uint32_t first_room = std::clamp<uint32_t>(2048 / info.block_bytes, 2, 16);
-  const uint32_t wanted = std::min<uint32_t>(std::max(room * 2, first_room), info.capacity);
+  const uint32_t wanted = std::min(std::max(room * 2, first_room), most);
   const uint32_t more_bytes = (wanted - room) * info.block_bytes;
   if (cache.budget_bytes < more_bytes) {
     // Only now and then, or classes that are all in use would take from each other for ever.
@@ -177,10 +191,15 @@ bool try_grow(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept 
   return true;
 }
 
-/* A stack begins small and doubles when it runs empty or full, up to its capacity. False: it stays as it is. */
-bool grow(ThreadCache& cache, unsigned class_index) noexcept {
+/* A stack begins small and doubles when it runs empty or full: but beyond a point only when the one follows the other,
+ * since then what is given back is wanted again. False: it stays as it is. */
+bool grow(ThreadCache& cache, unsigned class_index, bool full) noexcept {
+  const ClassInfo& info = kClasses[class_index];
+  const bool turned = cache.flushed[class_index] != full;
+  cache.flushed[class_index] = full;
+  const uint32_t most = turned ? info.capacity : info.eager;
   const uint32_t room = room_of(cache, class_index);
-  return room < kClasses[class_index].capacity && try_grow(cache, class_index, room);
+  return room < most && try_grow(cache, class_index, room, most);
 }
 
 /* The lowest `count` bits that are set. */
@@ -257,11 +276,13 @@ void give_up_lease(ThreadCache& cache, unsigned class_index) noexcept {
 }
 
 void* refill(ThreadCache& cache, unsigned class_index) noexcept {
-  grow(cache, class_index);
+  grow(cache, class_index, false);
   const uint32_t room = room_of(cache, class_index);
   if (room == 0) return nullptr;
-  const uint32_t enough = std::max<uint32_t>(room / 2, 1);
-  const uint32_t most = room - room / 4;
+  // Not too many at a time: it may have grown for blocks that come back.
+  constexpr uint32_t kEnough = 128;
+  const uint32_t enough = std::clamp<uint32_t>(room / 2, 1, kEnough);
+  const uint32_t most = std::min(room - room / 4, 2 * kEnough);
   for (;;) {
     SpanRef span = leased(cache, class_index);
     if (!span) {
@@ -288,14 +309,16 @@ void push(ThreadCache& cache, unsigned class_index, void* block) noexcept {
     report_misuse(Misuse::kDoubleFree, block, kClasses[class_index].block_bytes);
   }
   const bool full = cache.stacked(class_index) == room_of(cache, class_index);
-  if (full && !grow(cache, class_index)) {
+  if (full && !grow(cache, class_index, true)) {
     const uint32_t room = room_of(cache, class_index);
     if (room == 0) {
       add(cache.returned_bytes, kClasses[class_index].block_bytes);
       Returns(class_index).one(block);
       return;
     }
-    flush_to(cache, class_index, room / 2);
+    // Of one that has grown large not half: nobody should wait for so many.
+    constexpr uint32_t kMostAtOnce = 2048;
+    flush_to(cache, class_index, room - std::clamp<uint32_t>(room / 2, 1, kMostAtOnce));
   }
   const uint64_t top = top_of(cache, class_index) + kEntryBytes;
   cache.slot(top) = block;
