@@ -34,10 +34,11 @@ constinit std::atomic<uint32_t> owned{0}; /* caches that a thread has */
 /* No blocks, and no room yet: a stack grows when it is used. */
 void empty_stacks(ThreadCache& cache) noexcept {
   for (unsigned i = 1; i <= kSmallClasses; ++i) {
-    cache.tops[i].store(kFloors[i], std::memory_order_relaxed);
-    cache.ends[i] = kFloors[i];
+    cache.tops[i].store(kStackPlaces.near[i], std::memory_order_relaxed);
+    cache.ends[i] = kStackPlaces.near[i];
     cache.leases[i].store(0, std::memory_order_relaxed);
     cache.lease_words[i] = 0;
+    cache.flushed[i] = false;
   }
   cache.bound_bytes = share_bytes();
   cache.budget_bytes = cache.bound_bytes;

@@ -60,14 +60,15 @@ struct ClassInfo {
   uint32_t reciprocal; /* offset * reciprocal >> 32 is the block's number */
   uint16_t blocks;     /* in a span */
   uint16_t words;      /* of the span's bitmap */
-  uint16_t capacity;   /* how many blocks a thread's stack may hold */
+  uint16_t eager;      /* how many blocks a thread's stack grows to when it is used */
+  uint16_t capacity;   /* and how many when blocks come and go in such numbers */
 };
 
 namespace detail {
 
-/* At most 16 KiB of a class with a thread, and 256 blocks. Two even of the largest: one comes, one goes. */
-constexpr uint16_t stack_capacity(size_t block_bytes) noexcept {
-  return static_cast<uint16_t>(std::clamp<size_t>((size_t{16} << 10) / block_bytes, 2, 256));
+/* Two even of the largest: one comes, one goes. */
+constexpr uint16_t stack_blocks(size_t stack_bytes, size_t block_bytes, size_t most) noexcept {
+  return static_cast<uint16_t>(std::clamp<size_t>(stack_bytes / block_bytes, 2, most));
 }
 
 constexpr std::array<ClassInfo, kBins> make_classes() noexcept {
@@ -79,7 +80,8 @@ constexpr std::array<ClassInfo, kBins> make_classes() noexcept {
     info.reciprocal = static_cast<uint32_t>(((uint64_t{1} << 32) + bytes - 1) / bytes);
     info.blocks = static_cast<uint16_t>(kSliceBytes / bytes);
     info.words = static_cast<uint16_t>((info.blocks + 63) / 64);
-    info.capacity = stack_capacity(bytes);
+    info.eager = stack_blocks(16 << 10, bytes, 256);
+    info.capacity = stack_blocks(256 << 10, bytes, 8192);
   }
   return classes;
 }

@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -27,24 +28,35 @@
 
 namespace memlimit::heap {
 
-namespace detail {
+/* Where a class's stacks lie in a cache, in bytes: each begins with a null, which tells that it is empty. All that a
+ * small program needs is near: a few pages for all classes. A stack that outgrows its near place moves to its far one. */
+struct StackPlaces {
+  std::array<uint32_t, kBins> near, far;
+  uint32_t near_end, far_end;
+};
 
-/* Where a class's stack lies in a cache, in bytes: the place of a null, which tells that it is empty. The first block's
- * place follows. */
-constexpr std::array<uint32_t, kBins + 1> make_floors() noexcept {
-  std::array<uint32_t, kBins + 1> floors{};
-  uint32_t at = 0;
-  for (unsigned i = 0; i < kBins; ++i) {
-    floors[i] = at;
-    at += (1U + kClasses[i].capacity) * static_cast<uint32_t>(sizeof(void*));
-  }
-  floors[kBins] = at;
-  return floors;
+inline constexpr uint32_t kMostNearBlocks = 32;
+
+constexpr uint32_t near_blocks(const ClassInfo& info) noexcept {
+  return std::min<uint32_t>(info.eager, kMostNearBlocks);
 }
 
-}  // namespace detail
-
-inline constexpr std::array<uint32_t, kBins + 1> kFloors = detail::make_floors();
+inline constexpr StackPlaces kStackPlaces = [] {
+  constexpr uint32_t kEntryBytes = sizeof(void*);
+  StackPlaces places{};
+  uint32_t at = kEntryBytes;  // the first null is of those that have no stack
+  for (unsigned i = 1; i <= kSmallClasses; ++i) {
+    places.near[i] = at;
+    at += (1 + near_blocks(kClasses[i])) * kEntryBytes;
+  }
+  places.near_end = at;
+  for (unsigned i = 1; i <= kSmallClasses; ++i) {
+    places.far[i] = at;
+    at += (1 + uint32_t{kClasses[i].capacity}) * kEntryBytes;
+  }
+  places.far_end = at;
+  return places;
+}();
 
 /* What the stacks of all threads may hold together when nobody has set another bound; each thread has its share, but
  * this much in any case. */
@@ -73,17 +85,24 @@ struct alignas(4096) ThreadCache {
   uint32_t bound_bytes;                   /* what they may hold together: the thread's share */
   uint8_t lease_words[kBins];             /* which word of the leased span comes next */
   uint8_t waits[kBins];                   /* how often the class wanted to grow and could not */
+  bool flushed[kBins]; /* the last time that a stack was not enough it was full, not empty */
   uint8_t next_victim;
 
   std::atomic<ThreadCache*> next_free;
   ThreadCache* next; /* of all that were ever made */
 
-  char entries[kFloors[kBins]];
+  char entries[kStackPlaces.far_end];
 
   void*& slot(uint64_t offset) noexcept { return *reinterpret_cast<void**>(entries + offset); }
+
+  /* Of the stack with such a top: the place of its null. */
+  static uint64_t floor_of(unsigned class_index, uint64_t top) noexcept {
+    return top < kStackPlaces.near_end ? kStackPlaces.near[class_index]
+                                       : kStackPlaces.far[class_index];
+  }
   uint32_t stacked(unsigned class_index) const noexcept {
     const uint64_t top = tops[class_index].load(std::memory_order_relaxed);
-    return static_cast<uint32_t>((top - kFloors[class_index]) / sizeof(void*));
+    return static_cast<uint32_t>((top - floor_of(class_index, top)) / sizeof(void*));
   }
   uint64_t cached_bytes() const noexcept;
 };

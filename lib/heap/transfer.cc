@@ -21,12 +21,26 @@ uint64_t top_of(const ThreadCache& cache, unsigned class_index) noexcept {
   return cache.tops[class_index].load(std::memory_order_relaxed);
 }
 
-uint32_t room_of(const ThreadCache& cache, unsigned class_index) noexcept {
-  return static_cast<uint32_t>((cache.ends[class_index] - kFloors[class_index]) / kEntryBytes);
+uint64_t floor_of(const ThreadCache& cache, unsigned class_index) noexcept {
+  return ThreadCache::floor_of(class_index, top_of(cache, class_index));
 }
 
+uint32_t room_of(const ThreadCache& cache, unsigned class_index) noexcept {
+  return static_cast<uint32_t>((cache.ends[class_index] - floor_of(cache, class_index)) /
+                               kEntryBytes);
+}
+
+/* The stack moves when it outgrows its place. */
 void set_room(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept {
-  cache.ends[class_index] = kFloors[class_index] + room * kEntryBytes;
+  const uint64_t top = top_of(cache, class_index);
+  uint64_t floor = floor_of(cache, class_index);
+  if (floor == kStackPlaces.near[class_index] && room > near_blocks(kClasses[class_index])) {
+    const uint64_t moved = kStackPlaces.far[class_index];
+    memcpy(&cache.slot(moved), &cache.slot(floor), top - floor + kEntryBytes);
+    cache.tops[class_index].store(moved + (top - floor), std::memory_order_relaxed);
+    floor = moved;
+  }
+  cache.ends[class_index] = floor + room * kEntryBytes;
 }
 
 SpanRef leased(const ThreadCache& cache, unsigned class_index) noexcept {
@@ -34,84 +48,102 @@ SpanRef leased(const ThreadCache& cache, unsigned class_index) noexcept {
   return {reinterpret_cast<Region*>(lease & ~uint64_t{63}), static_cast<unsigned>(lease & 63)};
 }
 
-/* Blocks of one class on their way back: what follows each other in one span is collected, and goes back a word at a
- * time. */
+/* Blocks of one class on their way back: those that share a word of a bitmap are collected, in any order, and go back
+ * together. */
 class Returns {
  public:
   explicit Returns(unsigned class_index) noexcept
-      : class_index_(class_index), info_(kClasses[class_index]) {
-    for (unsigned i = 0; i < info_.words; ++i) bits_[i] = 0;
-  }
+      : class_index_(class_index), info_(kClasses[class_index]) {}
 
   void all(void* const* blocks, size_t count) noexcept {
-    void* const* const end = blocks + count;
-    while (blocks != end) {
-      const SpanRef span = span_of(*blocks);
-      blocks = collect(blocks, end, reinterpret_cast<uintptr_t>(span.base()));
-      for (; touched_ != 0; touched_ &= touched_ - 1) {
-        return_word(span, static_cast<unsigned>(std::countr_zero(touched_)));
+    const uint64_t reciprocal = info_.reciprocal;
+    Word none{};
+    Word* here = &none;
+    uint64_t bits = 0; /* those of `here` */
+    for (void* const* const end = blocks + count; blocks != end; ++blocks) {
+      const Place at = place_of(*blocks, reciprocal);
+      if (at.word != here->address) {
+        here->bits = bits;
+        here = &find(at.word);
+        bits = here->bits;
       }
+      if (MEMLIMIT_UNLIKELY((bits & at.bit) != 0)) freed_twice(*blocks);
+      bits |= at.bit;
     }
+    here->bits = bits;
+    for (; used_ != 0; used_ &= used_ - 1) give_back(words_[std::countr_zero(used_)]);
   }
 
-  void one(void* block) noexcept { all(&block, 1); }
+  void one(void* block) noexcept {
+    const Place at = place_of(block, info_.reciprocal);
+    give_back({at.word, at.bit});
+  }
 
  private:
-  /* Up to the first block that lies in another slice. */
-  void* const* collect(void* const* blocks, void* const* end, uintptr_t base) noexcept {
-    const uint64_t reciprocal = info_.reciprocal;
-    uint64_t touched = 0; /* words */
-    do {
-      const uintptr_t offset = reinterpret_cast<uintptr_t>(*blocks) - base;
-      if (offset >= kSliceBytes) break;
-      const uint64_t product = offset * reciprocal;
-      uint64_t& bits = bits_[product >> 38];
-      const uint64_t bit = uint64_t{1} << (product >> 32 & 63);
-      // The fraction: less than one block's where a block begins (heap_test.cc tries all).
-      if (MEMLIMIT_UNLIKELY(static_cast<uint32_t>(product) >= reciprocal)) invalid(*blocks);
-      if (MEMLIMIT_UNLIKELY((bits & bit) != 0))
-        report_misuse(Misuse::kDoubleFree, *blocks, info_.block_bytes);
-      bits |= bit;
-      touched |= uint64_t{1} << (product >> 38);
-    } while (++blocks != end);
-    touched_ = touched;
-    return blocks;
+  static constexpr unsigned kPlaces = 32;
+
+  /* The slice's address and the word's number below it: no word is 0. */
+  struct Word {
+    uintptr_t address;
+    uint64_t bits;
+  };
+  struct Place {
+    uintptr_t word;
+    uint64_t bit;
+  };
+
+  MEMLIMIT_ALWAYS_INLINE Place place_of(const void* block, uint64_t reciprocal) const noexcept {
+    const auto address = reinterpret_cast<uintptr_t>(block);
+    const uintptr_t slice = address & ~(kSliceBytes - 1);
+    const uint64_t product = (address - slice) * reciprocal;
+    // The fraction: less than one block's where a block begins (heap_test.cc tries all).
+    if (MEMLIMIT_UNLIKELY(static_cast<uint32_t>(product) >= reciprocal)) invalid(block);
+    return {slice | product >> 38, uint64_t{1} << (product >> 32 & 63)};
   }
 
-  void return_word(SpanRef span, unsigned word) noexcept {
-    const uint64_t bits = bits_[word];
-    bits_[word] = 0;
-    // Behind the last block there may be room for less than one.
-    const uint64_t none = bits & ~spans::full_word(info_, word);
-    if (MEMLIMIT_UNLIKELY(none != 0)) invalid(block_at(span, word, none));
-    const uint64_t twice = spans::return_blocks(span, class_index_, word, bits);
-    if (MEMLIMIT_UNLIKELY(twice != 0)) {
-      report_misuse(Misuse::kDoubleFree, block_at(span, word, twice), info_.block_bytes);
-    }
+  /* A word's place follows from its slice and number: what another word has there is given back first. */
+  Word& find(uintptr_t address) noexcept {
+    const size_t index = ((address >> kSliceShift) + address) % kPlaces;
+    const uint64_t place = uint64_t{1} << index;
+    Word& word = words_[index];
+    if ((used_ & place) != 0 && word.address == address) return word;
+    if ((used_ & place) != 0) give_back(word);
+    used_ |= place;
+    word = {address, 0};
+    return word;
   }
 
-  SpanRef span_of(const void* block) const noexcept {
-    Region* const region = region_at(block);
+  void give_back(const Word& word) noexcept {
+    const auto number = static_cast<unsigned>(word.address & (kSliceBytes - 1));
+    const auto* const base = reinterpret_cast<const char*>(word.address - number);
+    Region* const region = region_at(base);
     // It was of the class when it was pushed. A span changes its class only without blocks in the program's hands.
-    if (MEMLIMIT_UNLIKELY(region == nullptr || class_at(block) != class_index_)) {
-      report_misuse(Misuse::kDoubleFree, block, info_.block_bytes);
-    }
-    return {region, region->slice_of(block)};
+    if (MEMLIMIT_UNLIKELY(region == nullptr || class_at(base) != class_index_))
+      freed_twice(block_at(base, number, word.bits));
+    // Behind the last block there may be room for less than one.
+    const uint64_t none = word.bits & ~spans::full_word(info_, number);
+    if (MEMLIMIT_UNLIKELY(none != 0)) invalid(block_at(base, number, none));
+    const SpanRef span{region, region->slice_of(base)};
+    const uint64_t twice = spans::return_blocks(span, class_index_, number, word.bits);
+    if (MEMLIMIT_UNLIKELY(twice != 0)) freed_twice(block_at(base, number, twice));
   }
 
-  const void* block_at(SpanRef span, unsigned word, uint64_t bits) const noexcept {
+  const void* block_at(const char* base, unsigned word, uint64_t bits) const noexcept {
     const size_t number = word * 64 + static_cast<unsigned>(std::countr_zero(bits));
-    return span.base() + number * info_.block_bytes;
+    return base + number * info_.block_bytes;
   }
 
+  [[noreturn]] MEMLIMIT_COLD void freed_twice(const void* block) const noexcept {
+    report_misuse(Misuse::kDoubleFree, block, info_.block_bytes);
+  }
   [[noreturn]] MEMLIMIT_COLD void invalid(const void* block) const noexcept {
     report_misuse(Misuse::kInvalidPointer, block, info_.block_bytes);
   }
 
   const unsigned class_index_;
   const ClassInfo info_;
-  uint64_t touched_ = 0;
-  uint64_t bits_[64];
+  uint64_t used_ = 0; /* of the words: which are filled in */
+  Word words_[kPlaces];
 };
 
 /* Gives the oldest blocks of a stack back. */
@@ -119,13 +151,13 @@ void flush_to(ThreadCache& cache, unsigned class_index, uint32_t left) noexcept 
   const uint32_t have = cache.stacked(class_index);
   if (have <= left) return;
   const uint32_t count = have - left;
-  void** const floor = &cache.slot(kFloors[class_index] + kEntryBytes);
+  const uint64_t floor = floor_of(cache, class_index);
+  void** const oldest = &cache.slot(floor + kEntryBytes);
   add(cache.returned_bytes, uint64_t{count} * kClasses[class_index].block_bytes);
   // The cache is held, and nobody takes over another thread's stack: the blocks may lie in it a moment longer.
-  Returns(class_index).all(floor, count);
-  memmove(floor, floor + count, left * kEntryBytes);
-  cache.tops[class_index].store(kFloors[class_index] + left * kEntryBytes,
-                                std::memory_order_relaxed);
+  Returns(class_index).all(oldest, count);
+  memmove(oldest, oldest + count, left * kEntryBytes);
+  cache.tops[class_index].store(floor + left * kEntryBytes, std::memory_order_relaxed);
 }
 
 /* Halves the stacks of other classes, one after the other, until the budget has so much. */
@@ -143,11 +175,11 @@ bool steal_budget(ThreadCache& cache, unsigned class_index, uint32_t wanted_byte
   return cache.budget_bytes >= wanted_bytes;
 }
 
-bool try_grow(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept {
+bool try_grow(ThreadCache& cache, unsigned class_index, uint32_t room, uint32_t most) noexcept {
   constexpr uint8_t kWaits = 128;
   const ClassInfo& info = kClasses[class_index];
   const uint32_t first_room = std::clamp<uint32_t>(2048 / info.block_bytes, 2, 16);
-  const uint32_t wanted = std::min<uint32_t>(std::max(room * 2, first_room), info.capacity);
+  const uint32_t wanted = std::min(std::max(room * 2, first_room), most);
   const uint32_t more_bytes = (wanted - room) * info.block_bytes;
   if (cache.budget_bytes < more_bytes) {
     // Only now and then, or classes that are all in use would take from each other for ever.
@@ -159,10 +191,15 @@ bool try_grow(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept 
   return true;
 }
 
-/* A stack begins small and doubles when it runs empty or full, up to its capacity. False: it stays as it is. */
-bool grow(ThreadCache& cache, unsigned class_index) noexcept {
+/* A stack begins small and doubles when it runs empty or full: but beyond a point only when the one follows the other,
+ * since then what is given back is wanted again. False: it stays as it is. */
+bool grow(ThreadCache& cache, unsigned class_index, bool full) noexcept {
+  const ClassInfo& info = kClasses[class_index];
+  const bool turned = cache.flushed[class_index] != full;
+  cache.flushed[class_index] = full;
+  const uint32_t most = turned ? info.capacity : info.eager;
   const uint32_t room = room_of(cache, class_index);
-  return room < kClasses[class_index].capacity && try_grow(cache, class_index, room);
+  return room < most && try_grow(cache, class_index, room, most);
 }
 
 /* The lowest `count` bits that are set. */
@@ -179,14 +216,22 @@ void push_blocks(ThreadCache& cache, unsigned class_index, SpanRef span, unsigne
                  uint64_t bits) noexcept {
   const size_t block_bytes = kClasses[class_index].block_bytes;
   char* const first = span.base() + size_t{word} * 64 * block_bytes;
-  const auto count = static_cast<uint32_t>(std::popcount(bits));
-  const uint64_t top = top_of(cache, class_index) + count * kEntryBytes;
-  void** place = &cache.slot(top);
-  while (bits != 0) {
-    *place-- = first + static_cast<size_t>(std::countr_zero(bits)) * block_bytes;
-    bits &= bits - 1;
+  const auto lowest = static_cast<unsigned>(std::countr_zero(bits));
+  const auto highest = 63 - static_cast<unsigned>(std::countl_zero(bits));
+  const uint64_t bottom = top_of(cache, class_index) + kEntryBytes;
+  void** place = &cache.slot(bottom);
+  if (bits >> lowest == ~uint64_t{0} >> (63 - highest + lowest)) {
+    // All in a row, as of a new span.
+    char* block = first + highest * block_bytes;
+    for (unsigned i = lowest; i <= highest; ++i, block -= block_bytes) *place++ = block;
+  } else {
+    for (unsigned i; bits != 0; bits ^= uint64_t{1} << i) {
+      i = 63 - static_cast<unsigned>(std::countl_zero(bits));
+      *place++ = first + i * block_bytes;
+    }
   }
-  cache.tops[class_index].store(top, std::memory_order_relaxed);
+  const auto pushed = static_cast<uint64_t>(place - &cache.slot(bottom));
+  cache.tops[class_index].store(bottom + (pushed - 1) * kEntryBytes, std::memory_order_relaxed);
 }
 
 /* Claims from the leased span until the stack has `enough`, at most `most`. False: the span has no more. */
@@ -231,11 +276,13 @@ void give_up_lease(ThreadCache& cache, unsigned class_index) noexcept {
 }
 
 void* refill(ThreadCache& cache, unsigned class_index) noexcept {
-  grow(cache, class_index);
+  grow(cache, class_index, false);
   const uint32_t room = room_of(cache, class_index);
   if (room == 0) return nullptr;
-  const uint32_t enough = std::max<uint32_t>(room / 2, 1);
-  const uint32_t most = room - room / 4;
+  // Not too many at a time: it may have grown for blocks that come back.
+  constexpr uint32_t kEnough = 128;
+  const uint32_t enough = std::clamp<uint32_t>(room / 2, 1, kEnough);
+  const uint32_t most = std::min(room - room / 4, 2 * kEnough);
   for (;;) {
     SpanRef span = leased(cache, class_index);
     if (!span) {
@@ -262,14 +309,16 @@ void push(ThreadCache& cache, unsigned class_index, void* block) noexcept {
     report_misuse(Misuse::kDoubleFree, block, kClasses[class_index].block_bytes);
   }
   const bool full = cache.stacked(class_index) == room_of(cache, class_index);
-  if (full && !grow(cache, class_index)) {
+  if (full && !grow(cache, class_index, true)) {
     const uint32_t room = room_of(cache, class_index);
     if (room == 0) {
       add(cache.returned_bytes, kClasses[class_index].block_bytes);
       Returns(class_index).one(block);
       return;
     }
-    flush_to(cache, class_index, room / 2);
+    // Of one that has grown large not half: nobody should wait for so many.
+    constexpr uint32_t kMostAtOnce = 2048;
+    flush_to(cache, class_index, room - std::clamp<uint32_t>(room / 2, 1, kMostAtOnce));
   }
   const uint64_t top = top_of(cache, class_index) + kEntryBytes;
   cache.slot(top) = block;

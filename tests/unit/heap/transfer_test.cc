@@ -1,0 +1,105 @@
+/* What lies in a thread's stacks: how they grow, and what a flush gives back in whatever order. */
+#include "heap/transfer.h"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "unit/heap/support.h"
+
+using namespace memlimit;
+using namespace memlimit::heap;
+using test::on_thread;
+
+namespace {
+
+std::vector<void*> allocate_many(size_t count, size_t bytes) {
+  std::vector<void*> blocks(count);
+  for (void*& block : blocks) block = allocate(bytes);
+  return blocks;
+}
+
+/* On a thread of its own: its stacks are as small as they begin. */
+template <typename Function>
+void alone(Function function) {
+  on_thread([function] {
+    release(allocate(16));
+    function();
+  }).join();
+}
+
+uint64_t taken_by_thread() { return cache_owner.cache->taken_bytes; }
+
+}  // namespace
+
+TEST_CASE("transfer: what comes and goes in bulk stays with the thread", "[heap]") {
+  alone([] {
+    for (const size_t bytes : {size_t{24}, size_t{200}, size_t{1000}, size_t{4000}}) {
+      const size_t count = std::min<size_t>(4000, (128 << 10) / bytes);
+      std::mt19937 random(1);
+      uint64_t before = 0;
+      for (int turn = 0; turn < 20; ++turn) {
+        before = taken_by_thread();
+        std::vector<void*> blocks = allocate_many(count, bytes);
+        std::shuffle(blocks.begin(), blocks.end(), random);
+        for (void* const block : blocks) release(block);
+      }
+      INFO(bytes << " bytes");
+      CHECK(taken_by_thread() == before);
+    }
+    CHECK(cache_owner.cache->cached_bytes() <= kCacheBytes);
+  });
+}
+
+TEST_CASE("transfer: a thread that only allocates, or only frees, keeps few", "[heap]") {
+  alone([] {
+    const unsigned index = class_of(32);
+    const ClassInfo& info = kClasses[index];
+    std::vector<void*> blocks;
+    uint32_t most = 0;
+    for (int i = 0; i < 50'000; ++i) {
+      blocks.push_back(allocate(32));
+      most = std::max(most, cache_owner.cache->stacked(index));
+    }
+    CHECK(most <= info.eager);
+    // It turns once.
+    for (void* const block : blocks) {
+      release(block);
+      most = std::max(most, cache_owner.cache->stacked(index));
+    }
+    CHECK(most <= 2 * info.eager);
+  });
+}
+
+TEST_CASE("transfer: blocks are never in two places, wherever the stacks lie", "[heap]") {
+  alone([] {
+    std::mt19937 random(7);
+    std::vector<void*> blocks;
+    // Tides of growing height, so that stacks move and grow beyond what refills them.
+    for (size_t tide = 10; tide < 20'000; tide = tide * 3 / 2) {
+      for (int turn = 0; turn < 3; ++turn) {
+        while (blocks.size() < tide) {
+          auto* const block = static_cast<void**>(allocate(48));
+          *block = block;
+          blocks.push_back(block);
+        }
+        for (void* const block : blocks) {
+          if (*static_cast<void**>(block) != block) FAIL("a block was handed out twice");
+        }
+        std::shuffle(blocks.begin(), blocks.end(), random);
+        while (blocks.size() > tide / 8) {
+          *static_cast<void**>(blocks.back()) = nullptr;
+          release(blocks.back());
+          blocks.pop_back();
+        }
+      }
+    }
+    for (void* const block : blocks) release(block);
+    const int64_t live = test::live_bytes();
+    flush_own_cache();
+    CHECK(test::live_bytes() == live);
+    CHECK(cache_owner.cache->cached_bytes() == 0);
+  });
+}
