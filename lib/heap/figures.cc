@@ -11,11 +11,7 @@
 namespace memlimit::heap::figures {
 namespace {
 
-void add_cache(const ThreadCache& cache, HeapFigures& sum) noexcept {
-  // Returned before taken: what is seen as returned was taken before.
-  sum.returned_bytes += cache.returned_bytes.load(std::memory_order_acquire);
-  sum.lost_bytes += cache.lost_bytes.load(std::memory_order_relaxed);
-  sum.cached_bytes += cache.cached_bytes();
+void add_taken(const ThreadCache& cache, HeapFigures& sum) noexcept {
   sum.taken_bytes += cache.taken_bytes.load(std::memory_order_relaxed);
   sum.allocated_bytes += cache.large_allocated_bytes.load(std::memory_order_relaxed);
   for (unsigned i = 1; i <= kSmallClasses; ++i) {
@@ -27,11 +23,21 @@ void add_cache(const ThreadCache& cache, HeapFigures& sum) noexcept {
 
 HeapFigures totals() noexcept {
   HeapFigures sum{};
+  // What was given back first, in each cache before what lies in its stacks, and of all caches before what was taken: a
+  // block that moves meanwhile may be missed on its way back, but is never off twice. Work on other threads can only make
+  // the heap look too large.
+  sum.returned_bytes += thread_caches::shared.returned_bytes.load(std::memory_order_acquire);
   for (const ThreadCache* cache = thread_caches::all(); cache != nullptr; cache = cache->next) {
-    add_cache(*cache, sum);
+    sum.returned_bytes += cache->returned_bytes.load(std::memory_order_acquire);
+    sum.lost_bytes += cache->lost_bytes.load(std::memory_order_relaxed);
+    sum.cached_bytes += cache->cached_bytes();
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);
+  // From the beginning of the list: a cache that came meanwhile may have taken what one of the above has returned.
+  for (const ThreadCache* cache = thread_caches::all(); cache != nullptr; cache = cache->next) {
+    add_taken(*cache, sum);
   }
   const ThreadCache& shared = thread_caches::shared;
-  sum.returned_bytes += shared.returned_bytes.load(std::memory_order_acquire);
   sum.taken_bytes += shared.taken_bytes.load(std::memory_order_relaxed);
   sum.allocated_bytes += shared.large_allocated_bytes.load(std::memory_order_relaxed);
   sum.large_bytes = large::run_bytes();

@@ -12,9 +12,10 @@ namespace {
 
 constexpr uint64_t kEntryBytes = sizeof(void*);
 
-/* Only the owner writes: a load and a store, not an atomic addition. */
+/* Only the owner writes: a load and a store, not an atomic addition. Release: see figures::totals(). What is taken is
+ * counted before it is seen in a stack, what is returned after it was last seen there. */
 void add(std::atomic<uint64_t>& counter, uint64_t bytes) noexcept {
-  counter.store(counter.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
+  counter.store(counter.load(std::memory_order_relaxed) + bytes, std::memory_order_release);
 }
 
 uint64_t top_of(const ThreadCache& cache, unsigned class_index) noexcept {
@@ -153,11 +154,11 @@ void flush_to(ThreadCache& cache, unsigned class_index, uint32_t left) noexcept 
   const uint32_t count = have - left;
   const uint64_t floor = floor_of(cache, class_index);
   void** const oldest = &cache.slot(floor + kEntryBytes);
-  add(cache.returned_bytes, uint64_t{count} * kClasses[class_index].block_bytes);
   // The cache is held, and nobody takes over another thread's stack: the blocks may lie in it a moment longer.
   Returns(class_index).all(oldest, count);
   memmove(oldest, oldest + count, left * kEntryBytes);
   cache.tops[class_index].store(floor + left * kEntryBytes, std::memory_order_relaxed);
+  add(cache.returned_bytes, uint64_t{count} * kClasses[class_index].block_bytes);
 }
 
 /* Halves the stacks of other classes, one after the other, until the budget has so much. */
@@ -231,7 +232,7 @@ void push_blocks(ThreadCache& cache, unsigned class_index, SpanRef span, unsigne
     }
   }
   const auto pushed = static_cast<uint64_t>(place - &cache.slot(bottom));
-  cache.tops[class_index].store(bottom + (pushed - 1) * kEntryBytes, std::memory_order_relaxed);
+  cache.tops[class_index].store(bottom + (pushed - 1) * kEntryBytes, std::memory_order_release);
 }
 
 /* Claims from the leased span until the stack has `enough`, at most `most`. False: the span has no more. */
@@ -239,7 +240,8 @@ bool claim_from(ThreadCache& cache, unsigned class_index, SpanRef span, uint32_t
                 uint32_t most) noexcept {
   const ClassInfo& info = kClasses[class_index];
   unsigned word = cache.lease_words[class_index];
-  uint32_t have = cache.stacked(class_index);
+  const uint32_t had = cache.stacked(class_index);
+  uint32_t have = had;
   // The words are pushed last to first, so that blocks come off in the order of their addresses.
   struct Claim {
     unsigned word;
@@ -257,6 +259,7 @@ bool claim_from(ThreadCache& cache, unsigned class_index, SpanRef span, uint32_t
     if (bits == 0 || bits == free) ++word;
   }
   cache.lease_words[class_index] = static_cast<uint8_t>(word);
+  add(cache.taken_bytes, uint64_t{have - had} * info.block_bytes);
   while (claimed > 0) {
     const Claim& claim = claims[--claimed];
     spans::touch(span, class_index, claim.word, claim.bits);
@@ -296,9 +299,7 @@ void* refill(ThreadCache& cache, unsigned class_index) noexcept {
     if (cache.stacked(class_index) >= enough) break;
   }
   const uint64_t top = top_of(cache, class_index);
-  const uint32_t got = cache.stacked(class_index);
-  if (got == 0) return nullptr;
-  add(cache.taken_bytes, uint64_t{got} * kClasses[class_index].block_bytes);
+  if (cache.stacked(class_index) == 0) return nullptr;
   cache.tops[class_index].store(top - kEntryBytes, std::memory_order_relaxed);
   return cache.slot(top);
 }

@@ -235,6 +235,35 @@ TEST_CASE("heap: a thread whose cache is gone still allocates and frees", "[heap
   CHECK(live_bytes() == before);
 }
 
+TEST_CASE("heap: read while threads work, the live bytes are never below what is there",
+          "[heap][threads]") {
+  const int64_t before = live_bytes();
+  constexpr int kThreads = 4, kTurns = 60'000;
+  // What each thread allocates, another one frees; there is next to nothing at any time.
+  std::vector<std::atomic<void*>> shelf(2);
+  std::atomic<bool> stop{false};
+  int64_t lowest = 0;
+  std::thread reader = on_thread([&] {
+    while (!stop.load()) lowest = std::min(lowest, live_bytes() - before);
+  });
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < kThreads; ++t) {
+    threads.push_back(on_thread([&, t] {
+      std::minstd_rand random(t + 1);
+      for (int i = 0; i < kTurns; ++i) {
+        const auto place = random() % shelf.size();
+        release(shelf[place].exchange(i % 4 == 3 ? nullptr : allocate(random() % 600)));
+      }
+    }));
+  }
+  for (auto& thread : threads) thread.join();
+  stop.store(true);
+  reader.join();
+  CHECK(lowest >= 0);
+  for (auto& block : shelf) release(block.load());
+  CHECK(live_bytes() == before);
+}
+
 TEST_CASE("heap: the cache of a thread that ended serves the next", "[heap][threads]") {
   on_thread([] { release(allocate(10)); }).join();
   const auto count = [] {
