@@ -57,11 +57,14 @@ static_assert(kBins <= 256, "a class is a byte");
 /** What a class is. */
 struct ClassInfo {
   uint32_t block_bytes;
-  uint32_t reciprocal; /* offset * reciprocal >> 32 is the block's number */
-  uint16_t blocks;     /* in a span */
-  uint16_t words;      /* of the span's bitmap */
-  uint16_t capacity;   /* how many blocks a thread's stack may hold */
+  /* offset * reciprocal >> 32 is the block's number, for any offset in a slice: rounding it up adds less than
+   * offset / 2^32 to the quotient, which must stay below one part in block_bytes. */
+  uint32_t reciprocal;
+  uint16_t blocks;   /* in a span */
+  uint16_t words;    /* of the span's bitmap */
+  uint16_t capacity; /* how many blocks a thread's stack may hold */
 };
+static_assert(kLargestSmallBytes <= (uint64_t{1} << 32) / kSliceBytes, "reciprocals are exact");
 
 namespace detail {
 
