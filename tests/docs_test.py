@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The documents tell what the sources say: tables and figures of the README files, the man page, links, commands,
+"""The documents tell what the sources say: tables and figures of the Markdown files, the man page, links, commands,
 and the example programs, which are built and run.
 
 Usage: docs_test.py SOURCE_ROOT [BUILD_ROOT]; with --print it prints the tables as they should be.
@@ -25,17 +25,17 @@ BUILD = ROOTS[1] if len(ROOTS) > 1 else None
 MANUAL = (SOURCE / "preload" / "memlimit.7").read_text(encoding="utf-8")
 NO_EFFECT = "(No effect in this version.)"
 README_LINES = 300
+SITTING_LINES = 200  # of a page of lib/
 PATIENCE_S = 30
 
 
-def readmes():
-    """Every README.md of the repository; not those of build directories, and of tools that live in hidden ones."""
+def documents():
+    """Every Markdown file of the repository; not those of build directories, and of tools that live in hidden ones."""
     found = []
     for folder, folders, names in os.walk(SOURCE):
         here = pathlib.Path(folder)
         folders[:] = [name for name in folders if not name.startswith(".") and not (here / name / "meson-private").exists()]
-        if "README.md" in names:
-            found.append(here / "README.md")
+        found += [here / name for name in names if name.endswith(".md")]
     return sorted(found)
 
 
@@ -252,10 +252,10 @@ class Tables(unittest.TestCase):
         self.hold("README.md", files_table(), 5)
 
     def test_statistics_are_those_of_stats_inc(self):
-        self.hold("lib/README.md", statistics_table(), 20)
+        self.hold("lib/statistics.md", statistics_table(), 20)
 
     def test_events_are_those_of_events_inc(self):
-        self.hold("lib/README.md", events_table(), 15)
+        self.hold("lib/statistics.md", events_table(), 15)
 
     def test_instructions_are_those_of_the_golden_file(self):
         self.hold("bench/README.md", instructions_table(), 8)
@@ -298,16 +298,23 @@ class Readme(unittest.TestCase):
     def test_it_is_read_in_five_minutes(self):
         self.assertLessEqual(len(text_of("README.md").splitlines()), README_LINES)
 
+    def test_each_page_of_the_library_is_read_in_one_sitting(self):
+        pages = sorted((SOURCE / "lib").rglob("*.md"))
+        self.assertGreater(len(pages), 8)
+        for page in pages:
+            with self.subTest(page.relative_to(SOURCE)):
+                self.assertLessEqual(len(page.read_text(encoding="utf-8").splitlines()), SITTING_LINES)
+
     def test_links_lead_somewhere(self):
-        self.assertGreater(len(readmes()), 4)
-        for path in readmes():
+        self.assertGreater(len(documents()), 4)
+        for path in documents():
             with self.subTest(path.relative_to(SOURCE)):
                 self.assertEqual(broken_links(path), [])
 
     def test_every_file_of_ours_that_is_named_exists(self):
         # In blocks of code, and in what the text sets in backticks.
         named = 0
-        for path in readmes():
+        for path in documents():
             quoted = re.findall(r"`([^`\n]+)`", prose(path.read_text(encoding="utf-8")))
             for line in commands(path) + quoted:
                 for written, file in names_of_ours(line):
@@ -318,7 +325,7 @@ class Readme(unittest.TestCase):
         self.assertGreater(named, 60)
 
     def test_every_option_of_a_script_of_ours_is_one(self):
-        for path in readmes():
+        for path in documents():
             for line in commands(path) + re.findall(r"`([^`\n]+)`", prose(path.read_text(encoding="utf-8"))):
                 self.assertEqual(unknown_options(line), [], f"{path.relative_to(SOURCE)}: {line}")
 
@@ -405,11 +412,11 @@ class Example(unittest.TestCase):
 
     def test_in_c(self):
         said = ("without memlimit", r"the hook freed [1-9]\d* bytes")
-        self.build_and_run("lib/README.md", "c", "gcc", ["-std=c11"], *said)
+        self.build_and_run("lib/hooks.md", "c", "gcc", ["-std=c11"], *said)
 
     def test_in_cpp(self):
         said = ("without memlimit", r"the hook freed [1-9]\d* bytes")
-        self.build_and_run("lib/README.md", "cpp", "g++", ["-std=c++17"], *said)
+        self.build_and_run("lib/hooks.md", "cpp", "g++", ["-std=c++17"], *said)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-/* Entry point of the tests that use Catch2 (v2, as Debian 12 ships it). Where the order is random the seed is printed, so
+/* Entry point of the tests that use Catch2. Where the order is random the seed is printed, so
  * that a failure can be repeated: `unit --order rand --rng-seed N`. */
 #define CATCH_CONFIG_RUNNER
 #include <iostream>

@@ -31,6 +31,14 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(BUILD / "scripts"))
 from memlimit_cli import client, doctor, elf, processes, text, top  # noqa: E402
 
+# As redis does, for a title of its own in ps.
+FORGET = """
+import ctypes
+fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+begin, end = map(int, fields[47:49])
+ctypes.memset(begin, 0, end - begin)
+"""
+
 NOBODY = 65534
 PATIENCE_S = 120  # for a machine that has much else to do; nothing is expected to take it
 
@@ -71,7 +79,7 @@ def holder(limit="64MiB", socket=None, first="", **settings):
             if process.stdout.readline() != "ready\n":
                 raise AssertionError("the program under memlimit did not come up")
             # Its socket is made by a thread of its own, which may not have run yet.
-            while processes.find_pid(process.pid).address is None:
+            while socket != "off" and processes.find_pid(process.pid).address is None:
                 os.sched_yield()
             yield process
         finally:
@@ -194,14 +202,8 @@ class Looks(unittest.TestCase):
                 self.assertIn("python3", tool("stat", f"{name}/{process.pid}.app").stdout)
 
     def test_a_socket_is_found_though_the_program_overwrote_its_environment(self):
-        forget = """
-import ctypes
-fields = open("/proc/self/stat").read().rpartition(")")[2].split()
-begin, end = map(int, fields[47:49])
-ctypes.memset(begin, 0, end - begin)
-"""
         with tempfile.TemporaryDirectory(dir="/tmp", prefix="elsewhere-") as name:
-            with holder(socket=f"{name}/somewhere", first=forget) as process:
+            with holder(socket=f"{name}/somewhere", first=FORGET) as process:
                 self.assertEqual(processes.environment_of(process.pid), {})
                 self.assertIn(f"Pid:\t{process.pid}\n", tool("stat", str(process.pid)).stdout)
 
@@ -628,6 +630,32 @@ class Explains(unittest.TestCase):
                 result = tool("doctor", "-p", str(process.pid))
             self.assertEqual(result.returncode, 0, result.stdout)
             self.assertIn(f"MEMLIMIT_LOG=warn:{name}/a?bad   ?[2J", result.stdout)
+
+    def test_doctor_asks_a_process_that_overwrote_its_environment(self):
+        with holder(limit="64MiB", first=FORGET, MEMLIMIT_START="40%") as process:
+            result = tool("doctor", "-p", str(process.pid))
+            self.assertEqual(result.returncode, 0, result.stdout)
+            self.assertRegex(result.stdout, r"settings: MEMLIMIT=64MiB .*MEMLIMIT_START=40%")
+            self.assertNotIn("no MEMLIMIT variable", result.stdout)
+
+    def test_doctor_names_a_bad_setting_that_was_overwritten(self):
+        command = ["/usr/bin/python3", "-I", "-c", FORGET + HOLDER]
+        settings = {"LD_PRELOAD": str(BUILD / "preload" / "libmemlimit.so"), "MEMLIMIT": "64MB", "MEMLIMIT_REPORT": "1000"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", **settings}, **pipes) as process:
+            process.stdout.readline()
+            while processes.find_pid(process.pid).address is None:
+                os.sched_yield()
+            result = tool("doctor", "-p", str(process.pid))
+            process.communicate()
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("MEMLIMIT=64MB is a bad setting", result.stdout)
+
+    def test_doctor_says_when_settings_cannot_be_seen(self):
+        with holder(socket="off", first=FORGET) as process:
+            result = tool("doctor", "-p", str(process.pid))
+            self.assertIn("its settings cannot be seen: it wrote over its environment", result.stdout)
+            self.assertNotIn("no MEMLIMIT variable", result.stdout)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root, to become another user")
     def test_doctor_tries_out_no_file_that_another_user_names(self):

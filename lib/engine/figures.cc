@@ -51,11 +51,11 @@ void fill(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.paced = usage_only ? usage + paced::overhead_bytes() : std::max(usage, paced::bytes());
   out.headroom = out.limit > 0 ? out.limit - out.paced : 0;
   out.level = static_cast<int>(pressure::level());
-  const hooks::Sums sums = hooks::sums();
-  const hooks::Sums runtime_sums = participants::sums();
-  out.hook_calls = sums.calls + runtime_sums.calls;
-  out.hook_skips = sums.skips + runtime_sums.skips;
-  out.hook_ns = sums.ns + runtime_sums.ns;
+  hooks::Sums sums = hooks::sums();
+  sums += participants::sums();
+  out.hook_calls = sums.calls;
+  out.hook_skips = sums.skips;
+  out.hook_ns = sums.ns;
   out.hooks = hooks::count(MEMLIMIT_ASYNC) + hooks::count(MEMLIMIT_POLL) +
               hooks::count(MEMLIMIT_INLINE) + participants::count();
   counters::fill(&out);

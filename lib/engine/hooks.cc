@@ -38,8 +38,7 @@ struct Slot {
   int64_t (*reclaim)(const memlimit_request*, void*) = nullptr;
   void* arg = nullptr;
   char name[sizeof(HookRow::name)] = {};
-  HookFigures figures;
-  int64_t calls = 0, skips = 0, freed_bytes = 0, ns = 0, last_result = 0;
+  Tally tally;
   bool removing = false;
   bool overrun_told = false;
   int running_tid = 0; /* 0: not running */
@@ -73,9 +72,7 @@ Slot* find(uint64_t id) noexcept MEMLIMIT_REQUIRES(table_lock) {
 }
 
 void release_slot(Slot& slot) noexcept MEMLIMIT_REQUIRES(table_lock) {
-  past_sums.calls += slot.calls;
-  past_sums.skips += slot.skips;
-  past_sums.ns += slot.ns;
+  past_sums += slot.tally.sums();
   counts[slot.context].fetch_sub(1, std::memory_order_relaxed);
   slot = Slot{};
   emit(EventKind::kHookRemoved, &slot - slots);
@@ -199,8 +196,8 @@ size_t plan(int context, const Pass& pass, uint64_t* ids, uint64_t* turn) noexce
   for (int i = 0; i < kMaxHooks; ++i) {
     Slot& slot = slots[i];
     const bool mine = slot.id != 0 && slot.context == context && !slot.removing;
-    if (mine && level_rose) hook_recover(slot.figures);
-    figures[i] = mine ? &slot.figures : nullptr;
+    if (mine && level_rose) hook_recover(slot.tally.figures);
+    figures[i] = mine ? &slot.tally.figures : nullptr;
   }
   uint16_t sorted[kMaxHooks];
   const size_t planned = order(*turn, figures, kMaxHooks, pass.everything, sorted);
@@ -226,15 +223,12 @@ void record(uint64_t id, uint64_t turn, int64_t wanted_bytes, int64_t answer, in
   LockGuard guard(table_lock);
   Slot* const slot = find(id);
   if (slot == nullptr) return;
-  slot->calls += 1;
-  slot->ns += elapsed_ns;
-  slot->last_result = answer < 0 ? MEMLIMIT_CANNOT_NOW : freed_bytes;
-  slot->freed_bytes += freed_bytes;
+  Tally& tally = slot->tally;
+  tally.add(answer >= 0, freed_bytes, elapsed_ns);
   if (answer < 0) {
-    slot->skips += 1;
-    hook_cannot_now(slot->figures, turn);
+    hook_cannot_now(tally.figures, turn);
   } else {
-    hook_ran(slot->figures, {turn, wanted_bytes, freed_bytes, elapsed_ns, late});
+    hook_ran(tally.figures, {turn, wanted_bytes, freed_bytes, elapsed_ns, late});
   }
 }
 
@@ -397,13 +391,7 @@ size_t rows(HookRow* out, size_t cap) noexcept {
     memcpy(row.name, slot.name, sizeof row.name);
     row.id = slot.id;
     row.context = slot.context;
-    row.calls = slot.calls;
-    row.skips = slot.skips;
-    row.freed_bytes = slot.freed_bytes;
-    row.ns = slot.ns;
-    row.bytes_per_us = static_cast<int64_t>(hook_rate(slot.figures));
-    row.backoff = slot.figures.interval - 1;
-    row.last_result = slot.last_result;
+    slot.tally.fill(row);
   }
   return filled;
 }
@@ -411,11 +399,7 @@ size_t rows(HookRow* out, size_t cap) noexcept {
 Sums sums() noexcept {
   LockGuard guard(table_lock);
   Sums sum = past_sums;
-  for (const Slot& slot : slots) {
-    sum.calls += slot.calls;
-    sum.skips += slot.skips;
-    sum.ns += slot.ns;
-  }
+  for (const Slot& slot : slots) sum += slot.tally.sums();
   return sum;
 }
 
@@ -429,8 +413,7 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   past_sums = {};
   for (Slot& slot : slots) {
     if (slot.id == 0) continue;
-    slot.figures = {};
-    slot.calls = slot.skips = slot.freed_bytes = slot.ns = slot.last_result = 0;
+    slot.tally = {};
     slot.running_tid = 0;
     if (slot.removing) release_slot(slot);
   }

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "engine/fork.h"
+#include "engine/hook_tally.h"
 #include "memlimit.h"
 #include "observe/stats.h"
 #include "pacing/pacer.h"
@@ -71,10 +72,7 @@ bool name_of(int slot, char* out, size_t cap) noexcept;
 /** Fills rows for the statistics; returns how many. */
 size_t rows(HookRow* out, size_t cap) noexcept;
 
-/** Sums over all hooks, removed ones included. */
-struct Sums {
-  int64_t calls, skips, ns;
-};
+/** Over all hooks, removed ones included. */
 Sums sums() noexcept;
 
 /** Hooks stay registered in the child; those that were running in another thread are not running here. */

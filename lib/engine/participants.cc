@@ -65,12 +65,7 @@ size_t rows(HookRow* out, size_t cap) noexcept {
 
 hooks::Sums sums() noexcept {
   hooks::Sums all{};
-  for_each(&Participant::sums, [&](auto sums_of) {
-    const hooks::Sums part = sums_of();
-    all.calls += part.calls;
-    all.skips += part.skips;
-    all.ns += part.ns;
-  });
+  for_each(&Participant::sums, [&](auto sums_of) { all += sums_of(); });
   return all;
 }
 

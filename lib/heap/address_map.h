@@ -64,7 +64,8 @@ MEMLIMIT_ALWAYS_INLINE void hide(Value& value) noexcept {
 
 }  // namespace detail
 
-/** The class byte of a slice. The address must be one of user space: others fault, as they would in any use. */
+/** The class byte of a slice. The address must be one of user space: others fault, as they would in any use. To be
+ *  written only where there is a leaf: all slices without one share their bytes. */
 MEMLIMIT_ALWAYS_INLINE std::atomic<uint8_t>& class_byte(const void* address) noexcept {
   const auto number = reinterpret_cast<uintptr_t>(address);
   AddressDirectory* directory = &address_directory;
@@ -98,10 +99,10 @@ inline bool is_user_address(const void* address) noexcept {
 AddressLeaf* find_leaf(const void* address) noexcept;
 
 /** Makes sure that the next make_leaves() for one address cannot fail, unless another thread comes first. */
-bool reserve_leaf() noexcept;
+[[nodiscard]] bool reserve_leaf() noexcept;
 
 /** Makes the leaves for a range of addresses where they are missing; false when there is no memory for them. */
-bool make_leaves(const void* begin, size_t bytes) noexcept;
+[[nodiscard]] bool make_leaves(const void* begin, size_t bytes) noexcept;
 
 /** The region that an address lies in; nullptr. */
 Region* region_at(const void* address) noexcept;

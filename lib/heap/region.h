@@ -82,10 +82,11 @@ namespace regions {
  * Takes a run of slices that begins at a multiple of `alignment` (a power of two up to kRegionBytes). Maps a new
  * chunk when there is none, unless `from_existing`. A run without a region: no memory.
  */
-SliceRun take_slices(unsigned count, size_t alignment, bool from_existing = false) noexcept;
+[[nodiscard]] SliceRun take_slices(unsigned count, size_t alignment,
+                                   bool from_existing = false) noexcept;
 
 /** Takes exactly this run if it is free. */
-bool take_run(Region& region, unsigned first, unsigned count) noexcept;
+[[nodiscard]] bool take_run(Region& region, unsigned first, unsigned count) noexcept;
 
 /** Gives slices back that the caller owns; their class bytes are kNoClass. */
 void return_slices(Region& region, unsigned first, unsigned count) noexcept;

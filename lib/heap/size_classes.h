@@ -57,12 +57,15 @@ static_assert(kBins <= 256, "a class is a byte");
 /** What a class is. */
 struct ClassInfo {
   uint32_t block_bytes;
-  uint32_t reciprocal; /* offset * reciprocal >> 32 is the block's number */
-  uint16_t blocks;     /* in a span */
-  uint16_t words;      /* of the span's bitmap */
-  uint16_t eager;      /* how many blocks a thread's stack grows to when it is used */
-  uint16_t capacity;   /* and how many when blocks come and go in such numbers */
+  /* offset * reciprocal >> 32 is the block's number, for any offset in a slice: rounding it up adds less than
+   * offset / 2^32 to the quotient, which must stay below one part in block_bytes. */
+  uint32_t reciprocal;
+  uint16_t blocks;   /* in a span */
+  uint16_t words;    /* of the span's bitmap */
+  uint16_t eager;    /* how many blocks a thread's stack grows to when it is used */
+  uint16_t capacity; /* and how many when blocks come and go in such numbers */
 };
+static_assert(kLargestSmallBytes <= (uint64_t{1} << 32) / kSliceBytes, "reciprocals are exact");
 
 namespace detail {
 

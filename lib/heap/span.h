@@ -1,5 +1,12 @@
 /* Spans: a slice cut into blocks of one class, and a bit for each of them.
  *
+ * A slice is one of these at a time:
+ *   free    nobody's, of no class; its bit in Region::free_slices is set
+ *   owned   in the hands of whoever cleared that bit, or the bits of all its blocks, and is about to make it another of these
+ *   a span  of its class: leased (a thread refills from it), offered (hints lead to its free blocks), or full; blocks come
+ *           back to it in any case
+ *   large   of a run that is one block, and belongs to whoever holds that; only the first slice has a class
+ *
  * Invariants:
  *   - A set bit is a block that is free and nobody's. Whoever clears the bit owns the block, and nobody else touches
  *     it or its bit; whoever sets the bit has let go of it. Nothing is written into a free block.
@@ -47,7 +54,7 @@ constexpr uint64_t full_word(const ClassInfo& info, unsigned index) noexcept {
 }
 
 /** Leases a span of the class: one with free blocks, a free slice, or a new one. Empty: no memory. */
-SpanRef lease(unsigned class_index) noexcept;
+[[nodiscard]] SpanRef lease(unsigned class_index) noexcept;
 
 /** Ends the lease: others may claim from it. It may be of another class by now. */
 void end_lease(SpanRef span) noexcept;
@@ -56,7 +63,8 @@ void end_lease(SpanRef span) noexcept;
  * Claims the blocks of `wanted` that are free in a word; returns their bits, 0 when there are none or the span is of
  * another class by now. The caller has them.
  */
-uint64_t claim(SpanRef span, unsigned class_index, unsigned word, uint64_t wanted) noexcept;
+[[nodiscard]] uint64_t claim(SpanRef span, unsigned class_index, unsigned word,
+                             uint64_t wanted) noexcept;
 
 /**
  * Returns blocks that the caller has. The bits of those that are free already: a double free, for the caller to
@@ -71,7 +79,7 @@ void put_back(SpanRef span, unsigned class_index, unsigned word, uint64_t bits) 
 void touch(SpanRef span, unsigned class_index, unsigned word, uint64_t bits) noexcept;
 
 /** Clears all bits of a span that is wholly free: the caller owns the slice. False, and nothing changed, if it is not. */
-bool take_whole(SpanRef span, unsigned class_index) noexcept;
+[[nodiscard]] bool take_whole(SpanRef span, unsigned class_index) noexcept;
 
 /** Sets the hints of a span that may have free blocks and is leased by nobody. */
 void offer(SpanRef span, unsigned class_index) noexcept;

@@ -44,8 +44,7 @@ constexpr uint64_t kFirstRowId = 0xf0;
 constexpr int64_t kJoinNs = 100'000'000;
 
 struct Slot {
-  HookFigures figures;
-  int64_t calls = 0, skips = 0, freed_bytes = 0, ns = 0, last_result = 0;
+  hooks::Tally tally;
   int64_t rest_until_ns[2] = {}; /* at level moderate, at level critical */
   uint64_t wanted_round = 0;     /* the round in which it is asked */
 };
@@ -176,7 +175,7 @@ bool libraries_were_added() noexcept {
 
 bool may_reclaim(const Slot& slot, const hooks::Pass& pass, int64_t now_ns) noexcept {
   if (pass.everything) return true;
-  if (!hook_due(slot.figures, pass.round)) return false;
+  if (!hook_due(slot.tally.figures, pass.round)) return false;
   if (pass.level >= Level::kOver) return true;
   return now_ns >= slot.rest_until_ns[pass.level == Level::kCritical ? 1 : 0];
 }
@@ -218,20 +217,17 @@ void record(size_t index, const OpenRound& round, int64_t wanted_bytes, const Ou
             const Measured& measured) noexcept {
   LockGuard guard(table_lock);
   Slot& slot = slots[index];
-  slot.calls += 1;
-  slot.ns += measured.elapsed_ns;
-  slot.freed_bytes += measured.freed_bytes;
-  slot.last_result = outcome.ran ? measured.freed_bytes : MEMLIMIT_CANNOT_NOW;
+  slot.tally.add(outcome.ran, measured.freed_bytes, measured.elapsed_ns);
   slot.rest_until_ns[0] = measured.end_ns + kRestModerate * measured.elapsed_ns;
   slot.rest_until_ns[1] = measured.end_ns + kRestCritical * measured.elapsed_ns;
   if (!outcome.ran || outcome.started) {
-    slot.skips += outcome.ran ? 0 : 1;
-    hook_cannot_now(slot.figures, round.pass.round);
+    hook_cannot_now(slot.tally.figures, round.pass.round);
     return;
   }
   // Memory that is free again inside the runtime forestalls growth, though nothing shows it.
   const int64_t of_use = std::max(measured.freed_bytes, outcome.recycled_bytes);
-  hook_ran(slot.figures, {round.pass.round, wanted_bytes, of_use, measured.elapsed_ns, false});
+  hook_ran(slot.tally.figures,
+           {round.pass.round, wanted_bytes, of_use, measured.elapsed_ns, false});
 }
 
 /* A few atomic loads; any thread. */
@@ -301,7 +297,7 @@ bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noe
     for (size_t i = 0; i < kCount; ++i) {
       if (!is_attached(i)) continue;
       Slot& slot = slots[i];
-      if (level_rose) hook_recover(slot.figures);
+      if (level_rose) hook_recover(slot.tally.figures);
       if (!may_reclaim(slot, pass, began_ns)) continue;
       slot.wanted_round = pass.round;
       due = true;
@@ -326,13 +322,7 @@ size_t rows(HookRow* out, size_t cap) noexcept {
     strncpy(row.name, kAdapters[i]->name, sizeof row.name - 1);
     row.id = kFirstRowId + i;
     row.context = kContextSafePoint;
-    row.calls = slot.calls;
-    row.skips = slot.skips;
-    row.freed_bytes = slot.freed_bytes;
-    row.ns = slot.ns;
-    row.bytes_per_us = static_cast<int64_t>(hook_rate(slot.figures));
-    row.backoff = slot.figures.interval - 1;
-    row.last_result = slot.last_result;
+    slot.tally.fill(row);
   }
   return filled;
 }
@@ -340,11 +330,7 @@ size_t rows(HookRow* out, size_t cap) noexcept {
 hooks::Sums sums() noexcept {
   LockGuard guard(table_lock);
   hooks::Sums sum{};
-  for (const Slot& slot : slots) {
-    sum.calls += slot.calls;
-    sum.skips += slot.skips;
-    sum.ns += slot.ns;
-  }
+  for (const Slot& slot : slots) sum += slot.tally.sums();
   return sum;
 }
 

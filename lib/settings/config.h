@@ -25,8 +25,7 @@ enum class Source : uint8_t {
 
 enum class LimitKind : uint8_t { kOff, kBytes, kPercent, kAuto };
 
-/** MEMLIMIT as written; percentages are resolved by whoever knows the container (auto is 90 %, and
- * followed). */
+/** MEMLIMIT as written; percentages are resolved, and followed, by whoever knows the container. */
 struct LimitSetting {
   LimitKind kind = LimitKind::kOff;
   int64_t bytes = 0; /* kBytes: at least 1 */

@@ -1,7 +1,7 @@
 /* Every raw system call memlimit makes outside the statistics socket: clocks, futexes, small files.
- *
- * Answers for: doing exactly one kernel operation, with no allocation, no stdio, no locale, and errno
- * left as it was (these run inside malloc and free). Refuses to interpret what it reads.
+ * Answers for: exactly one kernel operation, with no allocation, no stdio, no locale, and errno left as it was (these run
+ * inside malloc and free). Refuses to interpret what it reads. Of every function: pointers are not null, and what fails
+ * says so by -errno, or by the value that its comment names.
  * Threads: every function may be called by any thread, in a signal handler and between fork and exec.
  */
 #pragma once

@@ -23,6 +23,7 @@ ALLOCATORS = re.compile(r"lib(jemalloc|tcmalloc\w*|mimalloc|hoard|snmalloc\w*|rp
 NAMES_A_FILE = ("MEMLIMIT_SOCKET", "MEMLIMIT_PLUGINS", "MEMLIMIT_LOG")
 # What MEMLIMIT_STRICT may be: probe() gives it a value of its own, so the library does not see the one it has.
 STRICT_WORDS = ("", "on", "1", "yes", "true", "off", "0", "no", "false", "check")
+NO_SETTING = "no MEMLIMIT variable is set: without a limit, memlimit only counts"
 BAD, FINE, NOTE = "bad ", "ok  ", "note"
 
 
@@ -93,7 +94,7 @@ def check_settings(findings, library, environment, ours=True):
     """`ours`: the settings are this user's own. Of anybody else's nothing is tried out that names a file."""
     settings = {key: value for key, value in environment.items() if key.startswith("MEMLIMIT")}
     if not settings:
-        findings.add(NOTE, "no MEMLIMIT variable is set: without a limit, memlimit only counts")
+        findings.add(NOTE, NO_SETTING)
         return
     tried, left_out = (settings, []) if ours else without_files(settings)
     if left_out:
@@ -109,6 +110,37 @@ def check_settings(findings, library, environment, ours=True):
         findings.add(BAD, f'MEMLIMIT_STRICT="{strict}" is none of on, off and check: write on, off or check')
     elif status == 0:
         findings.add(FINE, "settings: " + " ".join(f"{key}={value}" for key, value in sorted(settings.items())))
+
+
+def check_told_settings(findings, process):
+    """What a process says of itself that runs under the library and shows no setting in its environment. Programs that
+    show a title in ps write it there and blank the rest (redis, nginx, PostgreSQL)."""
+    if process.address is None:
+        if processes.wrote_over_environment(process.pid):
+            findings.add(NOTE, "its settings cannot be seen: it wrote over its environment, and has no statistics socket")
+        else:
+            findings.add(NOTE, NO_SETTING)
+        return
+    try:
+        rows = [line.split() for line in process.ask("config").splitlines()]
+        limit = process.ask("limit").strip()
+    except UserError as error:
+        findings.add(NOTE, f"its settings cannot be seen: {error}")
+        return
+    told = {source: [] for source in ("environment", "invalid", "ignored")}
+    for name, value, source, given in (row[:4] for row in rows if len(row) >= 4):
+        if source in told:
+            told[source].append(f"{name}={value if source == 'environment' else given}")
+    for setting in told["invalid"]:
+        findings.add(BAD, f"{setting} is a bad setting, and not in force")
+    for setting in told["ignored"]:
+        findings.add(NOTE, f"{setting} is ignored in a set-user-ID program")
+    if told["environment"]:
+        findings.add(FINE, "settings: " + " ".join(sorted(told["environment"])))
+    elif limit != "off":
+        findings.add(FINE, f"no MEMLIMIT variable is set; a limit of {limit} bytes was set later")
+    elif not any(told.values()):
+        findings.add(NOTE, NO_SETTING)
 
 
 def check_preload(findings, environment):
@@ -246,16 +278,18 @@ def check_process(findings, pid):
         # Not by its path, where anything may be by now, and nothing of the kind when it is in a container.
         with contextlib.suppress(elf.NotElf):
             check_file(findings, f"/proc/{pid}/exe", executable)
-    return environment, ours
+    return environment, ours, processes.Process(pid, name, address) if under else None
 
 
 def doctor(pid, command):
     findings = Findings()
-    environment, ours = dict(os.environ), True
+    environment, ours, process = dict(os.environ), True, None
     if pid is not None:
-        environment, ours = check_process(findings, pid)
+        environment, ours, process = check_process(findings, pid)
     library = check_library(findings)
-    if library is not None:
+    if process is not None and not any(key.startswith("MEMLIMIT") for key in environment):
+        check_told_settings(findings, process)
+    elif library is not None:
         check_settings(findings, library, environment, ours)
     check_preload(findings, environment)
     check_socket(findings, environment)

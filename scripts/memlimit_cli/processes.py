@@ -107,6 +107,12 @@ def environment_of(pid):
     return dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
 
 
+def wrote_over_environment(pid):
+    """Whether something else than variables is where its environment was."""
+    text = read(f"/proc/{pid}/environ")
+    return bool(text) and not re.search(r"(^|\0)\w+=", text)
+
+
 def user_ids(pid):
     """Its real, effective, saved and file-system user ids."""
     found = re.search(r"^Uid:((?:\t\d+){4})$", read(f"/proc/{pid}/status"), re.M)

@@ -34,7 +34,9 @@ PATIENCE_S = 300
 # What a script answers when the machine does not let the plain program do its work.
 SKIPPED = 77
 CPYTHON = "/usr/bin/python3"
-CPYTHON_TESTS = "libpython3.11-testsuite"
+# `python3.11`, say: the lists call it python3.N.
+CPYTHON_N = os.path.basename(os.path.realpath(CPYTHON))
+CPYTHON_TESTS = f"lib{CPYTHON_N}-testsuite"
 # Of CPython's modules that are in no list: tests to leave out, and why.
 CPYTHON_LEFT_OUT = {
     "test_descr": ("test_slots", "it counts the objects that the collector knows"),
@@ -71,7 +73,7 @@ def read_rows(path):
         if len(cells) != 4 or not all(cells):
             sys.exit(f"{path}:{number}: not `name | needs | script | left out`")
         needs = []
-        for need in cells[1].split():
+        for need in cells[1].replace("python3.N", CPYTHON_N).split():
             binary, _, package = need.partition("@")
             needs.append((binary, package or binary.rsplit("/", 1)[-1]))
         rows.append(Row(cells[0], needs, cells[2].split(), cells[3]))

@@ -7,6 +7,8 @@
  * there are enough of them. */
 #include <pthread.h>
 
+#include <initializer_list>
+
 #include "workload.h"
 
 namespace {

@@ -4,7 +4,10 @@ import atexit
 import sys
 import threading
 
-import _xxsubinterpreters
+try:
+    import _interpreters  # Python 3.13 and later
+except ImportError:
+    import _xxsubinterpreters as _interpreters
 
 
 class Late:
@@ -31,13 +34,13 @@ def garbage():
 kept = [Late(3_000) for _ in range(50)]
 for _ in range(2):
     threading.Thread(target=churn, daemon=True).start()
-interpreter = _xxsubinterpreters.create()
-_xxsubinterpreters.run_string(interpreter, """
+interpreter = _interpreters.create()
+_interpreters.run_string(interpreter, """
 rows = []
 for i in range(20_000):
     rows = [rows, bytearray(100)] if i % 10 else []
 """)
-_xxsubinterpreters.destroy(interpreter)
+_interpreters.destroy(interpreter)
 atexit.register(garbage)
 garbage()
 print("done")

@@ -5,8 +5,9 @@ git -c init.defaultBranch=main init -q work
 cd work
 git config gc.auto 0
 day=1
+python=/usr/lib/$(basename "$(readlink -f /usr/bin/python3)")
 for part in json email http urllib unittest; do
-  cp -r "/usr/lib/python3.11/$part" .
+  cp -r "$python/$part" .
   find . -name __pycache__ -prune -exec rm -rf {} +
   git add .
   GIT_AUTHOR_DATE="2024-01-0${day}T12:00:00Z" GIT_COMMITTER_DATE="2024-01-0${day}T12:00:00Z" \

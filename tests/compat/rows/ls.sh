@@ -1,4 +1,4 @@
 # A long recursive listing of directories that every Debian has.
-ls -lR --time-style=+%s /usr/include /usr/lib/python3.11 /etc/apt
+ls -lR --time-style=+%s /usr/include "/usr/lib/$(basename "$(readlink -f /usr/bin/python3)")" /etc/apt
 ls -la --sort=size /usr/bin
 ls /nonexistent 2>/dev/null || echo "status $?"
