@@ -29,7 +29,7 @@ ALLOWED = {
     "engine": {"observe", "settings", "system", "pacing", "memlimit.h"},
     "runtimes": {"engine", "observe", "settings", "system", "pacing", "memlimit.h"},
     DOOR: {"runtimes", "engine", "observe", "settings", "system", "pacing"},
-    "preload": {DOOR, "runtimes", "engine", "observe", "settings", "system", "pacing"},
+    "preload": {DOOR, "runtimes", "engine", "observe", "settings", "system", "pacing", "heap"},
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
