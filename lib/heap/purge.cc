@@ -29,8 +29,9 @@ class Purger {
   /* Bytes that went back by another way. */
   void note(size_t bytes) noexcept { bytes_ += bytes; }
 
-  bool may_go_on() const noexcept { return calls_ < most_calls_; }
-  PurgeResult result(bool complete) const noexcept { return {bytes_, calls_, complete}; }
+  bool may_go_on() const noexcept { return calls_ < most_calls_ && !refused_; }
+  /* What was refused once is refused again: the next call would be at the same pages. */
+  PurgeResult result(bool complete) const noexcept { return {bytes_, calls_, complete || refused_}; }
 
   /** Purges the free dirty slices of a region among `candidates`, run by run. */
   void free_slices(Region& region, uint64_t candidates) noexcept;
@@ -44,15 +45,15 @@ class Purger {
   bool drop(char* address, size_t bytes) noexcept {
     os::ErrnoGuard guard;
     ++calls_;
-    if (syscall(SYS_madvise, address, bytes, MADV_DONTNEED) != 0) return false;
-    bytes_ += bytes;
-    return true;
+    refused_ = syscall(SYS_madvise, address, bytes, MADV_DONTNEED) != 0;
+    if (!refused_) bytes_ += bytes;
+    return !refused_;
   }
 
   /* Returns those that were dropped. */
   uint32_t pages(SpanRef span, uint32_t pages) noexcept {
     uint32_t dropped = 0;
-    while (pages != 0) {
+    while (pages != 0 && !refused_) {
       const auto first = static_cast<unsigned>(std::countr_zero(pages));
       const auto count = static_cast<unsigned>(std::countr_one(pages >> first));
       const uint32_t run = ((1U << count) - 1) << first;
@@ -68,6 +69,7 @@ class Purger {
   const unsigned most_calls_, least_pages_;
   unsigned calls_ = 0;
   size_t bytes_ = 0;
+  bool refused_ = false;
 };
 
 void Purger::free_slices(Region& region, uint64_t candidates) noexcept {

@@ -18,7 +18,7 @@ namespace memlimit::heap {
 struct PurgeResult {
   size_t bytes;   /* given back, as far as they were resident */
   unsigned calls; /* of madvise */
-  bool complete;  /* all was looked at */
+  bool complete;  /* all was looked at, or the kernel refuses */
 };
 
 /** Free slices first, then spans, of which runs of pages that are shorter than so much are left. `next_slice`: where among
