@@ -29,8 +29,10 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TIGHT_LIMIT = "16MiB"
-# A script that takes this long hangs: the slowest takes seconds.
+# A script hangs that has used hardly any processor time for so long, or so much of it: the slowest takes seconds. How
+# long it takes says nothing, where others have the processors.
 PATIENCE_S = 300
+HARDLY_ANY_S = 1
 # What a script answers when the machine does not let the plain program do its work.
 SKIPPED = 77
 CPYTHON = "/usr/bin/python3"
@@ -141,6 +143,35 @@ def session_members(session):
                 yield int(entry)
 
 
+def processor_seconds(session):
+    """Of those that live, and of the children that they have waited for."""
+    ticks = 0
+    for pid in session_members(session):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="latin1") as file:
+                ticks += sum(int(field) for field in file.read().rpartition(")")[2].split()[11:15])
+        except OSError:
+            continue
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def wait(process, patience):
+    """Its exit status, or in which way it hangs."""
+    noted_s, noted_at = 0.0, time.monotonic()
+    while True:
+        try:
+            return process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            pass
+        used_s = processor_seconds(process.pid)
+        if used_s > patience:
+            return f"still running after {used_s:.0f} s of processor time"
+        if abs(used_s - noted_s) >= HARDLY_ANY_S:
+            noted_s, noted_at = used_s, time.monotonic()
+        elif time.monotonic() - noted_at > patience:
+            return f"hardly any processor time used for {patience:g} s"
+
+
 def run_once(row, directory, extra, port, patience):
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o755)
@@ -168,10 +199,7 @@ def run_once(row, directory, extra, port, patience):
             stderr=err,
             start_new_session=True,
         )
-        try:
-            status = process.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            status = f"still running after {patience} s"
+        status = wait(process, patience)
         left = list(session_members(process.pid))
         for pid in left:
             try:
@@ -307,7 +335,7 @@ def main():
                         help="also each module of CPython's own tests that no list names (more than an hour)")
     parser.add_argument("--markdown", type=pathlib.Path, help="write a table there, too")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds before a script counts as hung")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds of processor time, or of hardly any, before a script counts as hung")
     arguments = parser.parse_args()
     library = os.path.realpath(arguments.library)
     if not os.path.isfile(library):
