@@ -23,6 +23,7 @@ AddressLeaf* leaf_at_offset(intptr_t offset) noexcept {
 }
 
 constinit std::atomic<void*> spare_leaf{nullptr};
+constinit std::atomic<size_t> leaves{0};
 
 }  // namespace
 
@@ -59,11 +60,17 @@ bool make_leaves(const void* begin, size_t bytes) noexcept {
     const intptr_t offset =
         reinterpret_cast<intptr_t>(fresh) - reinterpret_cast<intptr_t>(address_directory.no_leaf);
     // Release: see find_leaf(). Two threads may make one each.
-    if (!entry.compare_exchange_strong(none, offset, std::memory_order_acq_rel)) {
+    if (entry.compare_exchange_strong(none, offset, std::memory_order_acq_rel)) {
+      leaves.fetch_add(1, std::memory_order_relaxed);
+    } else {
       os::unmap_pages(fresh, sizeof(AddressLeaf));
     }
   }
   return true;
+}
+
+size_t leaf_bytes() noexcept {
+  return leaves.load(std::memory_order_relaxed) * sizeof(AddressLeaf);
 }
 
 Region* region_at(const void* address) noexcept {

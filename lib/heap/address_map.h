@@ -104,6 +104,9 @@ AddressLeaf* find_leaf(const void* address) noexcept;
 /** Makes the leaves for a range of addresses where they are missing; false when there is no memory for them. */
 [[nodiscard]] bool make_leaves(const void* begin, size_t bytes) noexcept;
 
+/** Bytes of all leaves; hardly any of their pages are touched. */
+size_t leaf_bytes() noexcept;
+
 /** The region that an address lies in; nullptr. */
 Region* region_at(const void* address) noexcept;
 

@@ -29,7 +29,8 @@ namespace {
 constinit std::atomic<ThreadCache*> all_caches{nullptr};
 constinit TaggedStack<ThreadCache> free_caches;
 constinit std::atomic<uint32_t> cache_bytes{kCacheBytes};
-constinit std::atomic<uint32_t> owned{0}; /* caches that a thread has */
+constinit std::atomic<uint32_t> owned{0};               /* caches that a thread has */
+constinit std::atomic<int64_t> lost[kSmallClasses + 1]; /* blocks, as ThreadCache::lost_bytes */
 
 /* No blocks, and no room yet: a stack grows when it is used. */
 void empty_stacks(ThreadCache& cache) noexcept {
@@ -64,6 +65,7 @@ MEMLIMIT_COLD ThreadCache* adopt() noexcept {
   if (cache == nullptr) return nullptr;
   owned.fetch_add(1, std::memory_order_relaxed);
   transfer::set_bound(*cache, share_bytes());
+  cache->former_bytes.store(cache->held_bytes(), std::memory_order_relaxed);
   cache->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
   cache_owner.cache = cache;
   cache_owner.phase = CachePhase::kLive;
@@ -141,7 +143,10 @@ bool reset_after_fork() noexcept {
     // the owner went on. A block may be in the stack and free, or in use.
     had_others = true;
     cache->lost_bytes.fetch_add(cache->cached_bytes(), std::memory_order_relaxed);
-    for (unsigned i = 1; i <= kSmallClasses; ++i) transfer::give_up_lease(*cache, i);
+    for (unsigned i = 1; i <= kSmallClasses; ++i) {
+      lost[i].fetch_add(cache->stacked(i), std::memory_order_relaxed);
+      transfer::give_up_lease(*cache, i);
+    }
     empty_stacks(*cache);
     take_news(*cache);
     cache->owner_tid.store(0, std::memory_order_relaxed);
@@ -153,6 +158,10 @@ bool reset_after_fork() noexcept {
     take_news(*cache_owner.cache);
   }
   return had_others;
+}
+
+int64_t lost_blocks(unsigned class_index) noexcept {
+  return lost[class_index].load(std::memory_order_relaxed);
 }
 
 }  // namespace thread_caches

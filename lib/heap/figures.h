@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "heap/huge.h"
 #include "heap/thread_cache.h"
 
 namespace memlimit::heap {
@@ -18,7 +19,8 @@ struct HeapFigures {
   uint64_t lost_bytes;                  /* given up in the child of a fork */
   uint64_t allocated_bytes;             /* handed out to the program, ever */
   uint64_t large_bytes, huge_bytes;     /* live, in runs of slices and in mappings of their own */
-  uint64_t region_bytes, record_bytes;  /* mapped */
+  uint64_t region_bytes;                /* mapped for slices */
+  uint64_t record_bytes;                /* mapped for what the heap notes about them */
 
   int64_t held_bytes() const noexcept { return static_cast<int64_t>(taken_bytes - returned_bytes); }
   int64_t live_bytes() const noexcept {
@@ -26,13 +28,27 @@ struct HeapFigures {
   }
 };
 
+/** What the heap keeps beyond the live blocks, without a walk over the spans. */
+struct IdleFigures {
+  int64_t spans;
+  int64_t free_bytes; /* free blocks in spans */
+  huge::Figures huge;
+};
+
+/**
+ * Of a class. A block is live, free, cached, or was given up in the child of a fork. Large blocks have no block size, and
+ * their slices count as spans. Huge ones are cached when they are kept for the next request. Under kNoClass are the free
+ * slices of regions.
+ */
 struct ClassFigures {
   uint32_t block_bytes;
   int64_t spans;
-  int64_t live_blocks;   /* with the program */
-  int64_t free_blocks;   /* in spans */
-  int64_t cached_blocks; /* in threads' stacks */
-  int64_t purged_pages;  /* of spans */
+  int64_t live_blocks;     /* with the program */
+  int64_t free_blocks;     /* in spans */
+  int64_t cached_blocks;   /* in threads' stacks */
+  int64_t purged_pages;    /* zero pages of spans, and of free slices */
+  int64_t live_bytes;      /* of the live blocks */
+  int64_t purgeable_bytes; /* what a purge gives back, at most */
 };
 
 struct ThreadFigures {
@@ -47,11 +63,21 @@ namespace figures {
 /** Walks the threads' caches. */
 HeapFigures totals() noexcept;
 
-/** Of a small class; walks all spans. */
+/** As of these totals. */
+IdleFigures idle(const HeapFigures& totals) noexcept;
+
+/** Of every class, in one walk over all spans and caches: kBins rows, by class. A purge under way shows blocks that it
+ *  holds as live. */
+void by_class(ClassFigures (&out)[kBins]) noexcept;
+
+/** The same of one class, by the same walk. */
 ClassFigures of_class(unsigned class_index) noexcept;
 
-/** Threads that own a cache now. */
+/** Threads that own a cache now, each with what it did itself. */
 void for_each_thread(void (*visit)(const ThreadFigures&, void*), void* arg) noexcept;
+
+/** All others together, with a tid of 0: threads that ended, or have no cache. */
+ThreadFigures other_threads() noexcept;
 
 }  // namespace figures
 }  // namespace memlimit::heap

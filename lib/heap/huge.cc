@@ -21,12 +21,37 @@ constinit Place places[kPlaces];
 constinit std::atomic<size_t> kept_bytes{0};
 constinit std::atomic<size_t> live{0};
 
+/* What the program has: blocks, and what is mapped for them. */
+constinit std::atomic<size_t> live_blocks{0};
+constinit std::atomic<size_t> live_mapped{0};
+constinit std::atomic<size_t> most_blocks{0};
+constinit std::atomic<size_t> most_mapped{0};
+
+void raise_to(std::atomic<size_t>& most, size_t value) noexcept {
+  size_t seen = most.load(std::memory_order_relaxed);
+  while (seen < value && !most.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
+  }
+}
+
+void count_in(size_t bytes, size_t mapped_bytes) noexcept {
+  live.fetch_add(bytes, std::memory_order_relaxed);
+  raise_to(most_blocks, live_blocks.fetch_add(1, std::memory_order_relaxed) + 1);
+  raise_to(most_mapped,
+           live_mapped.fetch_add(mapped_bytes, std::memory_order_relaxed) + mapped_bytes);
+}
+
+void count_out(size_t bytes, size_t mapped_bytes) noexcept {
+  live.fetch_sub(bytes, std::memory_order_relaxed);
+  live_blocks.fetch_sub(1, std::memory_order_relaxed);
+  live_mapped.fetch_sub(mapped_bytes, std::memory_order_relaxed);
+}
+
 void set_block(void* block, size_t bytes, size_t mapped_bytes, const PageSource& source) noexcept {
   HugeBlock& record = huge_block_at(block);
   record.source.store(&source, std::memory_order_relaxed);
   record.mapped_bytes.store(mapped_bytes, std::memory_order_relaxed);
   record.bytes.store(bytes, std::memory_order_relaxed);
-  live.fetch_add(bytes, std::memory_order_relaxed);
+  count_in(bytes, mapped_bytes);
   class_byte(block).store(kHugeClass, std::memory_order_relaxed);
 }
 
@@ -104,7 +129,7 @@ void* allocate(size_t bytes, size_t alignment, bool* zero) noexcept {
 
 size_t release(void* block) noexcept {
   const size_t bytes = huge_block_at(block).bytes.exchange(0, std::memory_order_relaxed);
-  live.fetch_sub(bytes, std::memory_order_relaxed);
+  count_out(bytes, mapped_bytes_of(block));
   keep(block);
   return bytes;
 }
@@ -122,7 +147,7 @@ void* resize(void* block, size_t bytes) noexcept {
   // Before the pages are let go of: the next moment the same address may be another thread's new block.
   class_byte(block).store(kNoClass, std::memory_order_relaxed);
   const size_t old_bytes = record.bytes.exchange(0, std::memory_order_relaxed);
-  live.fetch_sub(old_bytes, std::memory_order_relaxed);
+  count_out(old_bytes, mapped_bytes);
   void* const moved = source.resize_huge(block, mapped_bytes, bytes, true);
   if (moved == nullptr || !make_leaves(moved, 1)) {
     // The second: another thread has taken the leaf, and there is no memory for one more. Back to where there is one.
@@ -145,6 +170,20 @@ size_t drop_kept(bool only_aged) noexcept {
     }
   }
   return bytes;
+}
+
+Figures figures() noexcept {
+  Figures now{};
+  now.blocks = live_blocks.load(std::memory_order_relaxed);
+  now.bytes = live.load(std::memory_order_relaxed);
+  now.mapped_bytes = live_mapped.load(std::memory_order_relaxed);
+  now.most_blocks = most_blocks.load(std::memory_order_relaxed);
+  now.most_bytes = most_mapped.load(std::memory_order_relaxed);
+  for (const Place& place : places) {
+    now.kept_blocks += place.block.load(std::memory_order_relaxed) != nullptr;
+  }
+  now.kept_bytes = kept_bytes.load(std::memory_order_relaxed);
+  return now;
 }
 
 size_t live_bytes() noexcept { return live.load(std::memory_order_relaxed); }

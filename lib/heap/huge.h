@@ -28,6 +28,15 @@ void* resize(void* block, size_t bytes) noexcept;
 /** Gives kept blocks back; only those that were kept at the last call already, if so. Returns the bytes. */
 size_t drop_kept(bool only_aged) noexcept;
 
+/** Blocks with the program. */
+struct Figures {
+  size_t blocks, bytes;
+  size_t mapped_bytes;            /* at least `bytes` */
+  size_t most_blocks, most_bytes; /* there ever were at a time, mapped */
+  size_t kept_blocks, kept_bytes; /* for the next request, mapped */
+};
+Figures figures() noexcept;
+
 /** Bytes of blocks with the program. */
 size_t live_bytes() noexcept;
 

@@ -76,6 +76,7 @@ struct alignas(4096) ThreadCache {
   std::atomic<uint64_t> returned_bytes;
   std::atomic<uint64_t> large_allocated_bytes; /* what `pops` does not count */
   std::atomic<uint64_t> lost_bytes;            /* in the stacks when a fork left the owner behind */
+  std::atomic<int64_t> former_bytes;           /* taken less returned when the owner got it */
   std::atomic<int32_t> owner_tid;              /* 0: nobody's */
 
   /* The owner's alone. */
@@ -105,6 +106,12 @@ struct alignas(4096) ThreadCache {
     return static_cast<uint32_t>((top - floor_of(class_index, top)) / sizeof(void*));
   }
   uint64_t cached_bytes() const noexcept;
+  /** Taken less returned, by all who ever had the cache. */
+  int64_t held_bytes() const noexcept {
+    // Returned first: what is seen as returned was taken before.
+    const uint64_t returned = returned_bytes.load(std::memory_order_acquire);
+    return static_cast<int64_t>(taken_bytes.load(std::memory_order_relaxed) - returned);
+  }
 };
 
 enum class CachePhase : uint8_t {
@@ -180,6 +187,9 @@ void thread_exit() noexcept;
 
 /** In the child of fork: what the other threads' caches hold is given up. Whether there were any. */
 bool reset_after_fork() noexcept;
+
+/** Blocks of a class that were given up so. */
+int64_t lost_blocks(unsigned class_index) noexcept;
 
 }  // namespace thread_caches
 }  // namespace memlimit::heap
