@@ -270,6 +270,10 @@ TEST_CASE("preload: forks, children and spawned programs go on", "[lifetime][for
   check_claim("spawned_programs_run", kTight);
 }
 
+TEST_CASE("preload: what is freed wrongly ends the process with one line", "[lifetime]") {
+  check_claims({"wrong_frees_are_reported"}, {kUnset, kTight});
+}
+
 TEST_CASE("preload: a program that lacks things goes on", "[lifetime]") {
   check_claims(
       {

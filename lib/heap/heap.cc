@@ -222,6 +222,8 @@ void report_double_free(void* block) noexcept {
 size_t usable_bytes(const void* block) noexcept {
   if (block == nullptr) return 0;
   if (class_at(block) != kNoClass) return large::usable_bytes(block);
+  // Nobody's, but in a region: whoever is asked next may take all of it for a block of its own.
+  if (region_at(block) != nullptr) return 0;
   return heap_ops().foreign_usable(block);
 }
 

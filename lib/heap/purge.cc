@@ -31,7 +31,9 @@ class Purger {
 
   bool may_go_on() const noexcept { return calls_ < most_calls_ && !refused_; }
   /* What was refused once is refused again: the next call would be at the same pages. */
-  PurgeResult result(bool complete) const noexcept { return {bytes_, calls_, complete || refused_}; }
+  PurgeResult result(bool complete) const noexcept {
+    return {bytes_, calls_, complete || refused_};
+  }
 
   /** Purges the free dirty slices of a region among `candidates`, run by run. */
   void free_slices(Region& region, uint64_t candidates) noexcept;
