@@ -123,6 +123,15 @@ struct memlimit_stats {
   int64_t socket_requests;
   int64_t socket_refused;
   int64_t uptime_ns;
+  int64_t heap_cached;
+  int64_t heap_free;
+  int64_t heap_large;
+  int64_t heap_huge;
+  int64_t heap_kept;
+  int64_t heap_lost;
+  int64_t heap_spans;
+  int64_t heap_regions;
+  int64_t heap_records;
 };
 
 /** memlimit_is_loaded() - 1 when libmemlimit.so is in this process, else 0; callable anywhere */

@@ -73,6 +73,68 @@ AllocatorTotals totals() noexcept {
           static_cast<int64_t>(sum.taken_bytes), static_cast<int64_t>(sum.returned_bytes)};
 }
 
+AllocatorHeld held() noexcept {
+  const heap::HeapFigures sum = heap::figures::totals();
+  const heap::IdleFigures idle = heap::figures::idle(sum);
+  return {.cached = static_cast<int64_t>(sum.cached_bytes),
+          .free = idle.free_bytes,
+          .large = static_cast<int64_t>(sum.large_bytes),
+          .huge = static_cast<int64_t>(sum.huge_bytes),
+          .kept = static_cast<int64_t>(idle.huge.kept_bytes),
+          .lost = static_cast<int64_t>(sum.lost_bytes),
+          .spans = idle.spans,
+          .regions = static_cast<int64_t>(sum.region_bytes),
+          .records = static_cast<int64_t>(sum.record_bytes)};
+}
+
+/* The columns that a kind of row has no figure for are left empty. While threads work a difference may be negative. */
+HeapClassRow class_row(HeapClassRow::Kind kind, const heap::ClassFigures& sum) noexcept {
+  constexpr int64_t kNone = HeapClassRow::kNone;
+  HeapClassRow row{kind,
+                   sum.block_bytes,
+                   std::max<int64_t>(sum.live_blocks, 0),
+                   sum.free_blocks,
+                   sum.cached_blocks,
+                   sum.spans,
+                   sum.purged_pages,
+                   std::max<int64_t>(sum.live_bytes, 0)};
+  switch (kind) {
+    case HeapClassRow::Kind::kBlocks:
+      break;
+    case HeapClassRow::Kind::kLarge:
+      row.block_bytes = row.free = row.cached = row.purged = kNone;
+      break;
+    case HeapClassRow::Kind::kHuge:
+      row.block_bytes = row.free = row.spans = row.purged = kNone;
+      break;
+    case HeapClassRow::Kind::kSlices:
+      row.live = row.cached = row.spans = row.live_bytes = kNone;
+      break;
+  }
+  return row;
+}
+
+void rows(const HeapVisitor& visitor) noexcept {
+  using Kind = HeapClassRow::Kind;
+  heap::ClassFigures classes[heap::kBins];
+  heap::figures::by_class(classes);
+  const auto tell = [&](Kind kind, unsigned class_index) {
+    visitor.class_row(visitor.context, class_row(kind, classes[class_index]));
+  };
+  for (unsigned i = 1; i <= heap::kSmallClasses; ++i) tell(Kind::kBlocks, i);
+  tell(Kind::kLarge, heap::kLargeClass);
+  tell(Kind::kHuge, heap::kHugeClass);
+  tell(Kind::kSlices, heap::kNoClass);
+  const heap::ThreadFigures others = heap::figures::other_threads();
+  visitor.thread_row(visitor.context, {0, others.held_bytes, others.cached_bytes});
+  heap::figures::for_each_thread(
+      [](const heap::ThreadFigures& thread, void* arg) {
+        const auto& wanted = *static_cast<const HeapVisitor*>(arg);
+        wanted.thread_row(wanted.context, {thread.tid, thread.held_bytes, thread.cached_bytes});
+      },
+      const_cast<HeapVisitor*>(&visitor));
+}
+
 int64_t own_net_freed() noexcept { return -heap::thread_caches::own_live_bytes(); }
 
 int thread_count() noexcept { return static_cast<int>(heap::thread_caches::count()); }
@@ -128,6 +190,8 @@ namespace heap_ties {
 
 constinit const AllocatorOps kAllocatorOps{
     .totals = totals,
+    .held = held,
+    .rows = rows,
     .own_net_freed = own_net_freed,
     .thread_count = thread_count,
     .publish_own = publish_own,

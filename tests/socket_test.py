@@ -183,6 +183,57 @@ class Life(SocketTest):
         self.assertEqual(int(status["Pid"]), program.pid)
         self.assertEqual(status["MemLimit"].strip(), f"{LIMIT_BYTES // 1024} kB")
 
+    def heap_rows(self, path):
+        """{name: [figures]} of the two tables of the file heap; a figure that is none is None."""
+        lines = [line.split() for line in ask(path, "heap").splitlines()]
+        begin = next(i for i, words in enumerate(lines) if words[0] == "thread")
+        self.assertEqual(
+            lines[0], ["class", "block", "live", "free", "cached", "spans", "purged", "live_bytes"]
+        )
+        self.assertEqual(lines[begin], ["thread", "held_bytes", "cached_bytes", "live_bytes"])
+        tables = []
+        for head, rows in ((lines[0], lines[1:begin]), (lines[begin], lines[begin + 1 :])):
+            tables.append({})
+            for name, *figures in rows:
+                self.assertEqual(len(figures), len(head) - 1, name)
+                tables[-1][name] = [None if figure == "-" else int(figure) for figure in figures]
+        return tables
+
+    def heap_at_rest(self, path):
+        """The rows and the figures of one moment: nothing was allocated or freed from before to after."""
+        before = stat(path)
+        rows = self.heap_rows(path)
+        after = stat(path)
+        keys = ("total_alloc", "total_freed", "heap_cached", "heap_regions")
+        return all(before[key] == after[key] for key in keys) and (*rows, after)
+
+    def check_heap(self, path):
+        classes, threads, figures = eventually("it is at rest", lambda: self.heap_at_rest(path))
+        self.assertEqual(sum(row[6] or 0 for row in classes.values()), figures["heap_alloc"])
+        self.assertEqual(sum(row[2] for row in threads.values()), figures["heap_alloc"])
+        blocks = [row for name, row in classes.items() if name.startswith("block-")]
+        self.assertEqual(sum(row[0] * row[2] for row in blocks), figures["heap_free"])
+        self.assertEqual(sum(row[0] * row[3] for row in blocks), figures["heap_cached"])
+        self.assertEqual(classes["large"][6], figures["heap_large"])
+        self.assertEqual(classes["huge"][6], figures["heap_huge"])
+        slices = figures["heap_spans"] + classes["large"][4] + classes["slices"][2]
+        self.assertEqual(slices * 65536, figures["heap_regions"])
+        return classes, threads
+
+    def test_heap_adds_up_to_the_byte_at_rest(self):
+        program = self.program(f"{self.directory}/%p.sock", f"{self.directory}/PID.sock")
+        classes, threads = self.check_heap(program.path)
+        self.assertGreaterEqual(classes["large"][1], 400)
+        self.assertGreater(classes["large"][6], HELD_BYTES)
+        self.assertGreater(threads[f"thread-{program.pid}"][2], HELD_BYTES)
+        program.tell("churn")
+        self.check_heap(program.path)
+        # What the child gives up of the parent's service thread is in no row and no sum.
+        child_path = f"{self.directory}/{program.tell('fork')}.sock"
+        eventually("the child's socket answers", lambda: ask(child_path, "limit"))
+        eventually("the child is at rest", lambda: stat(child_path)["heap_alloc"] > 2 * HELD_BYTES)
+        self.check_heap(child_path)
+
     def test_the_limit_is_changed_and_a_bad_value_leaves_it(self):
         self.program(self.path)
         self.assertEqual(ask(self.path, "limit=300MiB"), f"{300 << 20}\n")
@@ -290,7 +341,7 @@ class Crowds(SocketTest):
 class Http(SocketTest):
     def test_every_file_is_served(self):
         self.program(self.path)
-        for name in ("status", "stat", "hooks", "limit", "config", "ls", ""):
+        for name in ("status", "stat", "hooks", "heap", "limit", "config", "ls", ""):
             code, content_type, body = get(self.path, f"/{name}")
             self.assertEqual((code, content_type), (200, "text/plain; charset=utf-8"), name)
             self.assertTrue(body, name)

@@ -6,6 +6,8 @@ namespace {
 
 constinit AllocatorOps table{
     .totals = []() noexcept { return AllocatorTotals{}; },
+    .held = []() noexcept { return AllocatorHeld{}; },
+    .rows = [](const HeapVisitor&) noexcept {},
     .own_net_freed = []() noexcept { return int64_t{0}; },
     .thread_count = []() noexcept { return 0; },
     .publish_own = [](bool) noexcept {},

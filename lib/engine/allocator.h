@@ -6,14 +6,29 @@
 
 #include <cstdint>
 
+#include "observe/heap_text.h"
+
 namespace memlimit {
 
 /** What the allocator holds, bytes: exact when no thread is at work. */
 struct AllocatorTotals {
   int64_t allocated; /* handed out to the program, ever */
   int64_t live;      /* of that, not freed */
-  int64_t taken;     /* by threads, for themselves and the program, ever: what is published (account.h) */
+  int64_t taken;     /* by threads, for themselves and the program, ever: account.h's publish() */
   int64_t returned;
+};
+
+/** What it holds beyond that, and where: bytes unless said otherwise. */
+struct AllocatorHeld {
+  int64_t cached;  /* free blocks that threads keep for themselves */
+  int64_t free;    /* free small blocks for any thread */
+  int64_t large;   /* live, in runs of slices */
+  int64_t huge;    /* live, in mappings of their own */
+  int64_t kept;    /* such mappings without a block, for the next request */
+  int64_t lost;    /* given up in the child of a fork */
+  int64_t spans;   /* how many */
+  int64_t regions; /* mapped for slices */
+  int64_t records; /* mapped for what it notes about them */
 };
 
 /** What a purge came to. */
@@ -25,6 +40,10 @@ struct Purged {
 /** All of them from any thread, inside malloc too, unless said otherwise. None allocates. */
 struct AllocatorOps {
   AllocatorTotals (*totals)() noexcept;
+  /** Looks at each thread and each size class. */
+  AllocatorHeld (*held)() noexcept;
+  /** Hands over a row a size class and a row a thread; looks at every span. */
+  void (*rows)(const HeapVisitor& visitor) noexcept;
   /** What the calling thread has freed less what it has allocated, ever; a constant for a thread without counters. */
   int64_t (*own_net_freed)() noexcept;
   /** Threads that have counters. */

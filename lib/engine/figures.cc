@@ -23,6 +23,19 @@ namespace {
 constinit int64_t start_ns = 0;
 constinit int64_t invalid_settings = 0;
 
+void fill_held(memlimit_stats& out) noexcept {
+  const AllocatorHeld held = allocator().held();
+  out.heap_cached = held.cached;
+  out.heap_free = held.free;
+  out.heap_large = held.large;
+  out.heap_huge = held.huge;
+  out.heap_kept = held.kept;
+  out.heap_lost = held.lost;
+  out.heap_spans = held.spans;
+  out.heap_regions = held.regions;
+  out.heap_records = held.records;
+}
+
 }  // namespace
 
 void configure(int64_t invalid) noexcept {
@@ -63,6 +76,7 @@ void fill(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   purge::fill(&out);
   out.madvise_calls = allocator().madvise_calls();
   out.held_idle = std::max<int64_t>(rss_anon - totals.usage_bytes(), 0);
+  fill_held(out);
   out.threads = allocator().thread_count();
   out.quantum = account::quantum_bytes();
   out.publishes = static_cast<int64_t>(account::publish_count());

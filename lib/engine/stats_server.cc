@@ -4,9 +4,11 @@
 #include <cstdio>
 #include <cstring>
 
+#include "engine/allocator.h"
 #include "engine/figures.h"
 #include "engine/limit_setting.h"
 #include "observe/event_ring.h"
+#include "observe/heap_text.h"
 #include "observe/log.h"
 #include "observe/stats_socket.h"
 #include "observe/stats_text.h"
@@ -30,8 +32,15 @@ void add_own_figures(memlimit_stats* figures) noexcept {
   figures->socket_refused = stats_socket.refused();
 }
 
+size_t render_heap(char* buffer, size_t cap) noexcept {
+  HeapText text(buffer, cap);
+  allocator().rows(text.visitor());
+  return text.finish();
+}
+
 size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
   if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
+  if (file == StatsFile::kHeap) return render_heap(buffer, cap);
   if (shows_figures_only(file)) {
     memlimit_stats figures{};
     figures::fill(&figures, figures::kRssAgeNs);

@@ -18,7 +18,7 @@ inline constexpr size_t kMaxTextBytes = size_t{128} << 10;
 
 /**
  * Renders a file of the socket, NUL-terminated; whole lines only when cap (bytes) is too small.
- * kConfig is not made from a Snapshot: it gives 0. kEvents gives the first line of the stream,
+ * kConfig and kHeap are not made from a Snapshot: they give 0. kEvents gives the first line of the stream,
  * which tells the state that the events then change. Returns the length without the NUL.
  */
 size_t render_file(StatsFile file, const Snapshot& snapshot, char* buffer, size_t cap) noexcept;

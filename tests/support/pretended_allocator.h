@@ -36,6 +36,8 @@ inline constexpr AllocatorOps kOps{
         []() noexcept {
           return AllocatorTotals{allocated, allocated - freed, allocated, freed};
         },
+    .held = []() noexcept { return AllocatorHeld{}; },
+    .rows = [](const HeapVisitor&) noexcept {},
     .own_net_freed = []() noexcept { return own.net_freed; },
     .thread_count = []() noexcept { return threads.load(); },
     .publish_own = publish_own,

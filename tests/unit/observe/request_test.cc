@@ -55,7 +55,8 @@ TEST_CASE("request: an unknown file is named, with the remedy", "[request]") {
   const Request request = whole("foo\n");
   CHECK(request.outcome == Outcome::kError);
   CHECK(std::string(request.error) ==
-        "memlimit: no file \"foo\"; try: status stat hooks limit events metrics openmetrics config "
+        "memlimit: no file \"foo\"; try: status stat hooks heap limit events metrics openmetrics "
+        "config "
         "ls");
   CHECK(whole("Status").outcome == Outcome::kError);
   CHECK(whole("status stat").outcome == Outcome::kError);
