@@ -1,5 +1,5 @@
 /* glibc's questions to its malloc, answered with our numbers: mallinfo, malloc_stats, malloc_info,
- * malloc_trim, mallopt. They report what `stat` on the socket reports.
+ * malloc_trim, mallopt. They report what `stat` and `heap` on the socket report.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -23,75 +23,135 @@ int saturated(size_t value) noexcept {
   return value > size_t{INT_MAX} ? INT_MAX : static_cast<int>(value);
 }
 
+/* glibc's names for what the heap has. `arena` and what is mmapped are address space; its blocks in use are all blocks
+ * here, those with mappings of their own too, so that one field is stat's heap_alloc. */
+struct mallinfo2 info_of(const HeapReport& now) noexcept {
+  struct mallinfo2 info {};
+  info.arena = now.region_bytes;
+  info.ordblks = now.cached_blocks + now.free_blocks + now.free_slices;
+  info.smblks = now.cached_blocks;
+  info.hblks = now.huge.blocks;
+  info.hblkhd = now.huge.mapped_bytes;
+  info.usmblks = now.peak_bytes;
+  info.fsmblks = now.cached_bytes;
+  info.uordblks = now.live_bytes;
+  info.fordblks = now.idle_bytes();
+  info.keepcost = now.purgeable_bytes;
+  return info;
+}
+
+/* Of a report's XML. Sizes that a reader takes for used less free: so what serves neither (the end of a slice behind its
+ * last block) is address space only. */
+class Xml {
+ public:
+  explicit Xml(FILE* stream) noexcept : stream_(stream) {}
+
+  bool report(const HeapReport& now, const HeapClasses& classes) noexcept {
+    put("<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n");
+    for (unsigned i = 1; i <= heap::kSmallClasses; ++i) {
+      const size_t count = static_cast<size_t>(classes[i].free_blocks + classes[i].cached_blocks);
+      size(heap::kClasses[i - 1].block_bytes + size_t{1}, classes[i].block_bytes, count);
+    }
+    size(heap::kSliceBytes, heap::kSliceBytes, now.free_slices);
+    put("</sizes>\n");
+    // Those with mappings of their own belong to no heap.
+    HeapReport in_regions = now;
+    in_regions.live_bytes -= std::min(now.huge.bytes, now.live_bytes);
+    in_regions.peak_bytes = 0;
+    sums(in_regions, now.region_bytes);
+    put("</heap>\n");
+    sums(now, now.region_bytes + now.huge.mapped_bytes, true);
+    put("</malloc>\n");
+    return good_;
+  }
+
+ private:
+  void put(const char* text) noexcept { good_ = good_ && fputs(text, stream_) >= 0; }
+
+  template <typename... Values>
+  void put(const char* format, Values... values) noexcept {
+    good_ = good_ && fprintf(stream_, format, values...) >= 0;
+  }
+
+  /* Free blocks of these sizes, where there are any. */
+  void size(size_t from, size_t to, size_t count) noexcept {
+    if (count == 0) return;
+    put("  <size from=\"%zu\" to=\"%zu\" total=\"%zu\" count=\"%zu\"/>\n", from, to, count * to,
+        count);
+  }
+
+  void sums(const HeapReport& now, size_t mapped, bool with_huge = false) noexcept {
+    const size_t used_and_free = now.live_bytes + now.idle_bytes();
+    put("<total type=\"fast\" count=\"%zu\" size=\"%zu\"/>\n", now.cached_blocks, now.cached_bytes);
+    put("<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n", now.free_blocks + now.free_slices,
+        now.free_bytes + now.slice_bytes());
+    if (with_huge)
+      put("<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", now.huge.blocks,
+          now.huge.mapped_bytes);
+    put("<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n",
+        used_and_free, std::max(used_and_free, now.peak_bytes));
+    put("<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n", mapped,
+        mapped);
+  }
+
+  FILE* stream_;
+  bool good_ = true;
+};
+
 }  // namespace
 
 extern "C" {
 
-MEMLIMIT_EXPORT struct mallinfo2 mallinfo2() noexcept {
-  const HeapFigures now = heap_figures();
-  struct mallinfo2 info {};
-  info.arena = now.held;
-  info.uordblks = now.live;
-  info.fordblks = now.held - now.live;
-  info.usmblks = now.peak;
-  info.keepcost = info.fordblks;
-  return info;
-}
+MEMLIMIT_EXPORT struct mallinfo2 mallinfo2() noexcept { return info_of(heap_report()); }
 
 // glibc marks its own declaration as deprecated; programs call it all the same.
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 MEMLIMIT_EXPORT struct mallinfo mallinfo() noexcept {
-  const HeapFigures now = heap_figures();
+  const struct mallinfo2 now = info_of(heap_report());
   struct mallinfo info {};
-  info.arena = saturated(now.held);
-  info.uordblks = saturated(now.live);
-  info.fordblks = saturated(now.held - now.live);
-  info.usmblks = saturated(now.peak);
-  info.keepcost = info.fordblks;
+  info.arena = saturated(now.arena);
+  info.ordblks = saturated(now.ordblks);
+  info.smblks = saturated(now.smblks);
+  info.hblks = saturated(now.hblks);
+  info.hblkhd = saturated(now.hblkhd);
+  info.usmblks = saturated(now.usmblks);
+  info.fsmblks = saturated(now.fsmblks);
+  info.uordblks = saturated(now.uordblks);
+  info.fordblks = saturated(now.fordblks);
+  info.keepcost = saturated(now.keepcost);
   return info;
 }
 
 MEMLIMIT_EXPORT struct mallinfo __libc_mallinfo() noexcept { return mallinfo(); }
 
-/* The shape of glibc's: one heap, then the totals. */
+/* The shape of glibc's: one heap with its free blocks by size, then the totals. */
 MEMLIMIT_EXPORT int malloc_info(int options, FILE* stream) noexcept {
   if (options != 0) return EINVAL;
-  const HeapFigures now = heap_figures();
-  const size_t idle = now.held - now.live;
+  // Before anything is written: the stream may allocate.
+  HeapClasses classes;
+  const HeapReport now = heap_report(classes);
   // Writing to a stream is a cancellation point; unwinding cannot leave a noexcept function.
   int cancel_state = PTHREAD_CANCEL_ENABLE;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-  const int put = fprintf(
-      stream,
-      "<malloc version=\"1\">\n"
-      "<heap nr=\"0\">\n<sizes>\n</sizes>\n"
-      "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
-      "<total type=\"rest\" count=\"1\" size=\"%zu\"/>\n"
-      "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n"
-      "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n</heap>\n"
-      "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
-      "<total type=\"rest\" count=\"1\" size=\"%zu\"/>\n"
-      "<total type=\"mmap\" count=\"0\" size=\"0\"/>\n"
-      "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n"
-      "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n"
-      "</malloc>\n",
-      idle, now.held, std::max(now.held, now.peak), now.held, now.held, idle, now.held,
-      std::max(now.held, now.peak), now.held, now.held);
+  const bool written = Xml(stream).report(now, classes);
   const int error = errno;
   pthread_setcancelstate(cancel_state, nullptr);
-  return put < 0 ? error : 0;
+  return written ? 0 : error;
 }
 
 MEMLIMIT_EXPORT void malloc_stats() noexcept {
-  const HeapFigures now = heap_figures();
-  char text[256];
+  const HeapReport now = heap_report();
+  const size_t huge = now.huge.bytes;
+  char text[320];
   const int length =
       snprintf(text, sizeof text,
                "Arena 0:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
                "Total (incl. mmap):\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
-               "max mmap regions = %10u\nmax mmap bytes   = %10u\n",
-               now.held, now.live, now.held, now.live, 0U, 0U);
+               "max mmap regions = %10zu\nmax mmap bytes   = %10zu\n",
+               now.region_bytes, now.live_bytes - std::min(huge, now.live_bytes),
+               now.region_bytes + now.huge.mapped_bytes, now.live_bytes, now.huge.most_blocks,
+               now.huge.most_bytes);
   // Standard error is where glibc writes it, and asking for it is the only reason to get it.
   if (length > 0) os::write_all(2, text, static_cast<size_t>(length));
 }

@@ -31,16 +31,32 @@ namespace {
 
 using Mallctl = int (*)(const char*, void*, size_t*, void*, size_t);
 
-/* As jemalloc counts: bytes of the pages that live blocks lie on. Which pages are idle only the allocator
- * knows, so what fragmentation adds is found in `resident`, with what a purge gives back. */
-size_t active_bytes(const HeapFigures& now) noexcept {
-  const auto page = static_cast<size_t>(os::page_bytes());
-  return (now.live + page - 1) / page * page;
+/* Figures by jemalloc's names, which has its own words for what is held: `active` are pages of spans and blocks,
+ * `resident` those and what is free, dirty or a record, at most; `mapped` is whole extents, and `retained` is address
+ * space without pages. */
+struct Figure {
+  std::string_view name;
+  size_t (*of)(const HeapReport& now) noexcept;
+};
+
+size_t active_bytes(const HeapReport& now) noexcept {
+  // At least what is live, where the two are of different moments.
+  return std::max(now.active_bytes,
+                  (now.live_bytes + heap::kPageBytes - 1) & ~(heap::kPageBytes - 1));
 }
 
-size_t resident_bytes(const HeapFigures& now) noexcept {
-  return std::max(now.held, active_bytes(now));
-}
+constexpr Figure kFigures[] = {
+    {"allocated", [](const HeapReport& now) noexcept { return now.live_bytes; }},
+    {"active", active_bytes},
+    {"metadata", [](const HeapReport& now) noexcept { return now.record_bytes; }},
+    {"resident",
+     [](const HeapReport& now) noexcept {
+       return active_bytes(now) + now.dirty_bytes + now.record_bytes;
+     }},
+    {"mapped",
+     [](const HeapReport& now) noexcept { return std::max(now.extent_bytes, active_bytes(now)); }},
+    {"retained", [](const HeapReport& now) noexcept { return now.retained_bytes; }},
+};
 
 /* One request, as jemalloc's manual has it: what is read or written must be of the right size. */
 struct Request {
@@ -93,13 +109,11 @@ bool is_purge(std::string_view name) noexcept {
 }
 
 int answer_stats(std::string_view name, const Request& request) noexcept {
-  const HeapFigures now = heap_figures();
-  if (name == "stats.allocated") return request.answer(now.live);
-  if (name == "stats.active") return request.answer(active_bytes(now));
-  if (name == "stats.resident" || name == "stats.mapped") {
-    return request.answer(resident_bytes(now));
+  // What is asked most needs no walk over the heap.
+  if (name == "allocated") return request.answer(heap_live_bytes());
+  for (const Figure& figure : kFigures) {
+    if (figure.name == name) return request.answer(figure.of(heap_report()));
   }
-  if (name == "stats.retained") return request.answer(size_t{0});
   return ENOENT;
 }
 
@@ -126,7 +140,9 @@ MEMLIMIT_EXPORT int mallctl(const char* name_text, void* old, size_t* old_bytes,
   os::ErrnoGuard errno_guard;
   const Request request{old, old_bytes, fresh, fresh_bytes};
   const std::string_view name = name_text;
-  if (name.substr(0, 6) == "stats.") return answer_stats(name, request);
+  constexpr std::string_view kStats = "stats.";
+  if (name.substr(0, kStats.size()) == kStats)
+    return answer_stats(name.substr(kStats.size()), request);
   if (name == "epoch") return answer_epoch(request);
   if (name == "arenas.narenas") return request.answer(1U);
   if (name == "background_thread") return request.exchange(background_thread);
@@ -141,32 +157,27 @@ MEMLIMIT_EXPORT int mallctl(const char* name_text, void* old, size_t* old_bytes,
  *  function to write with. */
 MEMLIMIT_EXPORT void malloc_stats_print(void (*write)(void*, const char*), void* arg,
                                         const char* options) noexcept {
-  const HeapFigures now = heap_figures();
+  const HeapReport now = heap_report();
   const bool json = options != nullptr && strchr(options, 'J') != nullptr;
-  struct Row {
-    const char* name;
-    size_t bytes;
-  };
-  const Row rows[] = {
-      {"allocated", now.live},
-      {"active", active_bytes(now)},
-      {"resident", resident_bytes(now)},
-      {"peak", now.peak},
-      {"limit", static_cast<size_t>(pressure::limit_bytes())},
-  };
   char text[512];
   TextWriter out(text, sizeof text);
   out.put(json ? "{\"jemalloc\":{\"version\":\"memlimit\",\"stats\":{"
                : "___ Begin memlimit statistics ___\n");
-  const char* separator = "";
-  for (const Row& row : rows) {
+  const auto put = [&](std::string_view name, size_t bytes) {
     if (json) {
-      out.put(separator).put('"').put(row.name).put("\":").put_uint(row.bytes);
+      out.put('"').put(name).put("\":").put_uint(bytes);
     } else {
-      out.put(separator).put(row.name).put(": ").put_uint(row.bytes);
+      out.put(name).put(": ").put_uint(bytes);
     }
-    separator = json ? "," : ", ";
+  };
+  const std::string_view separator = json ? "," : ", ";
+  for (const Figure& figure : kFigures) {
+    put(figure.name, figure.of(now));
+    out.put(separator);
   }
+  put("peak", now.peak_bytes);
+  out.put(separator);
+  put("limit", static_cast<size_t>(pressure::limit_bytes()));
   out.put(json ? "}}}\n" : "\n--- End memlimit statistics ---\n");
   if (write != nullptr) {
     write(arg, text);

@@ -753,6 +753,13 @@ TEST_CASE("preload: the socket tells a running program's figures", "[socket]") {
   check_quiet_end(holder);
 }
 
+TEST_CASE("preload: the file heap tells what the program holds", "[socket]") {
+  for (const char* limit : {"MEMLIMIT=64GiB", "MEMLIMIT=off"}) {
+    const Settings settings{limit, {limit, "MEMLIMIT_LOG=off", "MEMLIMIT_SOCKET={tmp}/a.sock"}};
+    check_claim("heap_file_shows_known_blocks", settings, {"{tmp}/a.sock"});
+  }
+}
+
 TEST_CASE("preload: settings that were refused are counted", "[socket]") {
   Holder holder({"MEMLIMIT_GROWTH=lots", "MEMLIMIT_START=150%", "MEMLIMIT_ASSIST="});
   CHECK(parse_stat(ask(holder.path(), "stat\n")).at("invalid_settings") == 2);

@@ -6,7 +6,7 @@
 
 #include "check.h"
 
-static char text[8192];
+static char text[32768];
 
 /* The last number that follows `label`. */
 static int64_t number_after(const char* label) {
@@ -14,6 +14,33 @@ static int64_t number_after(const char* label) {
   for (const char* at = text; (at = strstr(at, label)) != NULL; at += strlen(label)) last = at;
   CHECK(last != NULL);
   return strtoll(last + strlen(label), NULL, 10);
+}
+
+/* The number in `size` of the last total of this type. */
+static int64_t size_of_total(const char* type) {
+  char label[64];
+  snprintf(label, sizeof label, "<total type=\"%s\" count=\"", type);
+  const char* last = NULL;
+  for (const char* at = text; (at = strstr(at, label)) != NULL; at += strlen(label)) last = at;
+  CHECK(last != NULL && (last = strstr(last, "size=\"")) != NULL);
+  return strtoll(last + strlen("size=\""), NULL, 10);
+}
+
+/* Over all rows of free blocks. */
+static int64_t sum_of_sizes(void) {
+  int64_t sum = 0;
+  for (const char* at = text; (at = strstr(at, "<size from=\"")) != NULL;) {
+    const int64_t from = strtoll(at + strlen("<size from=\""), NULL, 10);
+    CHECK((at = strstr(at, "to=\"")) != NULL);
+    const int64_t to = strtoll(at + strlen("to=\""), NULL, 10);
+    CHECK((at = strstr(at, "total=\"")) != NULL);
+    const int64_t total = strtoll(at + strlen("total=\""), NULL, 10);
+    CHECK((at = strstr(at, "count=\"")) != NULL);
+    const int64_t count = strtoll(at + strlen("count=\""), NULL, 10);
+    CHECK(from <= to && count > 0 && total == count * to);
+    sum += total;
+  }
+  return sum;
 }
 
 int main(void) {
@@ -33,9 +60,11 @@ int main(void) {
   CHECK_EQ(mallinfo2().uordblks, live);
 
   CHECK_EQ(malloc_info(0, stream), 0);
-  CHECK_EQ(number_after("<system type=\"current\" size=\"") -
-               number_after("<total type=\"rest\" count=\"1\" size=\""),
-           live);
+  const int64_t idle = size_of_total("fast") + size_of_total("rest");
+  CHECK_EQ(number_after("<system type=\"current\" size=\"") - idle, live);
+  CHECK(idle > 0);
+  CHECK_EQ(sum_of_sizes(), idle);
+  CHECK(size_of_total("mmap") >= 5000000);
 
   const int errors = dup(STDERR_FILENO);
   const int report = memfd_create("report", MFD_CLOEXEC);
@@ -46,6 +75,8 @@ int main(void) {
   CHECK(pread(report, text, sizeof text - 1, 0) > 0);
   CHECK_EQ(number_after("in use bytes     = "), live);
   CHECK(number_after("system bytes     = ") >= live);
+  CHECK(number_after("max mmap regions = ") >= 1);
+  CHECK(number_after("max mmap bytes   = ") >= 5000000);
 
   memlimit_charge(-(3 << 20));
   fclose(stream);

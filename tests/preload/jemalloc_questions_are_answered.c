@@ -31,6 +31,8 @@ static size_t allocated(void) {
 
 static char report[2048];
 
+enum { kPage = 4096 };
+
 static void append(void* arg, const char* text) {
   CHECK(arg == report);
   CHECK(strlen(report) + strlen(text) < sizeof report);
@@ -38,7 +40,8 @@ static void append(void* arg, const char* text) {
 }
 
 static void figures_follow_the_heap(void) {
-  const size_t before = allocated();
+  const size_t before = allocated(), active_before = figure("stats.active");
+  const bool limited = memlimit_get() > 0; /* then the service thread purges meanwhile */
   size_t usable = 0;
   for (int i = 0; i < kBlocks; ++i) {
     blocks[i] = malloc(kBlockBytes);
@@ -49,10 +52,20 @@ static void figures_follow_the_heap(void) {
   const size_t full = allocated();
   CHECK_EQ(full - before, usable);
   CHECK_EQ(full, stats_now().heap_alloc);
-  CHECK(figure("stats.active") >= full && figure("stats.active") < full + 4096);
-  CHECK(figure("stats.resident") >= figure("stats.active"));
+  const size_t active = figure("stats.active");
+  CHECK(active >= full && active % kPage == 0);
+  CHECK(active <= active_before + usable + (1 << 20));
+  CHECK(limited || figure("stats.resident") >= active);
+  CHECK(limited || figure("stats.mapped") >= active);
+  CHECK(figure("stats.metadata") > 0);
 
-  for (int i = 0; i < kBlocks; ++i) free(blocks[i]);
+  /* Each page has a free block beside it: they stay active until they are purged. */
+  for (int i = 0; i < kBlocks; i += 2) free(blocks[i]);
+  CHECK(limited || figure("stats.active") >= allocated() + usable / 3);
+  CHECK_EQ(mallctl("arena.0.purge", NULL, NULL, NULL, 0), 0);
+  CHECK(limited || figure("stats.active") < allocated() + usable / 8);
+
+  for (int i = 1; i < kBlocks; i += 2) free(blocks[i]);
   CHECK_EQ(allocated(), before);
   const int64_t purges = stats_now().purges;
   unsigned arenas = 0;
@@ -63,6 +76,7 @@ static void figures_follow_the_heap(void) {
   CHECK_EQ(mallctl(name, NULL, NULL, NULL, 0), 0);
   CHECK(stats_now().purges > purges);
   CHECK(figure("stats.resident") < full);
+  CHECK(limited || figure("stats.retained") > 0);
 }
 
 static void requests_are_checked(void) {

@@ -51,6 +51,7 @@ int main(void) {
   CHECK(size > 0 && strlen(text) == size);
   CHECK(strncmp(text, "<malloc version=\"", 17) == 0);
   CHECK(check_well_formed(text) > 1);
+  if (memlimit_is_loaded()) CHECK(strstr(text, "<size from=\"") != NULL);
   free(text);
 
   stream = open_memstream(&text, &size);
