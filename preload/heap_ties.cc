@@ -159,7 +159,8 @@ constinit std::atomic<int64_t> purge_calls{0};
 
 Purged purge(unsigned most_calls, int64_t least_bytes, uint32_t* position) noexcept {
   os::ErrnoGuard guard;
-  const heap::PurgeResult result = heap::purge(most_calls, static_cast<size_t>(least_bytes), position);
+  const heap::PurgeResult result =
+      heap::purge(most_calls, static_cast<size_t>(least_bytes), position);
   purge_calls.fetch_add(result.calls, std::memory_order_relaxed);
   return {static_cast<int64_t>(result.bytes), result.complete};
 }

@@ -30,7 +30,8 @@ MEMLIMIT_ALWAYS_INLINE void* do_calloc(size_t count, size_t size) noexcept {
   return heap::allocate_zeroed(bytes);
 }
 
-__attribute__((noinline)) void* resize_or_move(void* block, size_t old_bytes, size_t bytes) noexcept {
+__attribute__((noinline)) void* resize_or_move(void* block, size_t old_bytes,
+                                               size_t bytes) noexcept {
   if (old_bytes > heap::kLargestSmallBytes) {
     if (void* const resized = heap::resize(block, bytes)) return resized;
   }
@@ -149,9 +150,7 @@ MEMLIMIT_EXPORT void vfree(void* block) noexcept { heap::release(block); }
 MEMLIMIT_EXPORT size_t malloc_usable_size(void* block) noexcept {
   return heap::usable_bytes(block);
 }
-MEMLIMIT_EXPORT size_t malloc_size(const void* block) noexcept {
-  return heap::usable_bytes(block);
-}
+MEMLIMIT_EXPORT size_t malloc_size(const void* block) noexcept { return heap::usable_bytes(block); }
 MEMLIMIT_EXPORT size_t malloc_good_size(size_t bytes) noexcept { return heap::good_size(bytes); }
 MEMLIMIT_EXPORT void* _aligned_malloc(size_t alignment, size_t bytes) noexcept {
   return do_memalign(alignment, bytes);

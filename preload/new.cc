@@ -166,9 +166,7 @@ struct LeaveOrThrow {
 
 }  // namespace
 
-void* memlimit_own_new(size_t bytes) {
-  return heap::allocate<LeaveOrThrow>(bytes);
-}
+void* memlimit_own_new(size_t bytes) { return heap::allocate<LeaveOrThrow>(bytes); }
 
 void* memlimit_own_new_aligned(size_t bytes, std::align_val_t alignment) {
   void* const block = heap::allocate_aligned(static_cast<size_t>(alignment), bytes);

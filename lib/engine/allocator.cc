@@ -14,7 +14,10 @@ constinit AllocatorOps table{
     .set_quantum_bytes = [](int64_t) noexcept {},
     .set_cache_bytes = [](int64_t) noexcept {},
     .look_at_next_allocation = []() noexcept {},
-    .purge = [](unsigned, int64_t, uint32_t*) noexcept { return Purged{0, true}; },
+    .purge =
+        [](unsigned, int64_t, uint32_t*) noexcept {
+          return Purged{0, true};
+        },
     .madvise_calls = []() noexcept { return int64_t{0}; },
     .mapped_bytes = []() noexcept { return int64_t{0}; },
 };

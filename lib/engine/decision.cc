@@ -103,7 +103,8 @@ void note_overhead(int64_t limit) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   const int64_t beyond = paced::take_beyond_usage();
   if (beyond < 0) return;
   const int64_t held = paced::footprint_bytes();
-  const int64_t above_usage = account::published_usage_bytes() + beyond - highest_usage(purge_state);
+  const int64_t above_usage =
+      account::published_usage_bytes() + beyond - highest_usage(purge_state);
   paced::set_overhead(overhead(overhead_state, {limit, held, std::min(beyond, above_usage)}));
 }
 

@@ -11,7 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdint>
 
 namespace memlimit::heap {
 

@@ -82,10 +82,10 @@ struct alignas(4096) ThreadCache {
   /* The owner's alone. */
   uint64_t told_taken, told_returned; /* the two above when the owner last told (News) */
   uint64_t told_stacked;              /* bytes in the stacks then */
-  uint32_t budget_bytes;                  /* what stacks may still grow by */
-  uint32_t bound_bytes;                   /* what they may hold together: the thread's share */
-  uint8_t lease_words[kBins];             /* which word of the leased span comes next */
-  uint8_t waits[kBins];                   /* how often the class wanted to grow and could not */
+  uint32_t budget_bytes;              /* what stacks may still grow by */
+  uint32_t bound_bytes;               /* what they may hold together: the thread's share */
+  uint8_t lease_words[kBins];         /* which word of the leased span comes next */
+  uint8_t waits[kBins];               /* how often the class wanted to grow and could not */
   bool flushed[kBins]; /* the last time that a stack was not enough it was full, not empty */
   uint8_t next_victim;
 

@@ -42,10 +42,10 @@ namespace poller = memlimit::poller;
 namespace pressure = memlimit::pressure;
 namespace service_rounds = memlimit::service_rounds;
 namespace pretended = memlimit::test::pretended;
-using pretended::allocate;
-using pretended::release;
 using memlimit::Level;
 using memlimit::LimitSource;
+using pretended::allocate;
+using pretended::release;
 
 namespace {
 
