@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "heap/hints.h"
 #include "heap/huge.h"
 #include "heap/page_source.h"
 #include "heap/region.h"
@@ -93,7 +94,9 @@ bool only_free_blocks(const uint64_t* taken, const ClassInfo& info, unsigned pag
 void Purger::span(SpanRef span) noexcept {
   const unsigned guess = span.class_byte().load(std::memory_order_relaxed);
   if (guess == kNoClass || guess > kSmallClasses) return;
-  if (span.state().freed.load(std::memory_order_relaxed) == 0) return;
+  if (span.state().freed.load() == 0) return;
+  // Before: blocks that are returned after their word was taken set it again.
+  span.state().freed.store(0);
   uint64_t taken[64] = {};
   uint64_t any = 0;
   for (unsigned i = 0; i < kClasses[guess].words; ++i) {
@@ -106,7 +109,6 @@ void Purger::span(SpanRef span) noexcept {
   const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
   const ClassInfo& info = kClasses[class_index];
   if (class_index == guess) {
-    span.state().freed.store(0, std::memory_order_relaxed);
     bool whole = true;
     uint32_t free_pages = 0;
     for (unsigned i = 0; i < info.words; ++i)
@@ -131,31 +133,45 @@ void Purger::span(SpanRef span) noexcept {
   }
 }
 
-/* Where the last call ended: slices, over all regions. */
-constinit std::atomic<uint32_t> next_span{0};
+/* Purges the spans of a region. */
+void purge_spans(Purger& purger, Region& region) noexcept {
+  if (region.begin() == nullptr) return;
+  for (unsigned i = 0; i < kSlicesPerRegion && purger.may_go_on(); ++i) purger.span({&region, i});
+}
+
+/* Calls `look` for the regions that have the hint, from one on, until the purger must not go on. What is found there
+ * sets the hint again; the region where the purger stops keeps it, and its id is returned. */
+template <typename Look>
+uint32_t for_each_hinted(Purger& purger, unsigned kind, uint32_t id, uint32_t end,
+                         Look look) noexcept {
+  for (id = hints::find(kind, id); id != kNoRegion && id < end; id = hints::find(kind, id + 1)) {
+    hints::clear(kind, id);
+    look(*hints::region(id));
+    if (purger.may_go_on()) continue;
+    hints::set(kind, id);
+    return id;
+  }
+  return kNoRegion;
+}
+
+/* The region where the last call ended. */
+constinit std::atomic<uint32_t> next_region{0};
 
 }  // namespace
 
 PurgeResult purge(unsigned most_calls) noexcept {
   Purger purger(most_calls);
   purger.note(huge::drop_kept(false));
-  const uint32_t regions = regions::count();
-  for (uint32_t id = 0; id < regions; ++id) {
-    Region* const region = hints::region(id);
-    if (region != nullptr) purger.free_slices(*region, ~uint64_t{0});
-    if (!purger.may_go_on()) return purger.result(false);
-  }
-  const uint32_t spans = regions * kSlicesPerRegion;
-  uint32_t at = next_span.load(std::memory_order_relaxed);
-  for (uint32_t looked = 0; looked < spans; ++looked, ++at) {
-    if (at >= spans) at = 0;
-    if (!purger.may_go_on()) {
-      next_span.store(at, std::memory_order_relaxed);
-      return purger.result(false);
-    }
-    Region* const region = hints::region(at / kSlicesPerRegion);
-    if (region != nullptr && region->begin() != nullptr)
-      purger.span({region, at % kSlicesPerRegion});
+  const auto slices = [&](Region& region) { purger.free_slices(region, ~uint64_t{0}); };
+  const auto spans = [&](Region& region) { purge_spans(purger, region); };
+  if (for_each_hinted(purger, kDirtySlices, 0, kNoRegion, slices) != kNoRegion)
+    return purger.result(false);
+  const uint32_t from = next_region.load(std::memory_order_relaxed);
+  uint32_t stopped = for_each_hinted(purger, kFreedSpans, from, kNoRegion, spans);
+  if (stopped == kNoRegion) stopped = for_each_hinted(purger, kFreedSpans, 0, from, spans);
+  if (stopped != kNoRegion) {
+    next_region.store(stopped, std::memory_order_relaxed);
+    return purger.result(false);
   }
   regions::release_free_chunks();
   return purger.result(true);
@@ -200,15 +216,16 @@ void note_free_slices() noexcept {
   if (!last_ms.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
   huge::drop_kept(true);
   Purger purger(kMostCalls);
-  for (uint32_t id = 0, end = regions::count(); id < end && purger.may_go_on(); ++id) {
-    Region* const region = hints::region(id);
-    if (region == nullptr || region->begin() == nullptr) continue;
-    retire_empty_spans(*region);
-    const uint64_t idle =
-        region->free_slices.load() & region->dirty.load(std::memory_order_relaxed);
-    const uint64_t aged = region->aged.exchange(idle, std::memory_order_relaxed);
-    if ((aged & idle) != 0) purger.free_slices(*region, aged);
+  for (uint32_t id = hints::find(kEmptySpans); id != kNoRegion;
+       id = hints::find(kEmptySpans, id + 1)) {
+    retire_empty_spans(*hints::region(id));
   }
+  for_each_hinted(purger, kDirtySlices, 0, kNoRegion, [&](Region& region) {
+    const uint64_t idle = region.free_slices.load() & region.dirty.load(std::memory_order_relaxed);
+    const uint64_t aged = region.aged.exchange(idle, std::memory_order_relaxed);
+    if ((aged & idle) != 0) purger.free_slices(region, aged);
+    if ((region.free_slices.load() & region.dirty.load()) != 0) hints::set(kDirtySlices, region.id);
+  });
 }
 
 }  // namespace decay
