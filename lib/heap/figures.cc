@@ -26,6 +26,31 @@ void add_cache(const ThreadCache& cache, HeapFigures& sum) noexcept {
   }
 }
 
+void add_large(const SliceState& run, ClassFigures& sum) noexcept {
+  ++sum.spans;
+  ++sum.live_blocks;
+  sum.live_bytes += int64_t{run.run_pages.load(std::memory_order_relaxed)} << kPageShift;
+}
+
+/* Others go on meanwhile: a span that is cut anew while it is looked at counts as what it was. */
+void add_region(Region& region, ClassFigures (&out)[kBins]) noexcept {
+  for (unsigned slice = 0; slice < kSlicesPerRegion; ++slice) {
+    const SpanRef span{&region, slice};
+    const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
+    if (class_index == kNoClass || class_index == kHugeClass) continue;
+    if (class_index == kLargeClass) {
+      add_large(span.state(), out[kLargeClass]);
+      continue;
+    }
+    ClassFigures& sum = out[class_index];
+    ++sum.spans;
+    sum.free_blocks += spans::count_free(span, class_index);
+    sum.purged_pages += std::popcount(span.state().purged_pages.load(std::memory_order_relaxed));
+  }
+  const uint64_t clean = region.free_slices.load() & ~region.dirty.load(std::memory_order_relaxed);
+  out[kNoClass].purged_pages += int64_t{std::popcount(clean)} * kPagesPerSlice;
+}
+
 }  // namespace
 
 HeapFigures totals() noexcept {
@@ -44,26 +69,34 @@ HeapFigures totals() noexcept {
   return sum;
 }
 
-ClassFigures of_class(unsigned class_index) noexcept {
-  ClassFigures sum{};
-  const ClassInfo& info = kClasses[class_index];
-  sum.block_bytes = info.block_bytes;
+void by_class(ClassFigures (&out)[kBins]) noexcept {
+  for (unsigned i = 0; i < kBins; ++i) {
+    out[i] = {};
+    out[i].block_bytes = kClasses[i].block_bytes;
+  }
   for (uint32_t id = 0, end = regions::count(); id < end; ++id) {
     Region* const region = hints::region(id);
-    if (region == nullptr || region->begin() == nullptr) continue;
-    for (unsigned slice = 0; slice < kSlicesPerRegion; ++slice) {
-      const SpanRef span{region, slice};
-      if (span.class_byte().load(std::memory_order_relaxed) != class_index) continue;
-      ++sum.spans;
-      sum.free_blocks += spans::count_free(span, class_index);
-      sum.purged_pages += std::popcount(span.state().purged_pages.load(std::memory_order_relaxed));
-    }
+    // Of one that was given back the record is left, and its addresses may be another's.
+    if (region == nullptr || region->begin() == nullptr || region_at(region->begin()) != region)
+      continue;
+    add_region(*region, out);
   }
   for (const ThreadCache* cache = thread_caches::all(); cache != nullptr; cache = cache->next) {
-    sum.cached_blocks += cache->stacked(class_index);
+    for (unsigned i = 1; i <= kSmallClasses; ++i) out[i].cached_blocks += cache->stacked(i);
   }
-  sum.live_blocks = sum.spans * info.blocks - sum.free_blocks - sum.cached_blocks;
-  return sum;
+  for (unsigned i = 1; i <= kSmallClasses; ++i) {
+    ClassFigures& sum = out[i];
+    sum.live_blocks = sum.spans * kClasses[i].blocks - sum.free_blocks - sum.cached_blocks;
+    sum.live_bytes = sum.live_blocks * sum.block_bytes;
+  }
+  out[kHugeClass].live_blocks = huge::live_blocks();
+  out[kHugeClass].live_bytes = static_cast<int64_t>(huge::live_bytes());
+}
+
+ClassFigures of_class(unsigned class_index) noexcept {
+  ClassFigures all[kBins];
+  by_class(all);
+  return all[class_index];
 }
 
 void for_each_thread(void (*visit)(const ThreadFigures&, void*), void* arg) noexcept {

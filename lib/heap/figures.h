@@ -27,12 +27,13 @@ struct HeapFigures {
 };
 
 struct ClassFigures {
-  uint32_t block_bytes;
-  int64_t spans;
+  uint32_t block_bytes;  /* 0: they differ */
+  int64_t spans;         /* of a large block: its run */
   int64_t live_blocks;   /* with the program */
+  int64_t live_bytes;    /* and what they have */
   int64_t free_blocks;   /* in spans */
   int64_t cached_blocks; /* in threads' stacks */
-  int64_t purged_pages;  /* of spans */
+  int64_t purged_pages; /* of spans; of no class: of free slices, also those that were never used */
 };
 
 struct ThreadFigures {
@@ -47,7 +48,11 @@ namespace figures {
 /** Walks the threads' caches. */
 HeapFigures totals() noexcept;
 
-/** Of a small class; walks all spans. */
+/** Of all classes: the small ones, kLargeClass and kHugeClass, and what is no block's under kNoClass. One walk over all
+ *  spans and the threads' caches. */
+void by_class(ClassFigures (&out)[kBins]) noexcept;
+
+/** Of one; walks as far. */
 ClassFigures of_class(unsigned class_index) noexcept;
 
 /** Threads that own a cache now. */

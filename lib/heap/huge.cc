@@ -20,6 +20,7 @@ struct Place {
 constinit Place places[kPlaces];
 constinit std::atomic<size_t> kept_bytes{0};
 constinit std::atomic<size_t> live{0};
+constinit std::atomic<int64_t> blocks{0};
 
 void set_block(void* block, size_t bytes, size_t mapped_bytes, const PageSource& source) noexcept {
   HugeBlock& record = huge_block_at(block);
@@ -27,6 +28,7 @@ void set_block(void* block, size_t bytes, size_t mapped_bytes, const PageSource&
   record.mapped_bytes.store(mapped_bytes, std::memory_order_relaxed);
   record.bytes.store(bytes, std::memory_order_relaxed);
   live.fetch_add(bytes, std::memory_order_relaxed);
+  blocks.fetch_add(1, std::memory_order_relaxed);
   class_byte(block).store(kHugeClass, std::memory_order_relaxed);
 }
 
@@ -105,6 +107,7 @@ void* allocate(size_t bytes, size_t alignment, bool* zero) noexcept {
 size_t release(void* block) noexcept {
   const size_t bytes = huge_block_at(block).bytes.exchange(0, std::memory_order_relaxed);
   live.fetch_sub(bytes, std::memory_order_relaxed);
+  blocks.fetch_sub(1, std::memory_order_relaxed);
   keep(block);
   return bytes;
 }
@@ -123,6 +126,7 @@ void* resize(void* block, size_t bytes) noexcept {
   class_byte(block).store(kNoClass, std::memory_order_relaxed);
   const size_t old_bytes = record.bytes.exchange(0, std::memory_order_relaxed);
   live.fetch_sub(old_bytes, std::memory_order_relaxed);
+  blocks.fetch_sub(1, std::memory_order_relaxed);
   void* const moved = source.resize_huge(block, mapped_bytes, bytes, true);
   if (moved == nullptr || !make_leaves(moved, 1)) {
     // The second: another thread has taken the leaf, and there is no memory for one more. Back to where there is one.
@@ -148,5 +152,6 @@ size_t drop_kept(bool only_aged) noexcept {
 }
 
 size_t live_bytes() noexcept { return live.load(std::memory_order_relaxed); }
+int64_t live_blocks() noexcept { return blocks.load(std::memory_order_relaxed); }
 
 }  // namespace memlimit::heap::huge

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace memlimit::heap::huge {
 
@@ -30,5 +31,6 @@ size_t drop_kept(bool only_aged) noexcept;
 
 /** Bytes of blocks with the program. */
 size_t live_bytes() noexcept;
+int64_t live_blocks() noexcept;
 
 }  // namespace memlimit::heap::huge
