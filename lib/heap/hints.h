@@ -1,8 +1,9 @@
 /* Where to look first: for each kind of thing a tree of bits over all regions, 64 a level.
  *
  * A bit says that the region may have something of the kind: spans of a class with free blocks, spans that are wholly
- * free, free slices in runs of some length. Bits are hints: one that is set may be stale, and whoever follows it finds
- * nothing, clears it and looks again. One that is missing while the thing is there is not allowed:
+ * free, free slices in runs of some length, something to purge. Bits are hints: one that is set may be stale, and
+ * whoever follows it finds nothing, clears it and looks again. One that is missing while the thing is there is not
+ * allowed:
  *   Invariant: whoever makes a thing sets its bits afterwards; whoever clears a bit looks for the thing afterwards,
  *   and sets the bit again if it is there. Both steps are sequentially consistent, so one of the two sees the other.
  * Found are the lowest regions first, which keeps the heap dense.
@@ -27,7 +28,10 @@ inline constexpr unsigned kEmptySpans =
 inline constexpr unsigned kFreeRuns =
     kSmallClasses + 2; /* + i: a run of at least kRunLengths[i] free slices */
 inline constexpr unsigned kRunLengths[] = {1, 4, 16, 64};
-inline constexpr unsigned kHintKinds = kFreeRuns + 4;
+inline constexpr unsigned kWholeRegions = kFreeRuns + 3; /* of which all slices are free */
+inline constexpr unsigned kDirtySlices = kFreeRuns + 4;  /* free slices that may be resident */
+inline constexpr unsigned kFreedSpans = kFreeRuns + 5;   /* spans to which blocks were returned */
+inline constexpr unsigned kHintKinds = kFreeRuns + 6;
 
 inline constexpr uint32_t kMaxRegions = 64 * 64 * 64;
 inline constexpr uint32_t kNoRegion = UINT32_MAX;

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "heap/hints.h"
 #include "heap/huge.h"
 #include "heap/page_source.h"
 #include "heap/region.h"
@@ -138,7 +139,10 @@ bool Purger::is_worth_taking(SpanRef span, unsigned class_index) const noexcept 
   const uint32_t due = free_pages_of(seen, info) & ~purged;
   if (long_runs(due, least_pages_) != 0) return true;
   // Another time, for a purge that is content with less.
-  if (due != 0) freed.store(1, std::memory_order_relaxed);
+  if (due != 0) {
+    freed.store(1, std::memory_order_relaxed);
+    hints::set(kFreedSpans, span.region->id);
+  }
   return false;
 }
 
@@ -182,29 +186,39 @@ void Purger::span(SpanRef span) noexcept {
   }
 }
 
+/* Purges the spans of a region. */
+void purge_spans(Purger& purger, Region& region) noexcept {
+  if (region.begin() == nullptr) return;
+  for (unsigned i = 0; i < kSlicesPerRegion && purger.may_go_on(); ++i) purger.span({&region, i});
+}
+
+/* Calls `look` for the regions that have the hint, from one on, until the purger must not go on. What is found there
+ * sets the hint again; the region where the purger stops keeps it, and its id is returned. */
+template <typename Look>
+uint32_t for_each_hinted(Purger& purger, unsigned kind, uint32_t id, Look look) noexcept {
+  for (id = hints::find(kind, id); id != kNoRegion; id = hints::find(kind, id + 1)) {
+    hints::clear(kind, id);
+    look(*hints::region(id));
+    if (purger.may_go_on()) continue;
+    hints::set(kind, id);
+    return id;
+  }
+  return kNoRegion;
+}
+
 }  // namespace
 
-PurgeResult purge(unsigned most_calls, size_t least_run_bytes, uint32_t* next_slice) noexcept {
+PurgeResult purge(unsigned most_calls, size_t least_run_bytes, uint32_t* next_region) noexcept {
   const size_t least_pages = std::clamp<size_t>(least_run_bytes / kPageBytes, 1, kPagesPerSlice);
   Purger purger(most_calls, static_cast<unsigned>(least_pages));
   purger.note(huge::drop_kept(false));
-  const uint32_t regions = regions::count();
-  for (uint32_t id = 0; id < regions; ++id) {
-    Region* const region = hints::region(id);
-    if (region != nullptr) purger.free_slices(*region, ~uint64_t{0});
-    if (!purger.may_go_on()) return purger.result(false);
-  }
-  const uint32_t end = regions * kSlicesPerRegion;
-  for (uint32_t at = next_slice != nullptr ? *next_slice : 0; at < end; ++at) {
-    if (!purger.may_go_on()) {
-      if (next_slice != nullptr) *next_slice = at;
-      return purger.result(false);
-    }
-    Region* const region = hints::region(at / kSlicesPerRegion);
-    if (region != nullptr && region->begin() != nullptr)
-      purger.span({region, at % kSlicesPerRegion});
-  }
-  if (next_slice != nullptr) *next_slice = 0;
+  const auto slices = [&](Region& region) { purger.free_slices(region, ~uint64_t{0}); };
+  const auto spans = [&](Region& region) { purge_spans(purger, region); };
+  if (for_each_hinted(purger, kDirtySlices, 0, slices) != kNoRegion) return purger.result(false);
+  const uint32_t from = next_region != nullptr ? *next_region : 0;
+  const uint32_t stopped = for_each_hinted(purger, kFreedSpans, from, spans);
+  if (next_region != nullptr) *next_region = stopped == kNoRegion ? 0 : stopped;
+  if (stopped != kNoRegion) return purger.result(false);
   regions::release_free_chunks();
   return purger.result(true);
 }
@@ -248,15 +262,16 @@ void note_free_slices() noexcept {
   if (!last_ms.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
   huge::drop_kept(true);
   Purger purger(kMostCalls);
-  for (uint32_t id = 0, end = regions::count(); id < end && purger.may_go_on(); ++id) {
-    Region* const region = hints::region(id);
-    if (region == nullptr || region->begin() == nullptr) continue;
-    retire_empty_spans(*region);
-    const uint64_t idle =
-        region->free_slices.load() & region->dirty.load(std::memory_order_relaxed);
-    const uint64_t aged = region->aged.exchange(idle, std::memory_order_relaxed);
-    if ((aged & idle) != 0) purger.free_slices(*region, aged);
+  for (uint32_t id = hints::find(kEmptySpans); id != kNoRegion;
+       id = hints::find(kEmptySpans, id + 1)) {
+    retire_empty_spans(*hints::region(id));
   }
+  for_each_hinted(purger, kDirtySlices, 0, [&](Region& region) {
+    const uint64_t idle = region.free_slices.load() & region.dirty.load(std::memory_order_relaxed);
+    const uint64_t aged = region.aged.exchange(idle, std::memory_order_relaxed);
+    if ((aged & idle) != 0) purger.free_slices(region, aged);
+    if ((region.free_slices.load() & region.dirty.load()) != 0) hints::set(kDirtySlices, region.id);
+  });
 }
 
 }  // namespace decay

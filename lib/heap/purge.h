@@ -20,11 +20,11 @@ struct PurgeResult {
   bool complete;  /* all was looked at, or the kernel refuses */
 };
 
-/** Free slices first, then spans, of which runs of pages that are shorter than so much are left. `next_slice`: where among
+/** Free slices first, then spans, of which runs of pages that are shorter than so much are left. `next_region`: where among
  *  them the caller's last call ended, and this one did; 0 to begin with, and when it is complete. A program that goes on
  *  frees behind it what a purge without end would follow for ever. */
 PurgeResult purge(unsigned most_calls, size_t least_run_bytes = 0,
-                  uint32_t* next_slice = nullptr) noexcept;
+                  uint32_t* next_region = nullptr) noexcept;
 
 namespace decay {
 

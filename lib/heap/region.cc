@@ -123,6 +123,7 @@ Region* make_records(uint32_t chunk_regions) noexcept {
   }
   for (uint32_t i = 0; i < chunk_regions; ++i) {
     fresh[i].id = first_id + i;
+    fresh[i].chunk_index = i;
     hints::set_region(fresh[i].id, &fresh[i]);
   }
   fresh->chunk_regions = chunk_regions;
@@ -212,6 +213,7 @@ void return_slice_mask(Region& region, uint64_t mask) noexcept {
   // Release: the owner is done with the slices. Sequentially consistent before the hints (hints.h).
   const uint64_t free = region.free_slices.fetch_or(mask) | mask;
   set_run_hints(region, free);
+  if ((mask & region.dirty.load()) != 0) hints::set(kDirtySlices, region.id);
 }
 
 void return_slices(Region& region, unsigned first, unsigned count) noexcept {
@@ -224,10 +226,18 @@ uint32_t count() noexcept {
 
 size_t release_free_chunks() noexcept {
   size_t released_bytes = 0;
-  for (uint32_t id = 0, end = count(); id < end; ++id) {
-    Region* const first = hints::region(id);
-    if (first == nullptr || first->chunk_regions == 0) continue;
+  for (uint32_t id = hints::find(kWholeRegions); id != kNoRegion;
+       id = hints::find(kWholeRegions, id + 1)) {
+    Region* const region = hints::region(id);
+    if (region->free_slices.load() != ~uint64_t{0}) {
+      // Stale. Region by region, or a chunk that is given back leaves its hints for ever.
+      hints::clear(kWholeRegions, id);
+      if (region->free_slices.load() == ~uint64_t{0}) hints::set(kWholeRegions, id);
+      continue;
+    }
+    Region* const first = region - region->chunk_index;
     const uint32_t regions_in_it = first->chunk_regions;
+    id = first->id + regions_in_it - 1;
     uint32_t taken = 0;
     while (taken < regions_in_it && take_run(first[taken], 0, kSlicesPerRegion)) ++taken;
     if (taken < regions_in_it) {
@@ -268,6 +278,9 @@ void reset_after_fork(bool had_others) noexcept {
     }
     if (region->empty_spans.load() != 0) hints::set(kEmptySpans, id);
     set_run_hints(*region, region->free_slices.load());
+    // Whether there is something to purge in it is found out when it is looked at.
+    hints::set(kDirtySlices, id);
+    hints::set(kFreedSpans, id);
   }
 }
 

@@ -42,6 +42,7 @@ struct alignas(64) Region {
   std::atomic<char*> base; /* changes while the region is nobody's only */
   uint32_t id;
   uint32_t chunk_regions; /* the first region of a chunk: how many; others: 0 */
+  uint32_t chunk_index;   /* which one of the chunk's */
   const PageSource* source;
   std::atomic<Region*> next_free; /* of the first regions of chunks that were given back */
 

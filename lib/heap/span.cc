@@ -2,6 +2,7 @@
 #include "heap/span.h"
 
 #include "heap/hints.h"
+#include "heap/purge.h"
 
 namespace memlimit::heap::spans {
 namespace {
@@ -25,10 +26,19 @@ bool is_whole(SpanRef span, const ClassInfo& info) noexcept {
 }
 
 /* A region's word of hints, and the tree above it: in this order (hints.h). The words are sequentially consistent. */
-void set_hint(std::atomic<uint64_t>& word, unsigned kind, SpanRef span) noexcept {
-  if ((word.load() & bit(span.slice)) != 0) return;
+bool set_hint(std::atomic<uint64_t>& word, unsigned kind, SpanRef span) noexcept {
+  if ((word.load() & bit(span.slice)) != 0) return false;
   word.fetch_or(bit(span.slice));
   hints::set(kind, span.region->id);
+  return true;
+}
+
+/* A span may have pages to purge. Both steps are sequentially consistent: see hints.h, and Purger::span(). */
+void note_freed(SpanRef span) noexcept {
+  std::atomic<uint8_t>& freed = span.state().freed;
+  if (freed.load() != 0) return;
+  freed.store(1);
+  hints::set(kFreedSpans, span.region->id);
 }
 
 /* Sets the bits, and the hints that follow from them; returns those that were set. */
@@ -39,8 +49,9 @@ uint64_t set_bits(SpanRef span, unsigned class_index, unsigned word, uint64_t bi
   const uint64_t after = before | bits;
   if (span.state().leased.load() == 0) {
     set_hint(span.region->partial[class_index], class_index, span);
-    if (after == full_word(info, word) && is_whole(span, info)) {
-      set_hint(span.region->empty_spans, kEmptySpans, span);
+    if (after == full_word(info, word) && is_whole(span, info) &&
+        set_hint(span.region->empty_spans, kEmptySpans, span)) {
+      decay::note_free_slices();
     }
   }
   return before & bits;
@@ -76,8 +87,9 @@ SpanRef make(SpanRef span, unsigned class_index, bool dirty) noexcept {
   const ClassInfo& info = kClasses[class_index];
   SliceState& state = span.state();
   state.leased.store(1, std::memory_order_relaxed);
+  // Pages that nobody has touched need no purge; those that others have, and this class may never, do.
   state.freed.store(0, std::memory_order_relaxed);
-  // Pages that nobody has touched need no purge.
+  if (dirty) note_freed(span);
   state.purged_pages.store(dirty ? 0 : UINT16_MAX, std::memory_order_relaxed);
   span.class_byte().store(static_cast<uint8_t>(class_index), std::memory_order_relaxed);
   counts[class_index].fetch_add(1, std::memory_order_relaxed);
@@ -149,10 +161,11 @@ uint64_t claim(SpanRef span, unsigned class_index, unsigned word, uint64_t wante
 }
 
 uint64_t return_blocks(SpanRef span, unsigned class_index, unsigned word, uint64_t bits) noexcept {
-  // Before the bits: afterwards the span may be another.
-  std::atomic<uint8_t>& freed = span.state().freed;
-  if (freed.load(std::memory_order_relaxed) == 0) freed.store(1, std::memory_order_relaxed);
-  return set_bits(span, class_index, word, bits);
+  const uint64_t twice = set_bits(span, class_index, word, bits);
+  // Afterwards: a purge that comes between must not take the mark and leave the blocks. If the span is another by now
+  // it is looked at once for nothing.
+  note_freed(span);
+  return twice;
 }
 
 void put_back(SpanRef span, unsigned class_index, unsigned word, uint64_t bits) noexcept {

@@ -72,7 +72,7 @@ void end_lease(SpanRef span) noexcept;
  */
 uint64_t return_blocks(SpanRef span, unsigned class_index, unsigned word, uint64_t bits) noexcept;
 
-/** As return_blocks(), for blocks that nobody used meanwhile. */
+/** As return_blocks(), for blocks whose pages nobody used meanwhile: they are not there to be purged. */
 void put_back(SpanRef span, unsigned class_index, unsigned word, uint64_t bits) noexcept;
 
 /** Notes that the pages of these blocks, which the caller has, are going to be used. */

@@ -205,17 +205,45 @@ TEST_CASE("heap: counts are exact whatever threads come, go and free for each ot
   for (auto& slot : exchange) left += static_cast<int64_t>(usable_bytes(slot.load()));
   CHECK(live_bytes() - before == left);
   CHECK(figures::totals().allocated_bytes - allocated_before == allocated);
+  ClassFigures classes[kBins];
+  figures::by_class(classes);
   int64_t by_class = 0;
-  for (unsigned i = 1; i <= kSmallClasses; ++i) {
-    const ClassFigures figures = figures::of_class(i);
-    by_class += figures.live_blocks * figures.block_bytes;
-  }
+  for (const ClassFigures& figures : classes) by_class += figures.live_bytes;
   const HeapFigures totals = figures::totals();
-  CHECK(by_class +
-            static_cast<int64_t>(totals.large_bytes + totals.huge_bytes + totals.lost_bytes) >=
-        totals.live_bytes());
+  CHECK(by_class - static_cast<int64_t>(totals.lost_bytes) == totals.live_bytes());
   for (auto& slot : exchange) release(slot.load());
   CHECK(live_bytes() == before);
+}
+
+TEST_CASE("heap: figures by class tell what each block is", "[heap]") {
+  const auto rows = [] {
+    std::vector<ClassFigures> all(kBins);
+    figures::by_class(*reinterpret_cast<ClassFigures(*)[kBins]>(all.data()));
+    return all;
+  };
+  flush_own_cache();
+  const std::vector<ClassFigures> before = rows();
+  void* const small = allocate(5000);
+  void* const large = allocate(100'000);
+  void* const huge = allocate(9 * kMiB);
+  const std::vector<ClassFigures> with = rows();
+  for (const auto& [block, index] : {std::pair{small, class_of(5000)},
+                                     {large, unsigned{kLargeClass}},
+                                     {huge, unsigned{kHugeClass}}}) {
+    INFO("class " << index);
+    CHECK(with[index].live_blocks == before[index].live_blocks + 1);
+    CHECK(with[index].live_bytes ==
+          before[index].live_bytes + static_cast<int64_t>(usable_bytes(block)));
+  }
+  const ClassFigures& figures = with[class_of(5000)];
+  CHECK(figures.block_bytes == usable_bytes(small));
+  CHECK(figures.cached_blocks == cache_owner.cache->stacked(class_of(5000)));
+  CHECK(figures.live_blocks + figures.free_blocks + figures.cached_blocks ==
+        figures.spans * kClasses[class_of(5000)].blocks);
+  for (void* const block : {small, large, huge}) release(block);
+  flush_own_cache();
+  const std::vector<ClassFigures> after = rows();
+  for (unsigned i = 1; i < kBins; ++i) CHECK(after[i].live_bytes == before[i].live_bytes);
 }
 
 TEST_CASE("heap: a thread whose cache is gone still allocates and frees", "[heap][threads]") {

@@ -105,6 +105,20 @@ TEST_CASE("purge: what other threads freed, and sleep on, goes too", "[heap][thr
   CHECK(resident == 0);
 }
 
+TEST_CASE("purge: a region is looked at again once something was freed in it", "[heap]") {
+  std::vector<char*> blocks = make_blocks(3000, 5000);
+  flush_own_cache();
+  purge(kNoBound);
+  CHECK(hints::find(kFreedSpans) == kNoRegion);
+  CHECK(hints::find(kDirtySlices) == kNoRegion);
+  for (char* const block : blocks) release(block);
+  flush_own_cache();
+  CHECK(hints::find(kFreedSpans) != kNoRegion);
+  const PurgeResult result = purge(kNoBound);
+  CHECK(result.bytes >= 3000 * 5000 - 16 * kSliceBytes);
+  CHECK(hints::find(kFreedSpans) == kNoRegion);
+}
+
 TEST_CASE("purge: threads that work meanwhile lose nothing", "[heap][threads]") {
   std::atomic<bool> stop{false};
   std::atomic<int> broken{0};
@@ -171,4 +185,24 @@ TEST_CASE("decay: spans that stay empty become free slices", "[heap]") {
   }
   CHECK(figures::of_class(class_index).spans <= spans_before - 20);
   for (char* const block : blocks) CHECK_FALSE(is_resident(block));
+}
+
+TEST_CASE("decay: a program of small blocks alone comes by, when spans fall empty", "[heap]") {
+  HeapOps ops = test::quiet_ops();
+  ops.now_ms = []() noexcept { return fake_now_ms; };
+  const test::OpsScope scope(ops);
+  decay::set_delay_ms(50);
+  std::vector<char*> blocks = make_blocks(400, 9000);
+  for (char* const block : blocks) release(block);
+  flush_own_cache();
+  // Nothing of this is large: each turn empties a span or two of another class.
+  for (int i = 0; i < 6; ++i) {
+    fake_now_ms += 51;
+    const size_t bytes = 12'000 + 2'000 * static_cast<size_t>(i);
+    for (char* const block : make_blocks(20, bytes)) release(block);
+    flush_own_cache();
+  }
+  size_t resident = 0;
+  for (char* const block : blocks) resident += is_resident(block);
+  CHECK(resident < 100);
 }
