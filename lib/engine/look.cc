@@ -53,8 +53,11 @@ void follow(const decision::Begun& begun, const PacerInput& input,
   }
   decision::tell(news);
   if (begun.purges_in_vain) footprint::is_over(input.limit_bytes);
-  if (begun.purge)
-    purge::ask(begun.purge_thorough ? purge::Depth::kAll : purge::Depth::kLargePieces);
+}
+
+void purge_if_due(const decision::Begun& begun) noexcept {
+  if (!begun.purge) return;
+  purge::ask(begun.purge_thorough ? purge::Depth::kAll : purge::Depth::kLargePieces);
 }
 
 /* Half of the room that the limit leaves in the container is used up: the kernel kills next. */
@@ -82,6 +85,8 @@ bool in_passing(bool insist) noexcept {
     return !insist;
   }
   follow(begun, input, news);
+  // Without a service thread this one would have to purge.
+  if (service::running()) purge_if_due(begun);
   assist_if_critical(begun);
   return !begun.left;
 }
@@ -102,6 +107,7 @@ void now(bool insist) noexcept {
   const auto lock = insist ? decision::Lock::kInsist : decision::Lock::kTry;
   if (!decision::decide(input, lock, decision::Rounds::kBegin, &begun, &news)) return;
   follow(begun, input, news);
+  purge_if_due(begun);
   round::begin(begun, input);
   assist_if_critical(begun);
 }
