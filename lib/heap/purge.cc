@@ -182,7 +182,13 @@ void Purger::span(SpanRef span) noexcept {
     span.state().purged_pages.fetch_or(static_cast<uint16_t>(dropped), std::memory_order_relaxed);
   }
   for (unsigned i = 0; i < kClasses[guess].words; ++i) {
-    if (taken[i] != 0) spans::put_back(span, class_index, i, taken[i]);
+    if (taken[i] == 0) continue;
+    if (class_index == guess) {
+      spans::put_back(span, class_index, i, taken[i]);
+    } else {
+      // Not looked at, and the mark is gone: as if they were freed now.
+      spans::return_blocks(span, class_index, i, taken[i]);
+    }
   }
 }
 

@@ -11,7 +11,11 @@
  * Threads: a cache is written by its owner alone; everybody reads the atomics. Context: `active` points to no_cache
  * while the owner changes the cache elsewhere than on the fast path, so a signal handler that allocates meanwhile is
  * served without it. On the fast path itself a handler's call may come between two instructions that belong together:
- * allocating in a handler that interrupts malloc or free is undefined there, as POSIX has it.
+ * allocating in a handler that interrupts malloc or free is undefined there, as POSIX has it. In pop() that is between
+ * the load of the top and its store: a handler that allocates gets the same block. In release() it is from the load of
+ * the top to its store, in whatever order slot and top are stored: a handler's free() writes the same slot, or its
+ * malloc() reads one that is not filled in yet. What is atomic for a signal without a lock prefix is one instruction,
+ * and neither is one. A restartable sequence (rseq(2)) would cost two instructions a call: its begin and its end.
  */
 #pragma once
 
