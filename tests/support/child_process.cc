@@ -2,6 +2,7 @@
  * must not keep the test waiting for its end. */
 #include "child_process.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,6 +12,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <system_error>
 
 namespace memlimit::test {
@@ -36,13 +40,70 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   return result;
 }
 
+/* Of the group's processes that live, and of the children that they have waited for. */
+int64_t processor_ms(pid_t group) {
+  DIR* const processes = opendir("/proc");
+  if (processes == nullptr) return 0;
+  uint64_t ticks = 0;
+  while (const dirent* const entry = readdir(processes)) {
+    if (atoi(entry->d_name) == 0) continue;
+    const std::string path = std::string(entry->d_name) + "/stat";
+    const int fd = openat(dirfd(processes), path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) continue; /* it has ended */
+    const std::string stat = read_whole(fd);
+    close(fd);
+    const size_t name_end = stat.rfind(')');
+    if (name_end == std::string::npos) continue;
+    int of_group = 0;
+    unsigned long user = 0, system = 0, children_user = 0, children_system = 0;
+    if (sscanf(stat.c_str() + name_end + 1,
+               " %*c %*d %d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu %lu", &of_group, &user,
+               &system, &children_user, &children_system) == 5 &&
+        of_group == group)
+      ticks += user + system + children_user + children_system;
+  }
+  closedir(processes);
+  return static_cast<int64_t>(ticks * 1000 / static_cast<uint64_t>(sysconf(_SC_CLK_TCK)));
+}
+
+/* How long a program takes says nothing where others have the processors. */
+class HangGuard {
+ public:
+  static constexpr int kLookMs = 5000;
+
+  explicit HangGuard(pid_t group) : group_(group) {}
+
+  /* To be asked every kLookMs while the program shows nothing. */
+  bool strikes() {
+    const auto now = std::chrono::steady_clock::now();
+    const int64_t used_ms = processor_ms(group_);
+    if (std::abs(used_ms - noted_ms_) >= kHardlyAnyMs) {
+      noted_ms_ = used_ms;
+      noted_at_ = now;
+    }
+    const std::chrono::seconds patience(kHangGuardSeconds);
+    return std::chrono::milliseconds(used_ms) > patience || now - noted_at_ > patience ||
+           now - began_ > 10 * patience; /* one that sleeps and looks, and does so for ever */
+  }
+
+ private:
+  static constexpr int64_t kHardlyAnyMs = 100;
+
+  const pid_t group_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point noted_at_ = began_;
+  int64_t noted_ms_ = 0;
+};
+
 /* True when the descriptor is ready before the guard strikes. */
-bool wait_ready(int fd) {
+bool wait_ready(int fd, pid_t group) {
   pollfd entry{fd, POLLIN, 0};
+  HangGuard guard(group);
   for (;;) {
-    const int count = poll(&entry, 1, kHangGuardSeconds * 1000);
-    if (count >= 0) return count == 1;
-    if (errno != EINTR) fail("poll");
+    const int count = poll(&entry, 1, HangGuard::kLookMs);
+    if (count > 0) return true;
+    if (count < 0 && errno != EINTR) fail("poll");
+    if (count == 0 && guard.strikes()) return false;
   }
 }
 
@@ -97,7 +158,7 @@ std::string Child::read_line() {
       unread_.erase(0, end + 1);
       return line;
     }
-    if (!wait_ready(output_)) return "";
+    if (!wait_ready(output_, pid_)) return "";
     char buffer[4096];
     const ssize_t length = read(output_, buffer, sizeof buffer);
     if (length <= 0) return "";
@@ -117,15 +178,17 @@ Outcome Child::wait() {
   Outcome outcome;
   /* Output is read while the child runs, or a full pipe would stop it. */
   fcntl(output_, F_SETFL, O_NONBLOCK);
+  HangGuard guard(pid_);
   bool ended = false;
   while (!ended) {
     pollfd entries[2] = {{pid_fd_, POLLIN, 0}, {output_, POLLIN, 0}};
-    const int count = poll(entries, output_ >= 0 ? 2 : 1, kHangGuardSeconds * 1000);
+    const int count = poll(entries, output_ >= 0 ? 2 : 1, HangGuard::kLookMs);
     if (count < 0) {
       if (errno != EINTR) fail("poll");
       continue;
     }
     if (count == 0) {
+      if (!guard.strikes()) continue;
       outcome.hung = true;
       kill(-pid_, SIGKILL);
     }

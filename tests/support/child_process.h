@@ -24,12 +24,13 @@ struct Command {
 /** How it went. */
 struct Outcome {
   int status = -1;   /* exit status, or minus the number of the signal that ended it */
-  bool hung = false; /* killed by the guard after kHangGuardSeconds */
+  bool hung = false; /* killed by the guard */
   std::string out;
   std::string err;
 };
 
-/** Far above what any test needs on a busy machine: only a hang lasts that long. */
+/** The guard strikes when hardly any processor time was used for so long, or so much of it in all. Also how long one answer
+ *  is waited for. */
 inline constexpr int kHangGuardSeconds = 120;
 
 /** A program that runs beside the test. Standard input is a pipe; standard output can be read by the line. */
