@@ -63,6 +63,10 @@ bool take_from(Region& region, unsigned count, uint64_t starts, SliceRun* run) n
     // Acquire: whatever the last owner did to the slices comes before.
     if (region.free_slices.compare_exchange_weak(free, free & ~mask, std::memory_order_acq_rel)) {
       found.dirty = (region.dirty.fetch_or(mask, std::memory_order_relaxed) & mask) != 0;
+      // Free again, they begin to age anew.
+      if ((region.aged.load(std::memory_order_relaxed) & mask) != 0) {
+        region.aged.fetch_and(~mask, std::memory_order_relaxed);
+      }
       *run = found;
       return true;
     }

@@ -48,7 +48,7 @@ struct alignas(64) Region {
 
   std::atomic<uint64_t> free_slices;
   std::atomic<uint64_t> dirty;
-  std::atomic<uint64_t> aged;        /* free and dirty when decay came by the last time */
+  std::atomic<uint64_t> aged;        /* free and dirty since decay came by the last time */
   std::atomic<uint64_t> empty_spans; /* hint, by slice */
   std::atomic<uint64_t> aged_spans;  /* the same when decay came by */
   std::atomic<uint64_t> partial[kSmallClasses + 1]; /* hint, by class and slice; 0 is unused */

@@ -128,6 +128,11 @@ SpanRef lease(unsigned class_index) noexcept {
     // The hint may be stale: then the slice is whatever it is now, and the lease is not ours to set.
     if (span.class_byte().load(std::memory_order_relaxed) != class_index) continue;
     span.state().leased.store(1);
+    // Empty again, it begins to age anew.
+    std::atomic<uint64_t>& aged = span.region->aged_spans;
+    if ((aged.load(std::memory_order_relaxed) & bit(span.slice)) != 0) {
+      aged.fetch_and(~bit(span.slice), std::memory_order_relaxed);
+    }
     return span;
   }
   if (const SpanRef span = take_empty()) return make(span, class_index, true);
