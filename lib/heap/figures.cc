@@ -57,7 +57,7 @@ void add_region(Region& region, ClassFigures (&out)[kBins]) noexcept {
   const int dirty = std::popcount(free & region.dirty.load(std::memory_order_relaxed));
   const int clean = std::popcount(free) - dirty;
   out[kNoClass].free_blocks += std::popcount(free);
-  out[kNoClass].purged_pages += clean * int{kPagesPerSlice};
+  out[kNoClass].purged_pages += int64_t{clean} * int{kPagesPerSlice};
   out[kNoClass].purgeable_bytes += dirty * int64_t{kSliceBytes};
 }
 
