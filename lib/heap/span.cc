@@ -2,7 +2,6 @@
 #include "heap/span.h"
 
 #include "heap/hints.h"
-#include "heap/purge.h"
 
 namespace memlimit::heap::spans {
 namespace {
@@ -26,11 +25,10 @@ bool is_whole(SpanRef span, const ClassInfo& info) noexcept {
 }
 
 /* A region's word of hints, and the tree above it: in this order (hints.h). The words are sequentially consistent. */
-bool set_hint(std::atomic<uint64_t>& word, unsigned kind, SpanRef span) noexcept {
-  if ((word.load() & bit(span.slice)) != 0) return false;
+void set_hint(std::atomic<uint64_t>& word, unsigned kind, SpanRef span) noexcept {
+  if ((word.load() & bit(span.slice)) != 0) return;
   word.fetch_or(bit(span.slice));
   hints::set(kind, span.region->id);
-  return true;
 }
 
 /* A span may have pages to purge. Both steps are sequentially consistent: see hints.h, and Purger::span(). */
@@ -49,9 +47,8 @@ uint64_t set_bits(SpanRef span, unsigned class_index, unsigned word, uint64_t bi
   const uint64_t after = before | bits;
   if (span.state().leased.load() == 0) {
     set_hint(span.region->partial[class_index], class_index, span);
-    if (after == full_word(info, word) && is_whole(span, info) &&
-        set_hint(span.region->empty_spans, kEmptySpans, span)) {
-      decay::note_free_slices();
+    if (after == full_word(info, word) && is_whole(span, info)) {
+      set_hint(span.region->empty_spans, kEmptySpans, span);
     }
   }
   return before & bits;

@@ -5,7 +5,9 @@
 #include <bit>
 #include <cstring>
 
+#include "heap/hints.h"
 #include "heap/misuse.h"
+#include "heap/purge.h"
 
 namespace memlimit::heap::transfer {
 namespace {
@@ -159,6 +161,7 @@ void flush_to(ThreadCache& cache, unsigned class_index, uint32_t left) noexcept 
   memmove(oldest, oldest + count, left * kEntryBytes);
   cache.tops[class_index].store(floor + left * kEntryBytes, std::memory_order_relaxed);
   add(cache.returned_bytes, uint64_t{count} * kClasses[class_index].block_bytes);
+  if (hints::find(kEmptySpans) != kNoRegion) decay::note_free_slices();
 }
 
 /* Halves the stacks of other classes, one after the other, until the budget has so much. */
