@@ -208,10 +208,10 @@ bool grow(ThreadCache& cache, unsigned class_index, bool full) noexcept {
 
 /* The lowest `count` bits that are set. */
 uint64_t lowest_bits(uint64_t word, uint32_t count) noexcept {
-  if (word == ~uint64_t{0}) return count >= 64 ? word : (uint64_t{1} << count) - 1;
-  if (static_cast<uint32_t>(std::popcount(word)) <= count) return word;
+  if (count >= 64) return word;
+  if (word == ~uint64_t{0}) return (uint64_t{1} << count) - 1;
   uint64_t rest = word;
-  for (uint32_t i = 0; i < count; ++i) rest &= rest - 1;
+  for (uint32_t i = 0; i < count && rest != 0; ++i) rest &= rest - 1;
   return word ^ rest;
 }
 
