@@ -537,6 +537,7 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("async_hook_is_asked_near_the_limit", limit_of("64MiB"));
   check_claim("charge_is_part_of_usage", limit_of("64MiB"));
   check_claim("evicted_blocks_serve_other_threads", limit_of("64MiB"));
+  check_claim("freed_beyond_the_limit_goes_back", limit_of("32MiB"));
   check_claim("exit_ends_hooks_before_destructors", limit_of("32MiB"));
   check_claim("forked_child_has_its_own_service", limit_of("32MiB"));
   check_claim("hook_may_fork", limit_of("8MiB"));

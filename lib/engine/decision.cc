@@ -125,8 +125,9 @@ Begun decide_locked(const PacerInput& input, Rounds rounds, News* news) noexcept
   const int64_t now_ns = reads_clock ? os::monotonic_ns() : 0;
   // Purges are reclaim's CPU time, and the limiter's to stop.
   if (!enabled(limiter)) {
-    begun.purge = idle_presses ? purge_due(purge_state, purge_in, now_ns)
-                               : descent_due(purge_state, purge_in);
+    // Both: on the way down nobody waits for what purges brought on the way up.
+    const bool descends = descent_due(purge_state, purge_in);
+    begun.purge = (idle_presses && purge_due(purge_state, purge_in, now_ns)) || descends;
     begun.purge_thorough = idle_presses && past_slack(purge_in);
   }
   begun.purges_in_vain = purges_in_vain(purge_state, purge_in);

@@ -106,7 +106,7 @@ bool purge_worthwhile(const PurgeState& state, const PurgeInput& in) noexcept;
 /** Whether to purge now; if so, notes that it was done. */
 bool purge_due(PurgeState& state, const PurgeInput& in, int64_t now_ns) noexcept;
 
-/** Whether to purge on the way down, where purge_worthwhile() is false; if so, notes that it was done. At each look. */
+/** Whether to purge on the way down, whatever the others say; if so, notes that it was done. At each look. */
 bool descent_due(PurgeState& state, const PurgeInput& in) noexcept;
 
 /** Whether a purge that came to its end has not brought idle pages back within the slack. Only then are hooks asked to
