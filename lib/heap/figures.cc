@@ -11,13 +11,35 @@
 namespace memlimit::heap::figures {
 namespace {
 
-void add_taken(const ThreadCache& cache, HeapFigures& sum) noexcept {
-  sum.record_bytes += sizeof cache;
-  sum.taken_bytes += cache.taken_bytes.load(std::memory_order_relaxed);
-  sum.allocated_bytes += cache.large_allocated_bytes.load(std::memory_order_relaxed);
+uint64_t allocated_bytes_of(const ThreadCache& cache) noexcept {
+  uint64_t bytes = cache.large_allocated_bytes.load(std::memory_order_acquire);
   for (unsigned i = 1; i <= kSmallClasses; ++i) {
-    sum.allocated_bytes += cache.pops[i].load(std::memory_order_relaxed) * kClasses[i].block_bytes;
+    bytes += cache.pops[i].load(std::memory_order_acquire) * kClasses[i].block_bytes;
   }
+  return bytes;
+}
+
+/* Adds what the owner has given back, and returns what it has freed: nobody counts that, but it follows from the rest. In
+ * this order, each after what its owner writes later (heap.h, transfer.cc): while the owner works it is rather too little
+ * than too much. */
+uint64_t add_cache(const ThreadCache& cache, HeapFigures& sum) noexcept {
+  const uint64_t allocated = allocated_bytes_of(cache);
+  const uint64_t returned = cache.returned_bytes.load(std::memory_order_acquire);
+  // What threads without a cache share has no stacks.
+  const uint64_t cached = &cache == &thread_caches::shared ? 0 : cache.cached_bytes();
+  std::atomic_thread_fence(std::memory_order_acquire);
+  const uint64_t taken = cache.taken_bytes.load(std::memory_order_relaxed);
+  const uint64_t lost = cache.lost_bytes.load(std::memory_order_relaxed);
+  sum.returned_bytes += returned;
+  sum.cached_bytes += cached;
+  sum.lost_bytes += lost;
+  sum.record_bytes += sizeof cache;
+  return allocated - taken + returned + cached + lost;
+}
+
+void add_taken(const ThreadCache& cache, HeapFigures& sum) noexcept {
+  sum.taken_bytes += cache.taken_bytes.load(std::memory_order_relaxed);
+  sum.allocated_bytes += allocated_bytes_of(cache);
 }
 
 /* The record of a chunk that was given back still names where it was; somebody else may be there. */
@@ -73,23 +95,20 @@ void set_huge(ClassFigures& sum) noexcept {
 
 HeapFigures totals() noexcept {
   HeapFigures sum{};
-  // What was given back first, in each cache before what lies in its stacks, and of all caches before what was taken: a
-  // block that moves meanwhile may be missed on its way back, but is never off twice. Work on other threads can only make
-  // the heap look too large.
-  sum.returned_bytes += thread_caches::shared.returned_bytes.load(std::memory_order_acquire);
+  // What was freed first, what was allocated afterwards: a block that goes from thread to thread meanwhile may be missed as
+  // freed, but is never seen freed and not allocated. Work on other threads can only make the heap look too large.
+  const ThreadCache& shared = thread_caches::shared;
+  uint64_t freed = add_cache(shared, sum);
+  sum.record_bytes = 0;
   for (const ThreadCache* cache = thread_caches::all(); cache != nullptr; cache = cache->next) {
-    sum.returned_bytes += cache->returned_bytes.load(std::memory_order_acquire);
-    sum.lost_bytes += cache->lost_bytes.load(std::memory_order_relaxed);
-    sum.cached_bytes += cache->cached_bytes();
+    freed += add_cache(*cache, sum);
   }
-  std::atomic_thread_fence(std::memory_order_acquire);
-  // From the beginning of the list: a cache that came meanwhile may have taken what one of the above has returned.
+  // From the beginning of the list: a cache that came meanwhile may have allocated what one of the above has freed.
+  add_taken(shared, sum);
   for (const ThreadCache* cache = thread_caches::all(); cache != nullptr; cache = cache->next) {
     add_taken(*cache, sum);
   }
-  const ThreadCache& shared = thread_caches::shared;
-  sum.taken_bytes += shared.taken_bytes.load(std::memory_order_relaxed);
-  sum.allocated_bytes += shared.large_allocated_bytes.load(std::memory_order_relaxed);
+  sum.freed_bytes = freed;
   sum.large_bytes = large::run_bytes();
   sum.huge_bytes = huge::live_bytes();
   sum.region_bytes = regions::mapped_bytes();

@@ -18,13 +18,14 @@ struct HeapFigures {
   uint64_t cached_bytes;                /* in threads' stacks */
   uint64_t lost_bytes;                  /* given up in the child of a fork */
   uint64_t allocated_bytes;             /* handed out to the program, ever */
+  uint64_t freed_bytes;                 /* by the program, ever */
   uint64_t large_bytes, huge_bytes;     /* live, in runs of slices and in mappings of their own */
   uint64_t region_bytes;                /* mapped for slices */
   uint64_t record_bytes;                /* mapped for what the heap notes about them */
 
   int64_t held_bytes() const noexcept { return static_cast<int64_t>(taken_bytes - returned_bytes); }
   int64_t live_bytes() const noexcept {
-    return held_bytes() - static_cast<int64_t>(cached_bytes + lost_bytes);
+    return static_cast<int64_t>(allocated_bytes - freed_bytes);
   }
 };
 
