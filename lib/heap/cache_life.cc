@@ -106,6 +106,8 @@ int64_t own_live_bytes() noexcept {
 uint32_t count() noexcept { return owned.load(std::memory_order_relaxed); }
 
 void set_cache_bytes(uint32_t bytes) noexcept {
+  // Asked at every look: no write that changes nothing.
+  if (cache_bytes.load(std::memory_order_relaxed) == bytes) return;
   cache_bytes.store(bytes, std::memory_order_relaxed);
 }
 
