@@ -12,70 +12,19 @@
 #include <cstring>
 #include <new>
 
-#include <mimalloc.h>
 #include <pthread.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "backing.h"
 #include "heap/heap.h"
 #include "heap/purge.h"
-#include "heap/region.h"
 
 using namespace memlimit;
 
 namespace {
 
-/* The pages may have been used before: dropped, they are zero, and not resident. */
-void* map_region(size_t bytes, size_t alignment) noexcept {
-  void* const region = mi_malloc_aligned(bytes, alignment);
-  if (region != nullptr) madvise(region, bytes, MADV_DONTNEED);
-  return region;
-}
-
-void unmap_region(void* address, size_t) noexcept { mi_free(address); }
-
-void* map_aligned(size_t bytes, size_t alignment, int protection) noexcept {
-  size_t whole = 0;
-  if (__builtin_add_overflow(bytes, alignment, &whole)) return nullptr;
-  void* const mapped =
-      mmap(nullptr, whole, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) return nullptr;
-  char* const begin = static_cast<char*>(mapped);
-  const size_t before = -reinterpret_cast<uintptr_t>(begin) & (alignment - 1);
-  if (before != 0) munmap(begin, before);
-  if (before != alignment) munmap(begin + before + bytes, alignment - before);
-  return begin + before;
-}
-
-void* map_huge(size_t bytes, size_t alignment) noexcept {
-  return map_aligned(bytes, alignment, PROT_READ | PROT_WRITE);
-}
-
-void unmap_huge(void* address, size_t bytes) noexcept { munmap(address, bytes); }
-
-void* resize_huge(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept {
-  if (mremap(address, old_bytes, new_bytes, 0) != MAP_FAILED) return address;
-  void* const there = may_move ? map_aligned(new_bytes, heap::kSliceBytes, PROT_NONE) : nullptr;
-  if (there == nullptr) return nullptr;
-  if (mremap(address, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, there) != MAP_FAILED)
-    return there;
-  munmap(there, new_bytes);
-  return nullptr;
-}
-
-constexpr heap::PageSource kMappings = {map_huge, unmap_huge, map_huge, unmap_huge, resize_huge};
-
 void publish(const heap::News&) noexcept {}
 void look(uint64_t) noexcept {}
-void foreign_free(void* block) noexcept {
-  if (mi_is_in_heap_region(block)) mi_free(block);
-}
-size_t foreign_usable(const void* block) noexcept {
-  return mi_is_in_heap_region(block) ? mi_usable_size(block) : 0;
-}
-void on_misuse(heap::Misuse, const void*, size_t) noexcept {}
+void foreign_free(void* block) noexcept { backing::release_if_own(block); }
 
 void set_errno() noexcept { errno = ENOMEM; }
 
@@ -96,12 +45,6 @@ int64_t now_ms() noexcept {
 __attribute__((constructor)) void make_key() {
   exit_key_made = pthread_key_create(&exit_key, [](void*) { heap::thread_exit(); }) == 0;
   pthread_atfork(nullptr, nullptr, [] { heap::reset_after_fork(); });
-  rlimit limit{};
-  if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-    // mimalloc takes several times as much address space as an aligned region has.
-    heap::regions::set_first_chunk_bytes(heap::kRegionBytes);
-    heap::set_page_source(&kMappings);
-  }
 }
 
 void* overflow() noexcept {
@@ -128,10 +71,9 @@ __attribute__((noinline)) void* resize_by_copy(void* block, size_t bytes, size_t
 
 namespace memlimit::heap {
 
-constinit const PageSource page_source_at_start = {map_region, unmap_region, map_huge, unmap_huge,
-                                                   resize_huge};
-constinit const HeapOps heap_ops_at_start = {publish,   look,      foreign_free,    foreign_usable,
-                                             on_misuse, set_errno, arm_thread_exit, now_ms};
+constinit const PageSource page_source_at_start = backing::kPages;
+constinit const HeapOps heap_ops_at_start = {
+    publish, look, foreign_free, backing::usable_if_own, set_errno, arm_thread_exit, now_ms};
 
 }  // namespace memlimit::heap
 

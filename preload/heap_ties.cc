@@ -43,8 +43,6 @@ void foreign_free(void* block) noexcept {
   if (!backing::release_if_own(block)) heap::report_misuse(heap::Misuse::kInvalidPointer, block, 0);
 }
 
-void say_nothing_more(heap::Misuse, const void*, size_t) noexcept {}
-
 void set_errno() noexcept { errno = ENOMEM; }
 
 /* Made by the constructor. glibc keeps the first 32 keys inside the thread, and allocates for the others: libraries whose
@@ -179,7 +177,6 @@ constinit const HeapOps heap_ops_at_start = {
     .look = look_up,
     .foreign_free = foreign_free,
     .foreign_usable = backing::usable_if_own,
-    .on_misuse = say_nothing_more,
     .out_of_memory = set_errno,
     .arm_thread_exit = arm_thread_exit,
     .now_ms = coarse_ms,

@@ -10,7 +10,6 @@
 namespace memlimit::heap {
 
 void report_misuse(Misuse what, const void* address, size_t block_bytes) noexcept {
-  heap_ops().on_misuse(what, address, block_bytes);
   char line[128];
   TextWriter text(line, sizeof line);
   text.put("memlimit: free(): ")

@@ -9,7 +9,7 @@
 
 namespace memlimit::heap {
 
-/** Tells whoever is registered, says it on standard error, and aborts. block_bytes: 0 where it is not known. */
+/** Says it on standard error, and aborts. block_bytes: 0 where it is not known. */
 [[noreturn]] void report_misuse(Misuse what, const void* address, size_t block_bytes) noexcept;
 
 }  // namespace memlimit::heap

@@ -39,12 +39,11 @@ void look_at_nothing(uint64_t) noexcept {}
 void keep_foreign(void*) noexcept {}
 size_t unknown_size(const void*) noexcept { return 0; }
 void do_without() noexcept {}
-void say_nothing(Misuse, const void*, size_t) noexcept {}
 bool cannot_arm() noexcept { return false; }
 int64_t now_ms() noexcept { return os::monotonic_ns() / 1'000'000; }
 
 constexpr HeapOps kNobody = {tell_nobody, look_at_nothing, keep_foreign, unknown_size,
-                             say_nothing, do_without,      cannot_arm,   now_ms};
+                             do_without,  cannot_arm,      now_ms};
 
 // Relaxed loads: what they point to is constant.
 constinit std::atomic<const PageSource*> source{nullptr};

@@ -67,9 +67,6 @@ struct HeapOps {
   void (*foreign_free)(void* block) noexcept;
   size_t (*foreign_usable)(const void* block) noexcept;
 
-  /** Tells the user; the heap aborts when it returns. block_bytes: 0 where it is not known. */
-  void (*on_misuse)(Misuse what, const void* address, size_t block_bytes) noexcept;
-
   /** A call is about to return nullptr: where errno is set, at no cost to those that do not. */
   void (*out_of_memory)() noexcept;
 

@@ -37,7 +37,6 @@ constexpr heap::HeapOps quiet_ops() noexcept {
           [](uint64_t) noexcept {},
           [](void*) noexcept {},
           [](const void*) noexcept { return size_t{0}; },
-          [](heap::Misuse, const void*, size_t) noexcept {},
           []() noexcept {},
           []() noexcept { return true; },
           nullptr};
