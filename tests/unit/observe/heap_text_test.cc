@@ -9,12 +9,14 @@
 #include <catch2/catch.hpp>
 
 #include "observe/stats_text.h"
+#include "support/lines.h"
 
 using memlimit::HeapClassRow;
 using memlimit::HeapText;
 using memlimit::HeapThreadRow;
 using memlimit::HeapVisitor;
 using memlimit::kMaxTextBytes;
+using memlimit::test::lines_of;
 using Kind = memlimit::HeapClassRow::Kind;
 
 namespace {
@@ -32,13 +34,6 @@ std::string render(Fill fill, size_t cap = kMaxTextBytes) {
   CHECK(buffer[length] == '\0');
   CHECK(buffer[cap] == '#');
   return std::string(buffer.data(), length);
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
 }
 
 size_t words_of(const std::string& line) {

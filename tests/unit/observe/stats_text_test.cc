@@ -18,6 +18,7 @@
 #include <catch2/catch.hpp>
 
 #include "observe/stats_metrics.h"
+#include "support/lines.h"
 #include "system/text.h"
 
 using memlimit::Histogram;
@@ -27,6 +28,7 @@ using memlimit::render_file;
 using memlimit::Snapshot;
 using memlimit::StatsFile;
 using memlimit::TextWriter;
+using memlimit::test::lines_of;
 
 namespace {
 
@@ -35,13 +37,6 @@ std::string render(StatsFile file, const Snapshot& snapshot, size_t cap = kMaxTe
   const size_t length = render_file(file, snapshot, buffer.data(), cap);
   CHECK(buffer[length] == '\0');
   return std::string(buffer.data(), length);
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
 }
 
 void add_hook(Snapshot* snapshot, const char* name, int context) {
