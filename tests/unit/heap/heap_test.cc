@@ -346,6 +346,24 @@ TEST_CASE("heap: a thread looks up once in a quantum", "[heap]") {
   set_quantum_bytes(64 << 10);
 }
 
+TEST_CASE("heap: a thread that ends has told all it has done", "[heap][threads]") {
+  static std::atomic<int64_t> told;
+  HeapOps ops = test::quiet_ops();
+  ops.publish = [](const News& news) noexcept {
+    told += static_cast<int64_t>(news.taken_bytes - news.returned_bytes) - news.stacked_bytes;
+  };
+  publish_own();
+  const test::OpsScope scope(ops);
+  told = 0;
+  const int64_t before = live_bytes();
+  std::vector<void*> blocks(40);
+  for (void*& block : blocks) on_thread([&] { block = allocate(100); }).join();
+  CHECK(live_bytes() - before >= 40 * 100);
+  CHECK(told == live_bytes() - before);
+  for (void* const block : blocks) on_thread([&] { release(block); }).join();
+  CHECK(told == 0);
+}
+
 TEST_CASE("heap: what is freed wrongly ends the process with a line that names it",
           "[heap][fork]") {
   int status = 0;

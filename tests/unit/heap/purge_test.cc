@@ -2,7 +2,10 @@
 #include "heap/purge.h"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -145,6 +148,27 @@ TEST_CASE("purge: threads that work meanwhile lose nothing", "[heap][threads]") 
   CHECK(broken == 0);
 }
 
+TEST_CASE("purge: what the kernel refuses to drop is neither clean nor tried for ever", "[heap]") {
+  constexpr size_t kBytes = 256 << 10;
+  auto* const block = static_cast<char*>(allocate(kBytes));
+  memset(block, 'x', kBytes);
+  // Locked pages cannot be dropped. By the call itself: under sanitizers mlock() does nothing.
+  REQUIRE(syscall(SYS_mlock, block, kBytes) == 0);
+  release(block);
+  CHECK(purge(kNoBound).complete);
+  CHECK(is_resident(block));
+  bool found = false;
+  std::vector<char*> others;
+  for (int i = 0; i < 1000 && !found; ++i) {
+    others.push_back(static_cast<char*>(allocate_zeroed(kBytes)));
+    found = others.back() == block;
+  }
+  REQUIRE(found);
+  CHECK(std::count(block, block + kBytes, '\0') == kBytes);
+  REQUIRE(syscall(SYS_munlock, block, kBytes) == 0);
+  for (char* const other : others) release(other);
+}
+
 TEST_CASE("decay: slices go back once they have been free for the delay", "[heap]") {
   HeapOps ops = test::quiet_ops();
   ops.now_ms = []() noexcept { return fake_now_ms; };
@@ -167,6 +191,24 @@ TEST_CASE("decay: slices go back once they have been free for the delay", "[heap
   decay::note_free_slices();
   CHECK_FALSE(is_resident(block));
   release(kept);
+}
+
+TEST_CASE("decay: what was used again between two looks is not idle", "[heap]") {
+  HeapOps ops = test::quiet_ops();
+  ops.now_ms = []() noexcept { return fake_now_ms; };
+  const test::OpsScope scope(ops);
+  decay::set_delay_ms(50);
+  auto* block = static_cast<char*>(allocate(1'000'000));
+  for (int i = 0; i < 5; ++i) {
+    memset(block, 1, 1'000'000);
+    release(block);
+    fake_now_ms += 51;
+    decay::note_free_slices();
+    CHECK(is_resident(block));
+    char* const again = static_cast<char*>(allocate(1'000'000));
+    REQUIRE(again == block);
+  }
+  release(block);
 }
 
 TEST_CASE("decay: spans that stay empty become free slices", "[heap]") {
