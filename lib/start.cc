@@ -11,6 +11,7 @@
 #include "engine/hooks.h"
 #include "engine/limit_setting.h"
 #include "engine/log_events.h"
+#include "engine/look.h"
 #include "engine/paced.h"
 #include "engine/plugins.h"
 #include "engine/poll_pass.h"
@@ -31,12 +32,13 @@ void open_gate() noexcept {
   if (fork::gate().open()) service::wake();
 }
 
-/* All that fork() has to know. First the gate, since whoever is inside may take locks; then the locks, in the order of
+/* All that fork() has to know. First the service thread goes, which the child does not have and may be anywhere; then the gate, since whoever is inside may take locks; then the locks, in the order of
  * lock_rank.h; then what only begins anew in the child. The allocator and the counts come first there: the others may look at
  * them. */
 constexpr fork::Part kGate{"gate", fork::close_gate, open_gate, fork::reset_gate};
 constinit fork::Part allocator_part{"allocator"};
 constexpr const fork::Part* kForkParts[] = {
+    &service::kAsidePart,
     &kGate,
     &allocator_part,
     &account::kForkPart,
@@ -53,6 +55,7 @@ constexpr const fork::Part* kForkParts[] = {
     &poller::kForkPart,
     &poll_pass::kForkPart,
     &figures::kForkPart,
+    &look::kForkPart,
     &assist::kForkPart,
     &purge::kForkPart,
     &runtimes::kNoticesForkPart,
@@ -74,8 +77,8 @@ constexpr const service::Task* kTasks[] = {
 static_assert(sizeof kTasks / sizeof kTasks[0] <= service::kMaxTasks);
 
 /* Who names a place for the socket, or asks for more than warnings, is waiting for them: the thread
- * comes at once instead of when memory gets interesting. */
-bool wants_service_at_start(const Config& config) noexcept {
+ * comes soon instead of when memory gets interesting. */
+bool awaits_service(const Config& config) noexcept {
   return config.socket.kind == SocketKind::kPath || config.socket.kind == SocketKind::kDirectory ||
          config.report_seconds > 0 || (config.log.asked && config.log.level >= LogLevel::kInfo);
 }
@@ -99,7 +102,7 @@ int start(const Config& config, const Interposition& interposition,
   limit_setting::apply(config.limit, LimitSource::kEnvironment);
   const int failed_plugins = load_plugins(config);
   if (failed_plugins > 0 && config.strict) return failed_plugins;
-  if (wants_service_at_start(config)) service::start();
+  if (awaits_service(config)) service::await();
   return failed_plugins;
 }
 

@@ -27,6 +27,7 @@
 #include "start.h"
 #include "system/attributes.h"
 #include "system/os.h"
+#include "waits.h"
 
 using namespace memlimit;
 
@@ -68,6 +69,7 @@ const char* find_variable(char** envp, const char* name) noexcept {
 __attribute__((constructor)) void start(int, char**, char** envp) {
   os::ErrnoGuard errno_guard;
   heap_ties::mind_address_space();
+  waits::find_functions();
   dl_iterate_phdr(find_allocator, dlsym(RTLD_NEXT, "mi_malloc"));
   backing::count_numa_nodes();
   process_log().note_stderr();

@@ -336,6 +336,14 @@ TEST_CASE("preload: signals stay the program's", "[lifetime][signals]") {
   check_claim("signal_handlers_map_memory", limit_of("64MiB", {"MEMLIMIT_ACCOUNT=rss"}));
 }
 
+TEST_CASE("preload: the service thread steps aside", "[invisible]") {
+  check_claim("service_thread_steps_aside", limit_of("64MiB"));
+  check_claim("service_thread_steps_aside", kTight);
+  check_claim("service_thread_waits_for_the_program", kTight);
+  check_claim("service_thread_waits_for_the_program",
+              {"logs much", {"MEMLIMIT_LOG=info:{tmp}/log", "MEMLIMIT_REPORT=1"}});
+}
+
 TEST_CASE("preload: a small program is left alone", "[invisible]") {
   check_claims({"small_program_is_left_alone"},
                {kPlain, kUnset, kEmpty, kRoomy, limit_of("512MiB"), limit_of("auto")});

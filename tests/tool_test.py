@@ -487,9 +487,10 @@ class Records(unittest.TestCase):
 
     def test_record_of_a_small_program(self):
         with tempfile.TemporaryDirectory() as name:
-            # The shell never has a heap that would bring its socket up; it ends when it is told so.
+            # It never has a heap that would bring its socket up, but it waits for events.
+            waits = "import select, sys; select.select([sys.stdin], [], [])"
             with subprocess.Popen(
-                ["/usr/bin/python3", TOOL, "record", "-o", f"{name}/r", "-d", "0.01", "--", "sh", "-c", "read line"],
+                ["/usr/bin/python3", TOOL, "record", "-o", f"{name}/r", "-d", "0.01", "--", "/usr/bin/python3", "-Sc", waits],
                 stdin=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -23,7 +23,7 @@ void changed(int64_t old, int64_t bytes, LimitSource source) noexcept {
   if (!ReentryGuard::inside()) {
     ReentryGuard reentry;
     footprint::read();
-    if (look::wants_service()) service::start();
+    if (look::wants_service()) service::start_unless_aside();
     look::now(true);
   } else {
     // On the service thread (a client of the socket, a hook) or in a hook: what follows from it must not

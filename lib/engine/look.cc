@@ -35,6 +35,13 @@ constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 constexpr int64_t kServiceLimitDivisor = 16;
 constexpr int64_t kServiceFootprintDivisor = 4;
 
+/* What the child of a fork began with: it is not to have a second thread for what its parent had. */
+struct Inherited {
+  int64_t usage_bytes = 0;
+  int64_t own_bytes = 0;
+};
+constinit Inherited inherited{};
+
 PacerInput sample_for_look() noexcept {
   const PacerInput input = decision::sample();
   if (input.limit_bytes > 0) counters::note_overshoot(input.paced_bytes - input.limit_bytes);
@@ -91,7 +98,18 @@ bool in_passing(bool insist) noexcept {
   return !begun.left;
 }
 
-bool lacks_service() noexcept { return !service::running() && wants_service(); }
+bool lacks_service() noexcept {
+  return !service::running() && (wants_service() || service::awaited());
+}
+
+void bring_service() noexcept {
+  if (service::running()) return;
+  if (wants_service()) {
+    service::start_unless_aside();
+  } else {
+    service::start_after_a_moment();
+  }
+}
 
 void ask_others() noexcept {
   participants::ask_if_wanted();
@@ -114,12 +132,13 @@ void now(bool insist) noexcept {
 
 void after_allocation(int64_t bytes) noexcept {
   if (ReentryGuard::inside()) return;
+  if (MEMLIMIT_UNLIKELY(service::awaited())) bring_service();
   if (!pressure::active()) return;
   ReentryGuard reentry;
   const int64_t limit = pressure::limit_bytes();
   footprint::read_if_due();
   ask_others();
-  if (lacks_service()) service::start();
+  bring_service();
   const int64_t before = account::published_usage_bytes() - bytes;
   if (bytes >= kQuantumMaxBytes && before <= limit && bytes > limit - before) {
     counters::add_oversized();
@@ -166,12 +185,23 @@ void at_group() noexcept {
 
 bool wants_service() noexcept {
   const int64_t limit = pressure::limit_bytes();
-  if (limit == 0) return false;
+  if (limit == 0 && !service::awaited()) return false;
+  const int64_t usage = account::published_usage_bytes() - inherited.usage_bytes;
+  if (limit == 0) return usage >= kServiceUsageBytes;
   // The footprint of a runtime's process says little before rounds are near: small scripts are to stay
   // without a second thread.
-  return account::published_usage_bytes() >=
-             std::min(kServiceUsageBytes, limit / kServiceLimitDivisor) ||
-         paced::own_bytes() >= limit / kServiceFootprintDivisor;
+  return usage >= std::min(kServiceUsageBytes, limit / kServiceLimitDivisor) ||
+         paced::own_bytes() - inherited.own_bytes >= limit / kServiceFootprintDivisor;
 }
+
+namespace {
+
+void reset_after_fork() noexcept {
+  inherited = {account::published_usage_bytes(), paced::own_bytes()};
+}
+
+}  // namespace
+
+constinit const fork::Part kForkPart{.name = "look", .reset = reset_after_fork};
 
 }  // namespace memlimit::look

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "engine/fork.h"
+
 namespace memlimit::look {
 
 /** A thread has just published in an allocation of so many bytes. */
@@ -37,5 +39,7 @@ void at_group() noexcept;
 
 /** Whether usage has come far enough for a service thread to be worth having. */
 bool wants_service() noexcept;
+
+extern const fork::Part kForkPart;
 
 }  // namespace memlimit::look

@@ -34,8 +34,10 @@ constinit Counters counters{};
 
 bool never() noexcept { return false; }
 
+bool others_wait() noexcept { return requests::any() || service::is_leaving(); }
+
 /* Whether all was looked at. */
-bool run_until(int64_t deadline_ns, Depth depth, bool (*others_wait)() noexcept, uint32_t* position,
+bool run_until(int64_t deadline_ns, Depth depth, bool (*must_end)() noexcept, uint32_t* position,
                int64_t* given) noexcept {
   ReentryGuard reentry;
   const int64_t least_bytes = depth == Depth::kAll ? 0 : kLargePieceBytes;
@@ -48,7 +50,7 @@ bool run_until(int64_t deadline_ns, Depth depth, bool (*others_wait)() noexcept,
     const Purged purged = allocator().purge(kCallsAtOnce, least_bytes, position);
     *given += purged.bytes;
     complete = purged.complete;
-  } while (!complete && !others_wait() && os::monotonic_ns() < deadline_ns);
+  } while (!complete && !must_end() && os::monotonic_ns() < deadline_ns);
   counters.purged.fetch_add(*given, std::memory_order_relaxed);
   counters.purges.fetch_add(1, std::memory_order_relaxed);
   counters.cpu_ns.fetch_add(os::thread_cpu_ns() - cpu_before, std::memory_order_relaxed);
@@ -95,7 +97,7 @@ void serve() noexcept {
   const Depth depth =
       all_requested.load(std::memory_order_relaxed) ? Depth::kAll : Depth::kLargePieces;
   int64_t given = 0;
-  if (run_until(began_ns + kTurnNs, depth, requests::any, &served_position, &given)) {
+  if (run_until(began_ns + kTurnNs, depth, others_wait, &served_position, &given)) {
     all_requested.store(false, std::memory_order_relaxed);
   } else {
     const int64_t now_ns = os::monotonic_ns();

@@ -80,7 +80,10 @@ void begin(const decision::Begun& begun, const PacerInput& input) noexcept {
   const hooks::Pass pass = make_pass(begun.round, begun.wanted_bytes, begun.level, input);
   const hooks::Outcome inline_outcome = run_hooks(MEMLIMIT_INLINE, pass);
   const int64_t rest = still_wanted(pass, inline_outcome.freed_bytes);
-  const bool async = rest > 0 && hooks::count(MEMLIMIT_ASYNC) > 0 && service::running();
+  const bool asks_async = rest > 0 && hooks::count(MEMLIMIT_ASYNC) > 0;
+  // Needed now, also when it has just stepped aside.
+  if (asks_async) service::start();
+  const bool async = asks_async && service::running();
   const bool polled = rest > 0 && hooks::count(MEMLIMIT_POLL) > 0;
   if (async) {
     requests::want_pass(rest);

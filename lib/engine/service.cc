@@ -1,17 +1,17 @@
-/* See service.h. The thread sleeps in poll() on an eventfd that wake() writes, and on the descriptors of its tasks. */
+/* See service.h. The thread is detached, and nobody joins it: fork() may come from a signal handler that interrupted
+ * pthread_create(), and glibc's lists of stacks are locked then. */
 #include "engine/service.h"
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <csignal>
+#include <cstdlib>
 
 #include <poll.h>
 #include <pthread.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
+#include "engine/bell.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "system/lock.h"
@@ -27,40 +27,66 @@ constexpr size_t kStackBytes = size_t{1} << 20;
 /* After pthread_create failed (RLIMIT_NPROC, a seccomp filter), the next try comes this much later. */
 constexpr int64_t kRetryNs = 1'000'000'000;
 
-/* How long the thread sleeps while it has no eventfd, or may not poll(). */
-constexpr int kDeafMs = 1000;
-
-/* The longest sleep. A program that closes all descriptors closes the eventfd, too; the kernel keeps it for
+/* The longest sleep. A program that closes all descriptors closes the bell's, too; the kernel keeps it for
  * a poll() that is under way, which nobody can end any more. The next one is told, and makes another. */
 constexpr int kLongestSleepMs = 5000;
 
 /* stop() waits this long for the thread to hang up on its clients. */
 constexpr int64_t kStopWaitNs = 200'000'000;
 
+/* step_aside() waits this long for a task to return, and as long for the kernel to forget the thread. */
+constexpr int64_t kLeaveWaitNs = 50'000'000;
+
+/* A program that sets up its sandbox does so in milliseconds after it has started; one that forks or gives up privileges
+ * has its next step behind it by then. */
+constexpr int64_t kMomentNs = 1'000'000'000;
+constexpr int64_t kAsideNs = 100'000'000;
+
+/* What a start and an end cost, some 100 microseconds, is spent once in so long on a program that forks and forks; and at once
+ * for so many forks in a row: who starts its workers and then waits in a way that nobody sees is to be answered for. */
+constexpr int64_t kReturnEveryNs = 10'000'000;
+constexpr int64_t kReturnsAtOnce = 16;
+
 constexpr int64_t kNsPerMs = 1'000'000;
 
-enum class State : uint32_t { kStopped, kStarting, kRunning, kStopping };
+enum class State : uint32_t { kStopped, kStarting, kRunning, kLeaving, kStopping };
 
 constinit Lock start_lock{LockRank::kService};
 constinit std::atomic<uint32_t> state{static_cast<uint32_t>(State::kStopped)};
-constinit std::atomic<int> wake_fd{-1};
-/* Of wake_fd. The kernel has one inode for all eventfds and their like: what is told from them is a program's file,
- * socket or pipe. So it is written once, before there is a thread, and read by all. */
-constinit os::FileId wake_id{};
-constinit std::atomic<int> owner_pid{0};  /* of the process that started the thread */
-constinit std::atomic<uint32_t> woken{0}; /* 1: the eventfd is readable, or about to be */
-constinit std::atomic<bool> deaf{false};  /* poll() failed: the thread sleeps on `woken` itself */
+constinit std::atomic<int> owner_pid{0}; /* of the process that started the thread */
+constinit std::atomic<int> service_tid{0};
 constinit std::atomic<int> start_error{0};
 constinit int64_t retry_at_ns MEMLIMIT_GUARDED_BY(start_lock) = 0;
 constinit bool at_exit MEMLIMIT_GUARDED_BY(start_lock) = false;
+
+/* Relaxed: each is a reason to start or not, and says nothing of other memory. */
+struct Awaited {
+  std::atomic<bool> is{false};
+  std::atomic<int> pid{0};              /* of the process that awaits */
+  std::atomic<uint64_t> signal_mask{0}; /* of a thread that started it, in no signal handler */
+  std::atomic<int64_t> at_look_ns{0};   /* from when on a look starts the thread */
+  std::atomic<int64_t> aside_until_ns{0};
+  std::atomic<bool> after_fork{true}; /* comes back in the parent at once */
+  std::atomic<bool> may_be_back{
+      false}; /* the thread was there, and has not gone and come too often of late */
+};
+constinit Awaited awaits{};
 
 /* Written before the first start(), which the thread's creation follows. */
 constinit const Task* tasks[kMaxTasks]{};
 constinit size_t task_count = 0;
 
+/* The service thread's. */
+constinit bool begun = false;
+constinit bool stops_at_exit = false;
+
 State now() noexcept { return static_cast<State>(state.load(std::memory_order_acquire)); }
 void become(State next) noexcept {
   state.store(static_cast<uint32_t>(next), std::memory_order_release);
+}
+bool change(State from, State to) noexcept {
+  auto seen = static_cast<uint32_t>(from);
+  return state.compare_exchange_strong(seen, static_cast<uint32_t>(to), std::memory_order_acq_rel);
 }
 
 /* Milliseconds for poll(): until the next deadline of any kind. */
@@ -75,35 +101,6 @@ int sleep_ms() noexcept {
   return static_cast<int>(std::min<int64_t>(left_ns / kNsPerMs + 1, kLongestSleepMs));
 }
 
-int make_wake_fd() noexcept {
-  if (wake_fd.load(std::memory_order_relaxed) >= 0) return 0;
-  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (fd < 0) return errno;
-  fd = os::move_fd_high(fd);
-  if (wake_id == os::FileId{} && !os::file_id(fd, &wake_id)) {
-    os::close_file(fd);
-    return EIO;
-  }
-  wake_fd.store(fd, std::memory_order_seq_cst);
-  return 0;
-}
-
-/* The program may close all descriptors, ours among them, and open files under the same numbers: those are not to be
- * read from, written to or closed. */
-bool is_wake_fd(int fd) noexcept {
-  os::FileId id;
-  return fd >= 0 && os::file_id(fd, &id) && id == wake_id;
-}
-
-/* Waiting on a file of the program's would return at once for ever, or never. */
-bool wake_fd_is_lost(const pollfd& waited) noexcept {
-  if (!is_wake_fd(waited.fd)) return true;
-  if ((waited.revents & POLLIN) == 0) return false;
-  uint64_t ignored;
-  const ssize_t got = read(waited.fd, &ignored, sizeof ignored);
-  return got != sizeof ignored && (got >= 0 || errno != EAGAIN);
-}
-
 /* What each task's descriptor had, where it has one. */
 struct Readiness {
   Turn::Ready of[kMaxTasks];
@@ -112,36 +109,20 @@ struct Readiness {
 };
 
 void sleep_until_woken(Readiness* readiness) noexcept {
-  make_wake_fd();
   pollfd fds[1 + kMaxTasks];
   size_t waiting_task[1 + kMaxTasks];
-  nfds_t count = 0;
-  fds[count++] = {wake_fd.load(std::memory_order_relaxed), POLLIN, 0};
+  size_t count = 1;
   for (size_t i = 0; i < task_count; ++i) {
     if (tasks[i]->wait_fd == nullptr) continue;
     // A negative descriptor is passed over, so a task that waits for nothing now needs no case of its own.
     waiting_task[count] = i;
     fds[count++] = {tasks[i]->wait_fd(), POLLIN, 0};
   }
-  // Without an eventfd (the table was full when it was replaced) nobody can wake us: look again soon.
-  // A wake() that came before there was one wrote nowhere; seq_cst, so that it saw the new one or is seen.
-  const bool asleep = woken.load(std::memory_order_seq_cst) == 0;
-  const int timeout_ms = !asleep ? 0 : fds[0].fd >= 0 ? sleep_ms() : kDeafMs;
-  const int ready = ::poll(fds, count, timeout_ms);
-  // More descriptors than RLIMIT_NOFILE (0 or 1 in sandboxes) are too many: EINVAL, at once for ever.
-  const bool refused = ready < 0 && errno != EINTR;
-  // Set before the wait looks at `woken`: a wake() either comes before that look, which then does not wait,
-  // or sees that the futex is to be woken. (Each writes its own word and reads the other's, seq_cst.)
-  deaf.store(refused, std::memory_order_seq_cst);
-  if (refused) os::futex_wait(woken, 0, std::min(timeout_ms, kDeafMs) * kNsPerMs);
-  if (fds[0].fd >= 0 && wake_fd_is_lost(fds[0])) wake_fd.store(-1, std::memory_order_seq_cst);
+  const int ready = bell::wait(fds, count, sleep_ms());
   readiness->set_all(ready > 0 ? Turn::Ready::kNo : Turn::Ready::kUnknown);
-  for (nfds_t i = 1; ready > 0 && i < count; ++i) {
+  for (size_t i = 1; ready > 0 && i < count; ++i) {
     if (fds[i].revents != 0) readiness->of[waiting_task[i]] = Turn::Ready::kYes;
   }
-  // Cleared before the work is looked for: a wake() that comes from here on writes again. An exchange, to
-  // see the work of those that came before.
-  woken.exchange(0, std::memory_order_seq_cst);
 }
 
 bool tasks_have_work() noexcept {
@@ -151,34 +132,28 @@ bool tasks_have_work() noexcept {
   return false;
 }
 
-/* After `woken` was set. */
-void rouse() noexcept {
-  // Both: a thread that was deaf may be about to try poll() again.
-  if (deaf.load(std::memory_order_seq_cst)) os::futex_wake(woken, 1);
-  const int fd = wake_fd.load(std::memory_order_seq_cst);
-  const uint64_t one = 1;
-  if (is_wake_fd(fd)) os::write_all(fd, reinterpret_cast<const char*>(&one), sizeof one);
+void call_all(void (*Task::*function)() noexcept) noexcept {
+  for (size_t i = 0; i < task_count; ++i) {
+    if (tasks[i]->*function != nullptr) (tasks[i]->*function)();
+  }
 }
 
-void* run(void*) noexcept {
-  ReentryGuard reentry;
-  this_thread.is_service = true;
-  prctl(PR_SET_NAME, "memlimit");
-  const int pid = os::process_id();
-  emit(EventKind::kServiceStarted, os::thread_id());
-  for (size_t i = 0; i < task_count; ++i) {
-    if (tasks[i]->begin != nullptr) tasks[i]->begin();
-  }
-  uint32_t starting = static_cast<uint32_t>(State::kStarting);
-  state.compare_exchange_strong(starting, static_cast<uint32_t>(State::kRunning));
+void enter() noexcept {
+  if (!stops_at_exit) atexit(stop);
+  stops_at_exit = true;
+  if (!begun) call_all(&Task::begin);
+  begun = true;
+  call_all(&Task::enter);
+}
+
+/* Until somebody wants the thread to end. False: this is a child's copy of the thread. */
+bool serve(int pid) noexcept {
   Readiness readiness;
   readiness.set_all(Turn::Ready::kUnknown);
-  while (now() != State::kStopping) {
+  while (now() <= State::kRunning) {
     for (size_t i = 0; i < task_count; ++i) {
       tasks[i]->run({os::monotonic_ns(), readiness.of[i]});
-      // A hook forked and this is the child's copy of the thread: nothing here is ours any more. Not by
-      // pthread_exit(), which unwinds the stack and ends the process where a function is noexcept.
-      if (os::process_id() != pid) return nullptr;
+      if (os::process_id() != pid) return false;
     }
     if (tasks_have_work()) {
       readiness.set_all(Turn::Ready::kUnknown); /* descriptors are looked after in between */
@@ -186,16 +161,37 @@ void* run(void*) noexcept {
       sleep_until_woken(&readiness);
     }
   }
-  for (size_t i = task_count; i > 0; --i) {
-    if (tasks[i - 1]->end != nullptr) tasks[i - 1]->end();
+  return true;
+}
+
+void* run(void*) noexcept {
+  ReentryGuard reentry;
+  this_thread.is_service = true;
+  prctl(PR_SET_NAME, "memlimit");
+  const int pid = os::process_id();
+  service_tid.store(os::thread_id(), std::memory_order_relaxed);
+  emit(EventKind::kServiceStarted, os::thread_id());
+  enter();
+  change(State::kStarting, State::kRunning);
+  do {
+    // A hook forked and this is the child's copy of the thread: nothing here is ours any more. Not by
+    // pthread_exit(), which unwinds the stack and ends the process where a function is noexcept.
+    if (!serve(pid)) return nullptr;
+    // Who waited for the thread to leave may have given up meanwhile.
+  } while (now() != State::kStopping && !change(State::kLeaving, State::kStopped));
+  if (now() == State::kStopping) {
+    for (size_t i = task_count; i > 0; --i) {
+      if (tasks[i - 1]->end != nullptr) tasks[i - 1]->end();
+    }
+    become(State::kStopped);
   }
-  become(State::kStopped);
   os::futex_wake(state, INT32_MAX);
   return nullptr;
 }
 
 /* The new thread inherits the mask: no signal of the program's may ever be delivered to it. */
 int create_thread() noexcept {
+  awaits.signal_mask.store(os::blocked_signals(), std::memory_order_relaxed);
   sigset_t all, saved;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &saved);
@@ -212,15 +208,60 @@ int create_thread() noexcept {
   return result;
 }
 
+void wait_for_end(State from, int64_t longest_ns) noexcept {
+  const int64_t until_ns = os::monotonic_ns() + longest_ns;
+  for (int64_t left = longest_ns; left > 0 && now() == from; left = until_ns - os::monotonic_ns()) {
+    os::futex_wait(state, static_cast<uint32_t>(from), left);
+  }
+}
+
+/* A thread that has ended is counted by the kernel until it has been taken off its lists. */
+void wait_until_gone() noexcept {
+  const int64_t until_ns = os::monotonic_ns() + kLeaveWaitNs;
+  const int tid = service_tid.load(std::memory_order_relaxed);
+  while (os::thread_exists(tid) && os::monotonic_ns() < until_ns) os::yield();
+}
+
+void leave() noexcept {
+  if (!change(State::kRunning, State::kLeaving) && !change(State::kStarting, State::kLeaving))
+    return;
+  bell::ring();
+  wait_for_end(State::kLeaving, kLeaveWaitNs);
+  if (!change(State::kLeaving, State::kRunning)) wait_until_gone();
+}
+
+/* A bucket that leaks, as the time at which it will be empty; under start_lock. */
+bool take_return(int64_t now_ns) noexcept {
+  static constinit int64_t empty_at_ns = 0;
+  const int64_t from_ns = std::max(empty_at_ns, now_ns);
+  if (from_ns - now_ns > kReturnEveryNs * kReturnsAtOnce) return false;
+  empty_at_ns = from_ns + kReturnEveryNs;
+  return true;
+}
+
+void await_from(int64_t at_look_ns) noexcept {
+  awaits.pid.store(os::process_id(), std::memory_order_relaxed);
+  awaits.at_look_ns.store(at_look_ns, std::memory_order_relaxed);
+  awaits.is.store(true, std::memory_order_relaxed);
+}
+
+/* Unless this may be a signal handler, which has its signal blocked and may have interrupted malloc; or the child of vfork. */
+void start_outside_handlers() noexcept {
+  if (os::process_id() != awaits.pid.load(std::memory_order_relaxed)) return;
+  if (os::blocked_signals() == awaits.signal_mask.load(std::memory_order_relaxed)) start();
+}
+
 /* In the child of fork. */
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  const bool had_it = awaited() || running();
   start_lock.reset_after_fork();
-  const int fd = wake_fd.exchange(-1, std::memory_order_relaxed);
-  if (is_wake_fd(fd)) os::close_file(fd);
-  woken.store(0, std::memory_order_relaxed);
-  deaf.store(false, std::memory_order_relaxed);
+  bell::reset_after_fork();
   retry_at_ns = 0;
+  begun = false;
+  awaits.aside_until_ns.store(0, std::memory_order_relaxed);
+  awaits.may_be_back.store(false, std::memory_order_relaxed);
   become(State::kStopped);
+  if (had_it) await_from(os::monotonic_ns() + kMomentNs);
 }
 
 }  // namespace
@@ -233,12 +274,14 @@ bool add_task(const Task& task) noexcept {
 
 void start() noexcept {
   if (now() != State::kStopped || task_count == 0) return;
+  // A hook forked, and this is the child's copy of the thread, on its way out.
+  if (this_thread.is_service) return;
   os::ErrnoGuard errno_guard;
   // pthread_create allocates: what it allocates must not lead back here.
   ReentryGuard reentry;
   if (!start_lock.try_lock()) return;
   if (now() == State::kStopped && !at_exit && os::monotonic_ns() >= retry_at_ns) {
-    int error = make_wake_fd();
+    int error = bell::make();
     if (error == 0) {
       owner_pid.store(os::process_id(), std::memory_order_relaxed);
       become(State::kStarting);
@@ -249,17 +292,82 @@ void start() noexcept {
     const int before = start_error.exchange(error, std::memory_order_relaxed);
     if (error != 0 && error != before) emit(EventKind::kServiceFailed, error);
     if (error != 0) retry_at_ns = os::monotonic_ns() + kRetryNs;
+    if (error == 0) awaits.is.store(false, std::memory_order_relaxed);
   }
   start_lock.unlock();
 }
 
+void start_unless_aside() noexcept {
+  const int64_t until_ns = awaits.aside_until_ns.load(std::memory_order_relaxed);
+  if (until_ns == 0 || os::monotonic_ns() >= until_ns) start();
+}
+
+bool awaited() noexcept { return awaits.is.load(std::memory_order_relaxed); }
+
+void await() noexcept {
+  awaits.signal_mask.store(os::blocked_signals(), std::memory_order_relaxed);
+  await_from(os::monotonic_ns() + kMomentNs);
+}
+
+void stay_aside_after_fork() noexcept { awaits.after_fork.store(false, std::memory_order_relaxed); }
+
+void start_after_a_moment() noexcept {
+  if (awaited() && os::monotonic_ns() >= awaits.at_look_ns.load(std::memory_order_relaxed)) start();
+}
+
+void start_before_wait(WaitFor what) noexcept {
+  if (what == WaitFor::kChildren && !awaits.may_be_back.load(std::memory_order_relaxed)) return;
+  if (!ReentryGuard::inside()) start_outside_handlers();
+}
+
+void step_aside() noexcept {
+  if (this_thread.is_service) return;
+  const bool runs = running();
+  if (!runs && !awaited()) return;
+  // The child of vfork, or of a raw clone, has the parent's memory or a copy of it.
+  const std::atomic<int>& pid = runs ? owner_pid : awaits.pid;
+  if (pid.load(std::memory_order_relaxed) != os::process_id()) return;
+  os::ErrnoGuard errno_guard;
+  ReentryGuard reentry;
+  // Whoever holds it is not the program's only thread, or is interrupted by the signal handler that calls this.
+  if (!start_lock.try_lock()) return;
+  if (runs) leave();
+  if (!running()) {
+    const int64_t now_ns = os::monotonic_ns();
+    const int64_t until_ns = now_ns + kAsideNs;
+    awaits.aside_until_ns.store(until_ns, std::memory_order_relaxed);
+    awaits.may_be_back.store(runs && take_return(now_ns), std::memory_order_relaxed);
+    await_from(
+        std::max(until_ns, awaited() ? awaits.at_look_ns.load(std::memory_order_relaxed) : 0));
+  }
+  start_lock.unlock();
+}
+
+namespace {
+
+/* In the parent of fork, which may wait long and in ways that nobody sees. */
+void come_back() noexcept {
+  if (!awaited() || !awaits.after_fork.load(std::memory_order_relaxed)) return;
+  if (awaits.may_be_back.load(std::memory_order_relaxed)) start_outside_handlers();
+}
+
+}  // namespace
+
+void leave_single_thread() noexcept {
+  // Where the count cannot be read, as if there were no other.
+  if (running() && os::thread_count() > 2) return;
+  step_aside();
+}
+
+bool is_leaving() noexcept { return now() == State::kLeaving; }
+
 bool running() noexcept {
   const State seen = now();
-  return seen == State::kStarting || seen == State::kRunning;
+  return seen != State::kStopped && seen != State::kStopping;
 }
 
 void wake() noexcept {
-  if (running() && woken.exchange(1, std::memory_order_seq_cst) == 0) rouse();
+  if (running()) bell::ring();
 }
 
 int last_error() noexcept { return start_error.load(std::memory_order_relaxed); }
@@ -270,22 +378,18 @@ void stop() noexcept {
     LockGuard guard(start_lock);
     at_exit = true;
   }
+  awaits.is.store(false, std::memory_order_relaxed);
   // A child that was made without fork's handlers (a raw clone) has the parent's state, and its socket is the parent's.
   if (!running() || owner_pid.load(std::memory_order_relaxed) != os::process_id()) return;
   become(State::kStopping);
-  woken.exchange(1, std::memory_order_seq_cst);
-  rouse();
-  const int64_t deadline_ns = os::monotonic_ns() + kStopWaitNs;
-  for (int64_t left = kStopWaitNs; left > 0 && now() == State::kStopping;
-       left = deadline_ns - os::monotonic_ns()) {
-    os::futex_wait(state, static_cast<uint32_t>(State::kStopping), left);
-  }
+  bell::ring();
+  wait_for_end(State::kStopping, kStopWaitNs);
   // It hangs in a hook, or does not hear us since the program closed its descriptors.
-  if (now() != State::kStopping) return;
-  for (size_t i = 0; i < task_count; ++i) {
-    if (tasks[i]->cut_off != nullptr) tasks[i]->cut_off();
-  }
+  if (now() == State::kStopping) call_all(&Task::cut_off);
 }
+
+constinit const fork::Part kAsidePart{
+    .name = "aside", .hold = leave_single_thread, .let_go = come_back};
 
 constinit const fork::Part kForkPart{"service", fork::hold<start_lock>, fork::let_go<start_lock>,
                                      reset_after_fork};

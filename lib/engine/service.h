@@ -1,10 +1,10 @@
 /* The one background thread, named "memlimit", with all signals blocked. It runs tasks: rounds, runtimes, the socket,
  * the log register here what they want done, and it knows none of them by name.
  *
- * Answers for: existing only when needed (it may be started from inside any allocation), waking up without cause every
- * few seconds only (the program may have closed its descriptors), being forgotten in the child of a fork and started
- * again there when needed, and descriptors that stay out of the program's way.
- * Threads: start() and wake() may be called by any thread, inside malloc too; tasks run on the service thread.
+ * Answers for: existing only when needed (it may be started from inside any allocation), stepping aside where the program
+ * must find itself without it, waking up without cause every few seconds only (the program may have closed its
+ * descriptors), being forgotten in the child of a fork and started again there when needed.
+ * Threads: all but tasks may be called by any thread, inside malloc too; tasks run on the service thread.
  */
 #pragma once
 
@@ -28,8 +28,10 @@ struct Turn {
 
 /** A null pointer is what the task has no need of, but for run(). All on the service thread unless said otherwise. */
 struct Task {
-  /** The thread has begun: in the process, or in the child of a fork. */
+  /** The thread has begun for the first time in this process. */
   void (*begin)() noexcept = nullptr;
+  /** The thread is there, for the first time or again. */
+  void (*enter)() noexcept = nullptr;
   /** Once a turn, in the order of registration. It may run code of the program's (hooks). */
   void (*run)(const Turn& turn) noexcept = nullptr;
   /** Whether run() is wanted again at once: then the thread does not sleep. A few atomic loads. */
@@ -38,7 +40,7 @@ struct Task {
   int64_t (*due_ns)() noexcept = nullptr;
   /** What to wait for besides wake(); negative: nothing now. */
   int (*wait_fd)() noexcept = nullptr;
-  /** The thread is about to end, in the reverse order of registration. */
+  /** The process is about to end, in the reverse order of registration. Not when the thread steps aside. */
   void (*end)() noexcept = nullptr;
   /** stop() has waited for the thread in vain (a hook hangs): what must not be left behind. On stop()'s thread. */
   void (*cut_off)() noexcept = nullptr;
@@ -53,18 +55,60 @@ bool add_task(const Task& task) noexcept;
  *  while), or nobody has registered a task. Never blocks on it. errno is kept. */
 void start() noexcept;
 
+/** As start(), for what can wait: not while the program may be at what the thread has stepped aside for. */
+void start_unless_aside() noexcept;
+
+/** Somebody waits for the thread - a setting asked for the socket, it has stepped aside, the parent of this process had
+ *  it - and it is to come without further need: when the program has run for a moment, or waits for events. An atomic
+ *  load. */
+bool awaited() noexcept;
+
+/** Has it awaited from now on. At start. */
+void await() noexcept;
+
+/** Of what is awaited: at a look of the program's thread. */
+void start_after_a_moment() noexcept;
+
+/** Something in the process counts its threads after a fork: the thread does not come back in the parent at once, but at the
+ *  next look or wait. */
+void stay_aside_after_fork() noexcept;
+
+/** What a program's thread is about to wait for. */
+enum class WaitFor : uint8_t {
+  kEvents,   /* whatever it sets up is set up */
+  kChildren, /* or signals. Who has had no thread yet may be a wrapper, and the program behind it is the one to ask */
+};
+
+/** Of what is awaited: the program's thread is about to wait. Not in what looks like a signal handler, which may have
+ *  interrupted malloc, nor in the child of vfork; and for one that waits for children not while it forks often. */
+void start_before_wait(WaitFor what) noexcept;
+
+/** Ends the thread, which is then awaited: the program is about to do what the thread would be in the way of.
+ *  When this returns the kernel does not count the thread any more; but when a task needs longer than 50 ms (a hook that
+ *  hangs), it stays. Waits for no lock. */
+void step_aside() noexcept;
+
+/** As step_aside(), for what a process does as a single thread: not where the program has other threads itself. */
+void leave_single_thread() noexcept;
+
+/** Whether somebody waits for the thread to end: tasks that take their time return. An atomic load. */
+bool is_leaving() noexcept;
+
 /** Whether the thread exists (or is about to). */
 bool running() noexcept;
 
 /** Makes it look for work; cheap when it is already on its way. */
 void wake() noexcept;
 
-/** At exit: has the tasks end. Bounded wait. */
+/** At exit: has the tasks end. Bounded wait. The thread registers it with atexit(), since other libraries' destructors end
+ *  what it may be using. */
 void stop() noexcept;
 
 /** Why the last start failed, an errno; 0: it did not. */
 int last_error() noexcept;
 
+/** Its row of fork's table that comes before all others, since the thread may hold what they wait for. */
+extern const fork::Part kAsidePart;
 extern const fork::Part kForkPart;
 
 }  // namespace memlimit::service

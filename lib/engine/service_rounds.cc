@@ -111,7 +111,7 @@ void serve(const service::Turn&) noexcept {
 }  // namespace
 
 constinit const service::Task kTask{
-    .begin = []() noexcept { assist::set_worker(os::thread_id()); },
+    .enter = []() noexcept { assist::set_worker(os::thread_id()); },
     .run = serve,
     .has_work = has_work,
     .due_ns = purge::due_ns,

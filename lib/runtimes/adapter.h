@@ -77,6 +77,10 @@ extern const Adapter kCPython;
 extern const Adapter kRuby;
 extern const Adapter kV8;
 
+/** Whether this process is CPython's 3.12 or later, which counts its threads after a fork in the parent and writes a warning
+ *  when there are two. On the service thread: takes the loader's lock. */
+bool warns_of_threads_after_fork() noexcept;
+
 /** How long a request counts as outstanding: a runtime that lost it (a child of fork, an interpreter that
  *  ended and began anew) is asked again. A callback too many finds nothing to do. */
 inline constexpr int64_t kRequestExpiresNs = 1'000'000'000;

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <csignal>
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include "engine/allocator.h"
@@ -281,6 +282,12 @@ void reset_after_fork() noexcept {
 }
 
 }  // namespace
+
+/* Not from the adapter's own symbols: it may be off. */
+bool warns_of_threads_after_fork() noexcept {
+  const auto* const version = static_cast<const unsigned long*>(dlsym(RTLD_DEFAULT, "Py_Version"));
+  return version != nullptr && *version >= kVersion312;
+}
 
 constinit const Adapter kCPython{"cpython", "Py_AddPendingCall", attach, ask,
                                  reclaim,   reset_after_fork,    help};

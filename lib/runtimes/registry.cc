@@ -425,7 +425,13 @@ void arrive(const Adapter& adapter) {
   round::safe_point_ran(round.pass, round.began_ns, freed, cpu_ns, ends, counts);
 }
 
-constinit const service::Task kTask{.run = serve};
+constinit const service::Task kTask{
+    .begin =
+        []() noexcept {
+          if (warns_of_threads_after_fork()) service::stay_aside_after_fork();
+        },
+    .run = serve,
+};
 
 constinit const fork::Part kForkPart{"runtimes", fork::hold<table_lock>, fork::let_go<table_lock>,
                                      reset_after_fork};

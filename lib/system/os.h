@@ -40,6 +40,15 @@ int64_t thread_cpu_ns(int tid) noexcept;
 int process_id() noexcept;
 int thread_id() noexcept;
 
+/** Whether this process has a thread of that id, one that is just ending included. */
+bool thread_exists(int tid) noexcept;
+
+/** Threads of this process, those that are just ending included; -1 where /proc does not say. */
+int thread_count() noexcept;
+
+/** The calling thread's signal mask: bit n - 1 is signal n. */
+uint64_t blocked_signals() noexcept;
+
 /** Number of CPUs this process may run on, at least 1. */
 int cpu_count() noexcept;
 

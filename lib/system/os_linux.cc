@@ -3,6 +3,7 @@
 #include "system/os.h"
 
 #include <cerrno>
+#include <csignal>
 #include <ctime>
 
 #include <fcntl.h>
@@ -43,6 +44,26 @@ int64_t thread_cpu_ns(int tid) noexcept {
 
 int process_id() noexcept { return static_cast<int>(syscall(SYS_getpid)); }
 int thread_id() noexcept { return static_cast<int>(syscall(SYS_gettid)); }
+
+bool thread_exists(int tid) noexcept {
+  ErrnoGuard guard;
+  return syscall(SYS_tgkill, process_id(), tid, 0) == 0;
+}
+
+int thread_count() noexcept {
+  ErrnoGuard guard;
+  // A folder has a link from its parent, one from itself and one from each folder in it.
+  struct stat folder;
+  if (stat("/proc/self/task", &folder) != 0) return -1;
+  return static_cast<int>(folder.st_nlink) - 2;
+}
+
+uint64_t blocked_signals() noexcept {
+  ErrnoGuard guard;
+  uint64_t mask = 0;
+  syscall(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &mask, sizeof mask);
+  return mask;
+}
 
 int cpu_count() noexcept {
   ErrnoGuard guard;

@@ -224,7 +224,7 @@ import ctypes, time, pathlib, os
 ctypes.CDLL("{library}")
 log = pathlib.Path("log")
 rows = []
-while "adapter=ruby" not in log.read_text():
+while not log.exists() or "adapter=ruby" not in log.read_text():
     rows = [bytes(100_000) for _ in range(100)]
     time.sleep(0.001)
 print(1)

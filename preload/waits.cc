@@ -1,0 +1,216 @@
+/* poll, select, epoll_wait, accept and sleep as the program calls them: who comes to one has set up what it sets up, and may
+ * not allocate again for a long time. So a service thread that is awaited (service.h) starts here. One load and a jump where
+ * none is.
+ *
+ * Waits for children and signals count where the thread was there before: who does nothing else is a wrapper (timeout,
+ * tini, a shell), and the program behind it is the one to be asked.
+ *
+ * Cancellation unwinds through these frames where the compiler has kept them: none is noexcept, none holds anything.
+ * Threads: all, in any context: these may be called in signal handlers, and between fork and exec.
+ */
+#include "waits.h"
+
+#include <csignal>
+#include <ctime>
+
+#include <dlfcn.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/service.h"
+#include "system/attributes.h"
+
+using namespace memlimit;
+
+namespace {
+
+MEMLIMIT_ALWAYS_INLINE void about_to_wait(service::WaitFor what = service::WaitFor::kEvents) {
+  if (MEMLIMIT_UNLIKELY(service::awaited())) service::start_before_wait(what);
+}
+
+/* One of libc's functions. Before the constructor has run it is looked up by whoever calls. */
+template <typename F>
+struct Real;
+template <typename Result, typename... Arguments>
+struct Real<Result(Arguments...)> {
+  using Function = Result (*)(Arguments...);
+  const char* name;
+  Function function = nullptr;
+
+  MEMLIMIT_COLD void find() noexcept {
+    function = reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
+  }
+  MEMLIMIT_ALWAYS_INLINE Result operator()(Arguments... arguments) {
+    if (MEMLIMIT_UNLIKELY(function == nullptr)) find();
+    return function(arguments...);
+  }
+};
+
+using PollChecked = int(pollfd*, nfds_t, int, size_t);
+using PpollChecked = int(pollfd*, nfds_t, const timespec*, const sigset_t*, size_t);
+
+constinit Real<int(pollfd*, nfds_t, int)> real_poll{"poll"};
+constinit Real<int(pollfd*, nfds_t, const timespec*, const sigset_t*)> real_ppoll{"ppoll"};
+constinit Real<PollChecked> real_poll_chk{"__poll_chk"};
+constinit Real<PpollChecked> real_ppoll_chk{"__ppoll_chk"};
+constinit Real<int(int, fd_set*, fd_set*, fd_set*, timeval*)> real_select{"select"};
+constinit Real<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)> real_pselect{
+    "pselect"};
+constinit Real<int(int, epoll_event*, int, int)> real_epoll_wait{"epoll_wait"};
+constinit Real<int(int, epoll_event*, int, int, const sigset_t*)> real_epoll_pwait{"epoll_pwait"};
+constinit Real<int(int, epoll_event*, int, const timespec*, const sigset_t*)> real_epoll_pwait2{
+    "epoll_pwait2"};
+constinit Real<int(int, sockaddr*, socklen_t*)> real_accept{"accept"};
+constinit Real<int(int, sockaddr*, socklen_t*, int)> real_accept4{"accept4"};
+constinit Real<unsigned(unsigned)> real_sleep{"sleep"};
+constinit Real<int(useconds_t)> real_usleep{"usleep"};
+constinit Real<int(const timespec*, timespec*)> real_nanosleep{"nanosleep"};
+constinit Real<int(clockid_t, int, const timespec*, timespec*)> real_clock_nanosleep{
+    "clock_nanosleep"};
+constinit Real<pid_t(int*)> real_wait{"wait"};
+constinit Real<pid_t(pid_t, int*, int)> real_waitpid{"waitpid"};
+constinit Real<int(idtype_t, id_t, siginfo_t*, int)> real_waitid{"waitid"};
+constinit Real<int()> real_pause{"pause"};
+constinit Real<int(const sigset_t*)> real_sigsuspend{"sigsuspend"};
+
+}  // namespace
+
+void waits::find_functions() noexcept {
+  real_poll.find();
+  real_ppoll.find();
+  real_poll_chk.find();
+  real_ppoll_chk.find();
+  real_select.find();
+  real_pselect.find();
+  real_epoll_wait.find();
+  real_epoll_pwait.find();
+  real_epoll_pwait2.find();
+  real_accept.find();
+  real_accept4.find();
+  real_sleep.find();
+  real_usleep.find();
+  real_nanosleep.find();
+  real_clock_nanosleep.find();
+  real_wait.find();
+  real_waitpid.find();
+  real_waitid.find();
+  real_pause.find();
+  real_sigsuspend.find();
+}
+
+/* libc's headers declare some of these as never throwing or with attributes of their own; what is defined here has their
+ * types. */
+extern "C" {
+
+MEMLIMIT_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
+  if (timeout_ms != 0) about_to_wait();
+  return real_poll(fds, count, timeout_ms);
+}
+
+MEMLIMIT_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout,
+                          const sigset_t* mask) {
+  about_to_wait();
+  return real_ppoll(fds, count, timeout, mask);
+}
+
+MEMLIMIT_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t fds_bytes) {
+  if (timeout_ms != 0) about_to_wait();
+  return real_poll_chk(fds, count, timeout_ms, fds_bytes);
+}
+
+MEMLIMIT_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout,
+                                const sigset_t* mask, size_t fds_bytes) {
+  about_to_wait();
+  return real_ppoll_chk(fds, count, timeout, mask, fds_bytes);
+}
+
+MEMLIMIT_EXPORT int select(int count, fd_set* readable, fd_set* writable, fd_set* exceptional,
+                           timeval* timeout) {
+  about_to_wait();
+  return real_select(count, readable, writable, exceptional, timeout);
+}
+
+MEMLIMIT_EXPORT int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional,
+                            const timespec* timeout, const sigset_t* mask) {
+  about_to_wait();
+  return real_pselect(count, readable, writable, exceptional, timeout, mask);
+}
+
+MEMLIMIT_EXPORT int epoll_wait(int epoll, epoll_event* events, int count, int timeout_ms) {
+  if (timeout_ms != 0) about_to_wait();
+  return real_epoll_wait(epoll, events, count, timeout_ms);
+}
+
+MEMLIMIT_EXPORT int epoll_pwait(int epoll, epoll_event* events, int count, int timeout_ms,
+                                const sigset_t* mask) {
+  if (timeout_ms != 0) about_to_wait();
+  return real_epoll_pwait(epoll, events, count, timeout_ms, mask);
+}
+
+MEMLIMIT_EXPORT int epoll_pwait2(int epoll, epoll_event* events, int count, const timespec* timeout,
+                                 const sigset_t* mask) {
+  about_to_wait();
+  return real_epoll_pwait2(epoll, events, count, timeout, mask);
+}
+
+MEMLIMIT_EXPORT int accept(int socket, sockaddr* address, socklen_t* address_bytes) {
+  about_to_wait();
+  return real_accept(socket, address, address_bytes);
+}
+
+MEMLIMIT_EXPORT int accept4(int socket, sockaddr* address, socklen_t* address_bytes, int flags) {
+  about_to_wait();
+  return real_accept4(socket, address, address_bytes, flags);
+}
+
+MEMLIMIT_EXPORT unsigned sleep(unsigned seconds) {
+  about_to_wait();
+  return real_sleep(seconds);
+}
+
+MEMLIMIT_EXPORT int usleep(useconds_t microseconds) {
+  about_to_wait();
+  return real_usleep(microseconds);
+}
+
+MEMLIMIT_EXPORT int nanosleep(const timespec* time, timespec* left) {
+  about_to_wait();
+  return real_nanosleep(time, left);
+}
+
+MEMLIMIT_EXPORT int clock_nanosleep(clockid_t clock, int flags, const timespec* time,
+                                    timespec* left) {
+  about_to_wait();
+  return real_clock_nanosleep(clock, flags, time, left);
+}
+
+MEMLIMIT_EXPORT pid_t wait(int* status) {
+  about_to_wait(service::WaitFor::kChildren);
+  return real_wait(status);
+}
+
+MEMLIMIT_EXPORT pid_t waitpid(pid_t pid, int* status, int options) {
+  if ((options & WNOHANG) == 0) about_to_wait(service::WaitFor::kChildren);
+  return real_waitpid(pid, status, options);
+}
+
+MEMLIMIT_EXPORT int waitid(idtype_t kind, id_t id, siginfo_t* info, int options) {
+  if ((options & WNOHANG) == 0) about_to_wait(service::WaitFor::kChildren);
+  return real_waitid(kind, id, info, options);
+}
+
+MEMLIMIT_EXPORT int pause() {
+  about_to_wait(service::WaitFor::kChildren);
+  return real_pause();
+}
+
+MEMLIMIT_EXPORT int sigsuspend(const sigset_t* mask) {
+  about_to_wait(service::WaitFor::kChildren);
+  return real_sigsuspend(mask);
+}
+
+}  // extern "C"
