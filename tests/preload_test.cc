@@ -196,6 +196,9 @@ TEST_CASE("preload: usage is exact", "[counting]") {
   check_claims(
       {
           "every_call_counts_its_usable_size",
+          "jemalloc_bins_add_up",
+          "jemalloc_blocks_are_counted",
+          "jemalloc_names_have_their_types",
           "jemalloc_questions_are_answered",
           "pages_change_their_block_size",
           "program_takes_the_allocators_address",

@@ -23,6 +23,13 @@ uint64_t ThreadCache::cached_bytes() const noexcept {
   return bytes;
 }
 
+uint64_t ThreadCache::allocated_bytes() const noexcept {
+  uint64_t bytes = large_allocated_bytes.load(std::memory_order_acquire);
+  for (unsigned i = 1; i <= kSmallClasses; ++i)
+    bytes += pops[i].load(std::memory_order_acquire) * kClasses[i].block_bytes;
+  return bytes;
+}
+
 namespace thread_caches {
 namespace {
 
@@ -66,6 +73,7 @@ MEMLIMIT_COLD ThreadCache* adopt() noexcept {
   owned.fetch_add(1, std::memory_order_relaxed);
   transfer::set_bound(*cache, share_bytes());
   cache->former_bytes.store(cache->held_bytes(), std::memory_order_relaxed);
+  cache->former_allocated_bytes = cache->allocated_bytes();
   cache->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
   cache_owner.cache = cache;
   cache_owner.phase = CachePhase::kLive;

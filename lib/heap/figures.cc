@@ -11,19 +11,11 @@
 namespace memlimit::heap::figures {
 namespace {
 
-uint64_t allocated_bytes_of(const ThreadCache& cache) noexcept {
-  uint64_t bytes = cache.large_allocated_bytes.load(std::memory_order_acquire);
-  for (unsigned i = 1; i <= kSmallClasses; ++i) {
-    bytes += cache.pops[i].load(std::memory_order_acquire) * kClasses[i].block_bytes;
-  }
-  return bytes;
-}
-
 /* Adds what the owner has given back, and returns what it has freed: nobody counts that, but it follows from the rest. In
  * this order, each after what its owner writes later (heap.h, transfer.cc): while the owner works it is rather too little
  * than too much. */
 uint64_t add_cache(const ThreadCache& cache, HeapFigures& sum) noexcept {
-  const uint64_t allocated = allocated_bytes_of(cache);
+  const uint64_t allocated = cache.allocated_bytes();
   const uint64_t returned = cache.returned_bytes.load(std::memory_order_acquire);
   // What threads without a cache share has no stacks.
   const uint64_t cached = &cache == &thread_caches::shared ? 0 : cache.cached_bytes();
@@ -39,7 +31,7 @@ uint64_t add_cache(const ThreadCache& cache, HeapFigures& sum) noexcept {
 
 void add_taken(const ThreadCache& cache, HeapFigures& sum) noexcept {
   sum.taken_bytes += cache.taken_bytes.load(std::memory_order_relaxed);
-  sum.allocated_bytes += allocated_bytes_of(cache);
+  sum.allocated_bytes += cache.allocated_bytes();
 }
 
 /* The record of a chunk that was given back still names where it was; somebody else may be there. */
@@ -142,7 +134,10 @@ void by_class(ClassFigures (&out)[kBins]) noexcept {
     if (is_mapped(region)) add_region(*region, out);
   }
   for (const ThreadCache* cache = thread_caches::all(); cache != nullptr; cache = cache->next) {
-    for (unsigned i = 1; i <= kSmallClasses; ++i) out[i].cached_blocks += cache->stacked(i);
+    for (unsigned i = 1; i <= kSmallClasses; ++i) {
+      out[i].cached_blocks += cache->stacked(i);
+      out[i].popped_blocks += static_cast<int64_t>(cache->pops[i].load(std::memory_order_relaxed));
+    }
   }
   for (unsigned i = 1; i <= kSmallClasses; ++i) {
     ClassFigures& sum = out[i];
@@ -166,6 +161,14 @@ void for_each_thread(void (*visit)(const ThreadFigures&, void*), void* arg) noex
     const int64_t former = cache->former_bytes.load(std::memory_order_relaxed);
     visit({tid, cache->held_bytes() - former, static_cast<int64_t>(cache->cached_bytes())}, arg);
   }
+}
+
+OwnFigures own() noexcept {
+  const ThreadCache* const cache = cache_owner.cache;
+  if (cache == nullptr) return {};
+  const uint64_t allocated = cache->allocated_bytes() - cache->former_allocated_bytes;
+  const int64_t held = cache->held_bytes() - cache->former_bytes.load(std::memory_order_relaxed);
+  return {allocated, allocated - static_cast<uint64_t>(held) + cache->cached_bytes()};
 }
 
 ThreadFigures other_threads() noexcept {

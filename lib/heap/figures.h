@@ -47,6 +47,7 @@ struct ClassFigures {
   int64_t live_blocks;     /* with the program */
   int64_t free_blocks;     /* in spans */
   int64_t cached_blocks;   /* in threads' stacks */
+  int64_t popped_blocks;   /* handed out ever, to threads with a cache; of small classes */
   int64_t purged_pages;    /* zero pages of spans, and of free slices */
   int64_t live_bytes;      /* of the live blocks */
   int64_t purgeable_bytes; /* what a purge gives back, at most */
@@ -57,6 +58,12 @@ struct ThreadFigures {
   int64_t held_bytes; /* taken less returned: negative for one that frees what others allocate */
   int64_t cached_bytes;
   int64_t live_bytes() const noexcept { return held_bytes - cached_bytes; }
+};
+
+/** What the calling thread has done since it began, and the blocks of others that it has freed. */
+struct OwnFigures {
+  uint64_t allocated_bytes;
+  uint64_t freed_bytes;
 };
 
 namespace figures {
@@ -76,6 +83,9 @@ ClassFigures of_class(unsigned class_index) noexcept;
 
 /** Threads that own a cache now, each with what it did itself. */
 void for_each_thread(void (*visit)(const ThreadFigures&, void*), void* arg) noexcept;
+
+/** Of the calling thread, exact; zero without a cache, which is all that threads do after their destructors. */
+OwnFigures own() noexcept;
 
 /** All others together, with a tid of 0: threads that ended, or have no cache. */
 ThreadFigures other_threads() noexcept;

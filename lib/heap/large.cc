@@ -110,8 +110,10 @@ void* resize(void* block, size_t bytes, size_t* old_bytes, size_t* new_bytes) no
   *new_bytes = whole;
   if (whole == *old_bytes) return block;
   if (whole <= kLargestSmallBytes) return nullptr;
-  if (class_at(block) == kLargeClass) return resize_run(block, whole) ? block : nullptr;
-  return whole <= kRegionBytes ? nullptr : huge::resize(block, whole);
+  const bool is_run = class_at(block) == kLargeClass;
+  if (is_run != (whole <= kRegionBytes)) return nullptr;
+  if (is_run) return resize_run(block, whole) ? block : nullptr;
+  return huge::resize(block, whole);
 }
 
 size_t good_size(size_t bytes) noexcept {

@@ -232,7 +232,6 @@ PurgeResult purge(unsigned most_calls, size_t least_run_bytes, uint32_t* next_re
 namespace decay {
 namespace {
 
-constexpr int64_t kDefaultDelayMs = 50;
 constexpr unsigned kMostCalls = 256;
 
 constinit std::atomic<int64_t> delay_ms{kDefaultDelayMs};

@@ -28,6 +28,8 @@ PurgeResult purge(unsigned most_calls, size_t least_run_bytes = 0,
 
 namespace decay {
 
+inline constexpr int64_t kDefaultDelayMs = 50;
+
 /** Free slices are purged once they have been free for so long; 0: never, the owner purges. */
 void set_delay_ms(int64_t ms) noexcept;
 

@@ -86,6 +86,7 @@ struct alignas(4096) ThreadCache {
   /* The owner's alone. */
   uint64_t told_taken, told_returned; /* the two above when the owner last told (News) */
   uint64_t told_stacked;              /* bytes in the stacks then */
+  uint64_t former_allocated_bytes;    /* when the owner got it */
   uint32_t budget_bytes;              /* what stacks may still grow by */
   uint32_t bound_bytes;               /* what they may hold together: the thread's share */
   uint8_t lease_words[kBins];         /* which word of the leased span comes next */
@@ -110,6 +111,8 @@ struct alignas(4096) ThreadCache {
     return static_cast<uint32_t>((top - floor_of(class_index, top)) / sizeof(void*));
   }
   uint64_t cached_bytes() const noexcept;
+  /** Handed out by all who ever had the cache. */
+  uint64_t allocated_bytes() const noexcept;
   /** Taken less returned, by all who ever had the cache. */
   int64_t held_bytes() const noexcept {
     // Returned first: what is seen as returned was taken before.

@@ -1,26 +1,13 @@
 /* A program that asks jemalloc about its heap is told about the heap it has: figures, purges, block sizes. */
 #include <malloc.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
-#include "check.h"
-
-int mallctl(const char* name, void* old, size_t* old_bytes, void* fresh, size_t fresh_bytes);
-size_t nallocx(size_t bytes, int flags);
-void malloc_stats_print(void (*write)(void*, const char*), void* arg, const char* options);
-#pragma weak mallctl
-#pragma weak nallocx
-#pragma weak malloc_stats_print
+#include "jemalloc.h"
 
 enum { kBlocks = 4000, kBlockBytes = 8000 };
 static void* blocks[kBlocks];
 
-static size_t figure(const char* name) {
-  size_t value = 0, bytes = sizeof value;
-  CHECK_EQ(mallctl(name, &value, &bytes, NULL, 0), 0);
-  CHECK_EQ(bytes, sizeof value);
-  return value;
-}
+static size_t figure(const char* name) { return MALLCTL_READ(size_t, name); }
 
 static size_t allocated(void) {
   uint64_t epoch = 1;

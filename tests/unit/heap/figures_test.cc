@@ -63,6 +63,7 @@ TEST_CASE("figures: blocks are found in their classes, and the sums are the tota
   const IdleFigures idle = figures::idle(totals);
   CHECK(now.of[index].live_blocks - before.of[index].live_blocks == 2 * kBlocks - 10);
   CHECK(now.of[index].cached_blocks >= 10);
+  CHECK(now.of[index].popped_blocks - before.of[index].popped_blocks == 2 * kBlocks);
   CHECK(now.of[index].block_bytes == usable_bytes(blocks[0]));
   CHECK(now.of[kLargeClass].live_blocks - before.of[kLargeClass].live_blocks == 3);
   CHECK(now.of[kLargeClass].live_bytes - before.of[kLargeClass].live_bytes ==
@@ -171,6 +172,31 @@ TEST_CASE("figures: what the child of a fork gives up is nobody's", "[heap][fork
   CHECK(status == 0);
   stop = true;
   other.join();
+}
+
+TEST_CASE("figures: a thread knows what it has allocated and freed since it began",
+          "[heap][threads]") {
+  void* const foreign = allocate(700);
+  // The second has the cache of the first.
+  for (int turn = 0; turn < 2; ++turn) {
+    std::thread thread = on_thread([&] {
+      CHECK(figures::own().allocated_bytes == 0);
+      void* const small = allocate(100);
+      void* const large = allocate(100'000);
+      void* const huge = allocate(6 * kMiB);
+      const uint64_t bytes = usable_bytes(small) + usable_bytes(large) + usable_bytes(huge);
+      CHECK(figures::own().allocated_bytes == bytes);
+      CHECK(figures::own().freed_bytes == 0);
+      release(large);
+      release(huge);
+      if (turn == 1) release(foreign);
+      CHECK(figures::own().allocated_bytes == bytes);
+      CHECK(figures::own().freed_bytes ==
+            bytes - usable_bytes(small) + (turn == 1 ? kClasses[class_of(700)].block_bytes : 0));
+      release(small);
+    });
+    thread.join();
+  }
 }
 
 TEST_CASE("figures: each thread has a row while it owns a cache", "[heap][threads]") {

@@ -174,6 +174,26 @@ TEST_CASE("heap: a block that is resized keeps its content and is counted", "[he
   CHECK(live_bytes() == before);
 }
 
+TEST_CASE("heap: no block becomes larger than there is address space", "[heap]") {
+  // Sizes whose number of slices is, in 32 bits, less than the block has.
+  const int64_t live = live_bytes();
+  for (const size_t have : {size_t{100'000}, size_t{6} << 20}) {
+    void* block = allocate(have);
+    for (unsigned shift = 32; shift < 63; ++shift) {
+      const size_t bytes = size_t{1} << shift;
+      // Huge blocks do grow, while the kernel gives addresses.
+      void* const resized = resize(block, bytes);
+      if (resized == nullptr) continue;
+      CHECK(have > kRegionBytes);
+      CHECK(usable_bytes(resized) >= bytes);
+      block = resize(resized, have);
+      REQUIRE(block != nullptr);
+    }
+    release(block);
+  }
+  CHECK(live_bytes() == live);
+}
+
 TEST_CASE("heap: counts are exact whatever threads come, go and free for each other",
           "[heap][threads]") {
   constexpr int kThreads = 4;
