@@ -123,6 +123,16 @@ class Refuses(unittest.TestCase):
             with self.subTest(value):
                 self.refused(run("-l", value, "echo", "started"), 78, f'MEMLIMIT="{value}"', suggestion)
 
+    def test_small_numbers_without_a_unit(self):
+        for value, guess in (("512", "512MiB"), ("80", "80% or 80MiB"), ("1", "1% or 1MiB")):
+            with self.subTest(value):
+                self.refused(
+                    run("-l", value, "echo", "started"),
+                    78,
+                    f'memlimit-run: MEMLIMIT="{value}" is {value} byte',
+                    f"did you mean {guess}? Write {value}B to mean bytes. The program is not started",
+                )
+
     def test_what_is_no_size_at_all(self):
         for value in ("12Q", "-5MiB", "99999999TiB", "9223372036854775808", "0%", "101%", "%", "x"):
             with self.subTest(value):
@@ -202,7 +212,7 @@ class Refuses(unittest.TestCase):
 
 class Accepts(unittest.TestCase):
     def test_what_gos_grammar_accepts_and_the_words(self):
-        for value in ("1", "1B", "8388607TiB", "9223372036854775807", "0008MiB", "off", "auto", "1%", "100%"):
+        for value in ("1048576", "1B", "8388607TiB", "9223372036854775807", "0008MiB", "off", "auto", "1%", "100%"):
             with self.subTest(value):
                 self.assertEqual(run("-l", value, "echo", "started").stdout, "started\n")
 

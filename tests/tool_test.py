@@ -313,6 +313,9 @@ class Changes(unittest.TestCase):
             result = tool("set", str(process.pid), "300MB")
             self.assertEqual(result.returncode, 1)
             self.assertIn("did you mean 300MiB", result.stderr)
+            result = tool("set", str(process.pid), "300")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("is 300 bytes: did you mean 300MiB? Write 300B to mean bytes", result.stderr)
             self.assertIn("limit 67108864\n", tool("stat", str(process.pid), "stat").stdout)
 
 
@@ -660,7 +663,7 @@ class Explains(unittest.TestCase):
     @unittest.skipUnless(os.geteuid() == 0, "needs root, to become another user")
     def test_doctor_tries_out_no_file_that_another_user_names(self):
         settings = {
-            "MEMLIMIT": "1",  # as tight as can be, so that a service would start at once
+            "MEMLIMIT": "1B",  # as tight as can be, so that a service would start at once
             "MEMLIMIT_START": "40%",
             "MEMLIMIT_PLUGINS": "PLUGIN",
             "MEMLIMIT_SOCKET": "DIR/socket",

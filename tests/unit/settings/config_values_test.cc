@@ -243,6 +243,11 @@ TEST_CASE("config_values: a limit can be read without an environment", "[config_
   CHECK(std::string(why) == "is not a size: did you mean 300MiB or 286MiB?");
   CHECK_FALSE(memlimit::parse_limit("", &limit, why, sizeof why));
   CHECK(limit.bytes == 300 << 20);
+  CHECK_FALSE(memlimit::parse_limit("512", &limit, why, sizeof why));
+  CHECK(std::string(why) == "is 512 bytes: did you mean 512MiB? Write 512B to mean bytes.");
+  CHECK(limit.bytes == 300 << 20);
+  CHECK(memlimit::parse_limit("512B", &limit, why, sizeof why));
+  CHECK(limit.bytes == 512);
   CHECK(memlimit::parse_limit("0", &limit, why, sizeof why));
   CHECK(limit.kind == LimitKind::kOff);
 }
