@@ -60,12 +60,16 @@ struct LogSetting {
   char path[kCap] = {}; /* absolute; empty: no file */
 };
 
+/** What MEMLIMIT_ADAPTERS may name: each runtime, and a way of using one that has to be asked for. */
+inline constexpr std::string_view kAdapterNames[] = {"cpython", "cpython-threads", "ruby", "v8",
+                                                     "sqlite"};
+
 enum class AdapterKind : uint8_t { kAuto, kNone, kList };
 
 struct AdapterSetting {
   static constexpr size_t kCap = 256;
   AdapterKind kind = AdapterKind::kAuto;
-  char names[kCap] = {}; /* kList: lower-case names between commas, no spaces */
+  char names[kCap] = {}; /* kList: of kAdapterNames, with commas between */
 };
 
 /** What was written, for the `config` file; longer text is cut there, never in the value that is
