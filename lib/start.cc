@@ -96,6 +96,7 @@ int start(const Config& config, const Interposition& interposition,
   runtimes::configure(config, interposition.loader_calls);
   runtimes::sqlite::configure(config);
   runtimes::configure_notices(config);
+  if (config.strict && !stats_server::can_open(config)) return 1;
   limit_setting::apply_at_start(config);
   const int failed_plugins = load_plugins(config);
   if (failed_plugins > 0 && config.strict) return failed_plugins;

@@ -138,6 +138,24 @@ class Refuses(unittest.TestCase):
             with self.subTest(value):
                 self.refused(run("-l", value, "echo", "started"), 78, "The program is not started")
 
+    def test_a_socket_that_cannot_be_made(self):
+        with tempfile.TemporaryDirectory() as name:
+            missing = f"{name}/no/such.sock"
+            said = f"memlimit-run: MEMLIMIT_SOCKET: {missing}: its directory does not exist; make it first."
+            self.refused(run(f"--socket={missing}", "echo", "started"), 78, said, "The program is not started")
+            self.assertEqual(run(f"--socket={name}/fresh/", "echo", "started").stdout, "started\n")
+            taken = f"{name}/s.sock"
+            holder = [RUN, f"--socket={taken}", "cat"]
+            with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                process.stdin.write(b"up")
+                process.stdin.flush()
+                process.stdout.read(2)
+                while not os.path.exists(taken):
+                    os.sched_yield()
+                said = f"{taken} is in use by process {process.pid}; put %p, the pid, in the name."
+                self.refused(run(f"--socket={taken}", "echo", "started"), 78, said)
+                process.stdin.close()
+
     def test_bad_settings_of_the_environment_too(self):
         for name, value in (
             ("MEMLIMIT", "512MB"),
