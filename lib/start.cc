@@ -77,7 +77,7 @@ static_assert(sizeof kTasks / sizeof kTasks[0] <= service::kMaxTasks);
  * comes at once instead of when memory gets interesting. */
 bool wants_service_at_start(const Config& config) noexcept {
   return config.socket.kind == SocketKind::kPath || config.socket.kind == SocketKind::kDirectory ||
-         config.report_seconds > 0 || (config.log.asked && config.log.level >= LogLevel::kInfo);
+         config.report_seconds > 0 || config.log.level >= LogLevel::kInfo;
 }
 
 }  // namespace

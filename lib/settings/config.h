@@ -56,8 +56,7 @@ inline constexpr std::string_view kLogLevelNames[] = {"off", "error", "warn", "i
 struct LogSetting {
   static constexpr size_t kCap = 1024;
   LogLevel level = LogLevel::kWarn;
-  bool asked = false; /* MEMLIMIT_LOG was set: without a path, everything goes to standard error */
-  char path[kCap] = {}; /* absolute; empty: no file */
+  char path[kCap] = {}; /* absolute; empty: no file, and everything goes to standard error */
 };
 
 /** What MEMLIMIT_ADAPTERS may name: each runtime, and a way of using one that has to be asked for. */

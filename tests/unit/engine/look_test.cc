@@ -456,6 +456,39 @@ TEST_CASE("reclaim: a limit that was let go is held again once usage is below it
   CHECK(figures().limiter_episodes == episodes + 1);
 }
 
+TEST_CASE("reclaim: the level that is read is that of now, not of the last look", "[reclaim]") {
+  Engine engine(kLimit);
+  leak_until_let_go(kLimit);
+  CHECK(figures().level == static_cast<int64_t>(Level::kOver));
+  // Freed by a thread that does not look.
+  memlimit::ReentryGuard unseen;
+  const int64_t over = figures().heap_alloc - kLimit * 3 / 4;
+  release(over);
+  CHECK(pressure::level() == Level::kOver);
+  CHECK(figures().headroom > 0);
+  CHECK(figures().level == static_cast<int64_t>(Level::kModerate));
+}
+
+TEST_CASE("reclaim: a limit that is let go says which reason it has", "[reclaim]") {
+  Engine engine(kLimit);
+  count_events(memlimit::EventKind::kLimiterOn);
+  int64_t leaked = 0;
+  memlimit::Event event, on;
+  while (on.args[0] == 0 && leaked < 8 * kLimit) {
+    for (int64_t done = 0; done < kLimit / 16; done += 4096) allocate(4096);
+    leaked += kLimit / 16;
+    while (memlimit::process_events().pop(&event)) {
+      if (event.kind == memlimit::EventKind::kLimiterOn) on = event;
+    }
+  }
+  // Nothing is left to give: no time is told, and what remains is more than the limit.
+  CHECK(on.args[0] > kLimit);
+  CHECK(on.args[1] == kLimit);
+  CHECK(on.args[2] == 0);
+  CHECK(on.args[3] == 0);
+  CHECK_FALSE(memlimit::decision::let_go_for_time());
+}
+
 TEST_CASE("reclaim: a limit that was let go is not when it is raised or turned off", "[reclaim]") {
   for (const int64_t next : {64 * kLimit, int64_t{0}}) {
     Engine engine(kLimit);

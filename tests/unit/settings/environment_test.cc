@@ -41,7 +41,6 @@ TEST_CASE("environment: an empty environment gives the defaults in silence", "[e
     CHECK(config.socket_mode == 0600);
     CHECK(config.adapters.kind == AdapterKind::kAuto);
     CHECK(config.log.level == LogLevel::kWarn);
-    CHECK_FALSE(config.log.asked);
     CHECK(config.assist_ns == 2'000'000);
   }
 }
@@ -257,7 +256,6 @@ TEST_CASE("environment: set-user-ID programs ignore what names a file", "[enviro
     CHECK(parsed.source(option) == Source::kIgnored);
     CHECK(parsed.value(option) == option_default(option));
   }
-  CHECK_FALSE(parsed.config.log.asked);
 
   const Parsed harmless = parse({"MEMLIMIT_SOCKET=off", "MEMLIMIT_LOG=error"}, true);
   CHECK(harmless.value(Option::kSocket) == "off");
