@@ -10,6 +10,7 @@ cgroup v1 memory controller) it is skipped with status 77. Waits for conditions,
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -265,6 +266,27 @@ def case_group_that_cannot_be_seen_is_told_at_once(build, directory):
             _, _, errors = run_in_group(group, ['unshare', '-m', 'sh', '-c', script], directory)[0]
         said = "MEMLIMIT=80% is of the machine's memory (" in errors and 'not mounted here' in errors
         assert said == told, errors
+
+
+LEAK = """
+import os
+held = []
+for _ in range(20):
+    held.append(bytes(1_000_000))
+while True:
+    held.append(bytes(50_000))
+"""
+
+
+def case_kernels_kill_is_announced(build, directory):
+    """A leak in a group: nothing helps, and the last line says what is about to happen."""
+    library = build / 'preload' / 'libmemlimit.so'
+    with Group('leak', 64 * MIB) as group:
+        status, _, errors = run_in_group(group, ['/usr/bin/python3', '-I', '-c', LEAK], directory,
+                                         LD_PRELOAD=library, MEMLIMIT='80%', MEMLIMIT_SOCKET='off')[0]
+    assert status == -signal.SIGKILL, (status, errors)
+    assert re.search(r'the container is nearly full: .* of 64 MiB are left, and nothing helps', errors), errors
+    assert 'live set' not in errors, errors
 
 
 def case_malformed_limit_file_is_told(build, directory):

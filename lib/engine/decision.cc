@@ -121,6 +121,7 @@ Begun decide_locked(const PacerInput& input, Rounds rounds, News* news) noexcept
   const Decision decision = pace(settings, pacer, input);
   Begun begun;
   begun.limit_let_go = enabled(limiter) || hopeless;
+  begun.in_vain = begun.limit_let_go || pacer.fruitless > 1;
   begun.level = decision.level;
   begun.level_before = pressure::exchange_level(decision.level);
   const bool idle_presses = purge_worthwhile(purge_state, purge_in);

@@ -45,6 +45,7 @@ struct Begun {
   bool purges_in_vain = false;
   bool asks_runtimes = false;
   bool limit_let_go = false;
+  bool in_vain = false; /* the limit is let go, or rounds bring next to nothing */
   int64_t round = 0;
   int64_t wanted_bytes = 0;
   Level level = Level::kLow;
