@@ -92,11 +92,14 @@ SocketPlace place() noexcept {
   return place;
 }
 
-/* Who asked for a socket by name waits for it. Of the copies that a program makes of itself it is not said again, nor of
- * helpers as long as they are small: another of the family has the path. */
-void tell_failure(int error, const char* text) noexcept {
+enum class Opened : bool { kFirst, kAgain };
+
+/* Who asked for a socket by name waits for it. It is not said of the copies that a program makes of itself, nor when the
+ * program has closed what was open and left no descriptor; nor of helpers as long as they are small: another of the
+ * family has the path. */
+void tell_failure(Opened opened, int error, const char* text) noexcept {
   untold = error == -EALREADY && !forked && !look::wants_service();
-  if (forked || untold) {
+  if (forked || untold || opened == Opened::kAgain) {
     process_log().write(LogLevel::kInfo, text);
   } else if (is_named()) {
     process_log().problem(text);
@@ -105,7 +108,7 @@ void tell_failure(int error, const char* text) noexcept {
   }
 }
 
-void open() noexcept {
+void open(Opened opened) noexcept {
   if (config->socket.kind == SocketKind::kOff) return;
   const SocketContent content{nullptr, render, set_limit, note_refusal};
   char error[256];
@@ -113,7 +116,7 @@ void open() noexcept {
   emit(result == 0 ? EventKind::kSocketOpened : EventKind::kSocketFailed, -result);
   look_at_path_ns = os::monotonic_ns() + kLookAtPathNs;
   untold = false;
-  if (result != 0) tell_failure(result, error);
+  if (result != 0) tell_failure(opened, result, error);
 }
 
 /* A path that was another process's may be free now; one that was taken over from this wrapper, too, when the program
@@ -125,9 +128,9 @@ void look_at_path(int64_t now_ns) noexcept {
   if (lost ? !stats_socket.is_idle() : !untold && stats_socket.holder_pid() == 0) return;
   if (named_place_is_free(place(), stats_socket.holder_pid())) {
     stats_socket.abandon();
-    open();
+    open(Opened::kAgain);
   } else if (untold && look::wants_service()) {
-    open();
+    open(Opened::kFirst);
   }
 }
 
@@ -135,7 +138,7 @@ void serve(const service::Turn& turn) noexcept {
   look_at_path(turn.now_ns);
   if (turn.ready == service::Turn::Ready::kYes && !stats_socket.is_intact()) {
     stats_socket.abandon();
-    open();
+    open(Opened::kAgain);
   }
   const bool due = turn.now_ns >= stats_socket.next_deadline_ns();
   if (turn.ready != service::Turn::Ready::kNo || due) stats_socket.handle(turn.now_ns);
@@ -171,7 +174,7 @@ bool has_subscribers() noexcept { return stats_socket.has_subscribers(); }
 void publish_event(std::string_view line) noexcept { stats_socket.publish_event(line); }
 
 constinit const service::Task kTask{
-    .begin = open,
+    .begin = []() noexcept { open(Opened::kFirst); },
     .run = serve,
     .due_ns =
         []() noexcept {
