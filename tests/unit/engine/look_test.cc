@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -32,6 +33,7 @@
 #include "pacing/overhead.h"
 #include "pacing/pacer.h"
 #include "support/pretended_allocator.h"
+#include "support/recorded_tree.h"
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;
@@ -467,6 +469,35 @@ TEST_CASE("reclaim: the level that is read is that of now, not of the last look"
   CHECK(pressure::level() == Level::kOver);
   CHECK(figures().headroom > 0);
   CHECK(figures().level == static_cast<int64_t>(Level::kModerate));
+}
+
+TEST_CASE("reclaim: the kernel's kill is announced when nothing helps, and not before",
+          "[reclaim]") {
+  constexpr int64_t kContainer = 512 * kMiB;
+  memlimit::test::TempDir directory;
+  directory.lay_out(
+      memlimit::test::read_tree(std::string(MEMLIMIT_TEST_DATA "/cgroup/docker-v2.tree")));
+  directory.write("/sys/fs/cgroup/memory.max", std::to_string(kContainer) + "\n");
+  memlimit::MemoryGroup group;
+  group.find(directory.path().c_str());
+  REQUIRE(group.container_bytes() == kContainer);
+  {
+    Engine engine(64 * kMiB);
+    memlimit::paced::configure(memlimit::AccountMode::kCgroup);
+    memlimit::paced::set_group(&group);
+    memlimit::paced::read(false, 0);
+    REQUIRE(memlimit::paced::room_bytes() > 0);
+    const auto leak_until_room_is = [](int64_t bytes) {
+      while (memlimit::paced::room_bytes() > bytes) allocate(4096);
+    };
+    count_events(memlimit::EventKind::kRoomLow);
+    leak_until_room_is(kContainer / 16);
+    CHECK(count_events(memlimit::EventKind::kRoomLow) == 0);
+    leak_until_room_is(kContainer / 64);
+    CHECK(count_events(memlimit::EventKind::kRoomLow) == 1);
+  }
+  memlimit::paced::configure(memlimit::AccountMode::kHeap);
+  memlimit::paced::set_group(nullptr);
 }
 
 TEST_CASE("reclaim: a limit that is let go says which reason it has", "[reclaim]") {
