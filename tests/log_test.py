@@ -151,7 +151,8 @@ class LogTest(unittest.TestCase):
             r"\Amemlimit\[\d+\]: the limit cannot be held: not enough can be given back. ([\d.]+) MiB remain after reclaim, "
             r"the limit is 32 MiB: it would hold from \1 MiB on(.*)\n\Z"
         )
-        for options, left_out in (([], ""), (["--adapters=none"], ". Not asked to reclaim: cpython (MEMLIMIT_ADAPTERS leaves it out)")):
+        named = ". Not asked to reclaim: cpython (MEMLIMIT_ADAPTERS leaves it out)"
+        for options, left_out in (([], ""), (["--adapters=none"], named)):
             with self.subTest(options):
                 said = self.run_out(*options)
                 self.assertRegex(said, line)
