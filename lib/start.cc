@@ -80,7 +80,7 @@ static_assert(sizeof kTasks / sizeof kTasks[0] <= service::kMaxTasks);
  * comes soon instead of when memory gets interesting. */
 bool awaits_service(const Config& config) noexcept {
   return config.socket.kind == SocketKind::kPath || config.socket.kind == SocketKind::kDirectory ||
-         config.report_seconds > 0 || (config.log.asked && config.log.level >= LogLevel::kInfo);
+         config.report_seconds > 0 || config.log.level >= LogLevel::kInfo;
 }
 
 }  // namespace
@@ -99,7 +99,8 @@ int start(const Config& config, const Interposition& interposition,
   runtimes::configure(config, interposition.loader_calls);
   runtimes::sqlite::configure(config);
   runtimes::configure_notices(config);
-  limit_setting::apply(config.limit, LimitSource::kEnvironment);
+  if (config.strict && !stats_server::can_open(config)) return 1;
+  limit_setting::apply_at_start(config);
   const int failed_plugins = load_plugins(config);
   if (failed_plugins > 0 && config.strict) return failed_plugins;
   if (awaits_service(config)) service::await();

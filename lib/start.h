@@ -37,7 +37,7 @@ void register_fork_handlers(void (*reset_allocator)() noexcept) noexcept;
  * Context:   once, when every library of the program's start is relocated
  * Locks:     those of the parts
  * Allocates: as plugins do; a service thread may be started
- * Return:    how many plugins could not be loaded
+ * Return:    how many files that settings name cannot be used: plugins, and under MEMLIMIT_STRICT the socket
  */
 int start(const Config& config, const Interposition& interposition,
           const char* xdg_runtime_dir) noexcept;

@@ -20,6 +20,7 @@
 #include "engine/allocator.h"
 #include "engine/plugins.h"
 #include "engine/service.h"
+#include "engine/stats_server.h"
 #include "heap_ties.h"
 #include "mappings.h"
 #include "observe/log.h"
@@ -79,7 +80,10 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   report(errors);
   if (config.strict && errors.error_count > 0) _exit(kBadSettingStatus);
   // Before anything is done that the settings ask for: they may be those of another user's process.
-  if (config.check) _exit(check_plugins(config) > 0 ? kBadSettingStatus : 0);
+  if (config.check) {
+    const bool good = check_plugins(config) == 0 && stats_server::can_open(config);
+    _exit(good ? 0 : kBadSettingStatus);
+  }
 
   heap_ties::notice_thread_exits();
   atfork::register_ours();

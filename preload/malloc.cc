@@ -80,10 +80,11 @@ void* do_memalign(size_t alignment, size_t bytes) noexcept {
 
 int do_posix_memalign(void** out, size_t alignment, size_t bytes) noexcept {
   if (!is_power_of_two(alignment) || alignment % sizeof(void*) != 0) return EINVAL;
-  // POSIX returns the error and leaves errno alone.
-  os::ErrnoGuard guard;
+  const int errno_before = errno;
   void* const block = do_memalign(alignment, bytes);
-  if (block == nullptr) return ENOMEM;
+  // The error is what is returned. But errno, too, is ENOMEM, as glibc has it: programs print %m.
+  if (block == nullptr) return errno = ENOMEM;
+  errno = errno_before;
   *out = block;
   return 0;
 }

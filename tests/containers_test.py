@@ -10,6 +10,7 @@ cgroup v1 memory controller) it is skipped with status 77. Waits for conditions,
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -236,6 +237,56 @@ def case_bad_value_is_told(build, directory):
             assert program.stat()['limit'] == 0
             errors = program.end()
             assert 'MEMLIMIT="eighty%"' in errors, errors
+
+
+def case_small_group_gets_its_share(build, directory):
+    """80 % of it, though that is little, and nothing is said of it; of next to nothing there is a line."""
+    with Group('small', 48 * MIB) as group:
+        with Program(build, group, directory, MEMLIMIT='80%') as program:
+            assert program.stat()['limit'] == 48 * MIB * 80 // 100
+            program.ask('fill 200')
+            errors = program.end()
+            assert errors == '', errors
+        with Program(build, group, directory, MEMLIMIT='1%') as program:
+            assert program.stat()['limit'] == 48 * MIB // 100
+            errors = program.end()
+            assert 'MEMLIMIT=1% of 48 MiB is 492 KiB, too little for a program' in errors, errors
+
+
+def case_group_that_cannot_be_seen_is_told_at_once(build, directory):
+    """The limit is then of the machine's memory, and the line comes without a service thread."""
+    if subprocess.run(['unshare', '-m', 'true'], stderr=subprocess.DEVNULL).returncode != 0:
+        print('  (left out: no mount namespaces here)')
+        return
+    library = build / 'preload' / 'libmemlimit.so'
+    program = f'env MEMLIMIT=80% MEMLIMIT_LOG={{}} LD_PRELOAD={library} true'
+    for log, told in (('warn', True), ('error', False)):
+        script = f'umount -a -t cgroup,cgroup2; exec {program.format(log)}'
+        with Group('hidden', 256 * MIB) as group:
+            _, _, errors = run_in_group(group, ['unshare', '-m', 'sh', '-c', script], directory)[0]
+        said = "MEMLIMIT=80% is of the machine's memory (" in errors and 'not mounted here' in errors
+        assert said == told, errors
+
+
+LEAK = """
+import os
+held = []
+for _ in range(20):
+    held.append(bytes(1_000_000))
+while True:
+    held.append(bytes(50_000))
+"""
+
+
+def case_kernels_kill_is_announced(build, directory):
+    """A leak in a group: nothing helps, and the last line says what is about to happen."""
+    library = build / 'preload' / 'libmemlimit.so'
+    with Group('leak', 64 * MIB) as group:
+        status, _, errors = run_in_group(group, ['/usr/bin/python3', '-I', '-c', LEAK], directory,
+                                         LD_PRELOAD=library, MEMLIMIT='80%', MEMLIMIT_SOCKET='off')[0]
+    assert status == -signal.SIGKILL, (status, errors)
+    assert re.search(r'the container is nearly full: .* of 64 MiB are left, and nothing helps', errors), errors
+    assert 'live set' not in errors, errors
 
 
 def case_malformed_limit_file_is_told(build, directory):

@@ -123,10 +123,38 @@ class Refuses(unittest.TestCase):
             with self.subTest(value):
                 self.refused(run("-l", value, "echo", "started"), 78, f'MEMLIMIT="{value}"', suggestion)
 
+    def test_small_numbers_without_a_unit(self):
+        for value, guess in (("512", "512MiB"), ("80", "80% or 80MiB"), ("1", "1% or 1MiB")):
+            with self.subTest(value):
+                self.refused(
+                    run("-l", value, "echo", "started"),
+                    78,
+                    f'memlimit-run: MEMLIMIT="{value}" is {value} byte',
+                    f"did you mean {guess}? Write {value}B to mean bytes. The program is not started",
+                )
+
     def test_what_is_no_size_at_all(self):
         for value in ("12Q", "-5MiB", "99999999TiB", "9223372036854775808", "0%", "101%", "%", "x"):
             with self.subTest(value):
                 self.refused(run("-l", value, "echo", "started"), 78, "The program is not started")
+
+    def test_a_socket_that_cannot_be_made(self):
+        with tempfile.TemporaryDirectory() as name:
+            missing = f"{name}/no/such.sock"
+            said = f"memlimit-run: MEMLIMIT_SOCKET: {missing}: its directory does not exist; make it first."
+            self.refused(run(f"--socket={missing}", "echo", "started"), 78, said, "The program is not started")
+            self.assertEqual(run(f"--socket={name}/fresh/", "echo", "started").stdout, "started\n")
+            taken = f"{name}/s.sock"
+            holder = [RUN, f"--socket={taken}", "cat"]
+            with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                process.stdin.write(b"up")
+                process.stdin.flush()
+                process.stdout.read(2)
+                while not os.path.exists(taken):
+                    os.sched_yield()
+                said = f"{taken} is in use by process {process.pid}; put %p, the pid, in the name."
+                self.refused(run(f"--socket={taken}", "echo", "started"), 78, said)
+                process.stdin.close()
 
     def test_bad_settings_of_the_environment_too(self):
         for name, value in (
@@ -202,7 +230,7 @@ class Refuses(unittest.TestCase):
 
 class Accepts(unittest.TestCase):
     def test_what_gos_grammar_accepts_and_the_words(self):
-        for value in ("1", "1B", "8388607TiB", "9223372036854775807", "0008MiB", "off", "auto", "1%", "100%"):
+        for value in ("1048576", "1B", "8388607TiB", "9223372036854775807", "0008MiB", "off", "auto", "1%", "100%"):
             with self.subTest(value):
                 self.assertEqual(run("-l", value, "echo", "started").stdout, "started\n")
 

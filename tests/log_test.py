@@ -138,6 +138,28 @@ class LogTest(unittest.TestCase):
         self.assertEqual([line for line in lines if not whole.match(line)], [])
         self.end(process)
 
+    def run_out(self, *options, log="warn"):
+        """What is on standard error after more was allocated than any limit holds, in a runtime that has nothing to give."""
+        program = "held = [bytes(100_000) for _ in range(3000)]"
+        return subprocess.run(
+            [RUN, "-l", "32MiB", "--log", log, "--socket", "off", *options, "/usr/bin/python3", "-I", "-c", program],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+        ).stderr
+
+    def test_a_limit_that_cannot_be_held_is_a_sentence(self):
+        line = re.compile(
+            r"\Amemlimit\[\d+\]: the limit cannot be held: not enough can be given back. ([\d.]+) MiB remain after reclaim, "
+            r"the limit is 32 MiB: it would hold from \1 MiB on(.*)\n\Z"
+        )
+        named = ". Not asked to reclaim: cpython (MEMLIMIT_ADAPTERS leaves it out)"
+        for options, left_out in (([], ""), (["--adapters=none"], named)):
+            with self.subTest(options):
+                said = self.run_out(*options)
+                self.assertRegex(said, line)
+                self.assertEqual(line.match(said)[2], left_out)
+                self.assertGreater(float(line.match(said)[1]), 32)
+        self.assertEqual(self.run_out(log="error"), "")
+
     def test_no_signal_handler_is_installed_and_no_signal_ignored(self):
         masks = []
         for command in ([], [RUN, "-l", "4MiB", "--log", "off", "--"]):

@@ -150,7 +150,7 @@ TEST_CASE("preload: malloc and its family behave as glibc's", "[glibc]") {
           "malloc_zero_is_unique",
           "mallopt_accepts_glibc_parameters",
           "memalign_rounds_alignment_up",
-          "posix_memalign_leaves_errno_and_pointer",
+          "posix_memalign_fails_as_in_glibc",
           "realloc_failure_keeps_block",
           "realloc_keeps_content",
           "realloc_to_zero_frees",

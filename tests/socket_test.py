@@ -220,6 +220,13 @@ class Life(SocketTest):
         self.assertEqual(slices * 65536, figures["heap_regions"])
         return classes, threads
 
+    def test_a_runtime_that_is_left_out_is_named(self):
+        program = self.program(self.path, MEMLIMIT_ADAPTERS="ruby")
+        self.assertIn("\nNotAsked:\tcpython (MEMLIMIT_ADAPTERS leaves it out)\n", ask(program.path, "status"))
+
+    def test_a_runtime_that_is_asked_is_not(self):
+        self.assertNotIn("NotAsked", ask(self.program(self.path).path, "status"))
+
     def test_heap_adds_up_to_the_byte_at_rest(self):
         program = self.program(f"{self.directory}/%p.sock", f"{self.directory}/PID.sock")
         classes, threads = self.check_heap(program.path)

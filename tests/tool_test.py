@@ -10,6 +10,7 @@ import io
 import os
 import pathlib
 import pty
+import re
 import select
 import shutil
 import signal
@@ -26,6 +27,7 @@ import unittest.mock
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 TOOL = str(BUILD / "scripts" / "memlimit")
 RUN = str(BUILD / "scripts" / "memlimit-run")
+LIBRARY = str(BUILD / "preload" / "libmemlimit.so")
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(BUILD / "scripts"))
@@ -313,6 +315,9 @@ class Changes(unittest.TestCase):
             result = tool("set", str(process.pid), "300MB")
             self.assertEqual(result.returncode, 1)
             self.assertIn("did you mean 300MiB", result.stderr)
+            result = tool("set", str(process.pid), "300")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("is 300 bytes: did you mean 300MiB? Write 300B to mean bytes", result.stderr)
             self.assertIn("limit 67108864\n", tool("stat", str(process.pid), "stat").stdout)
 
 
@@ -652,6 +657,48 @@ class Explains(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn("MEMLIMIT=64MB is a bad setting", result.stdout)
 
+    def reason(self, command=("/usr/bin/python3", "-I", "-c", HOLDER), **settings):
+        """What doctor and stat say of a process that has no socket."""
+        environment = {"PATH": "/usr/bin:/bin", "LD_PRELOAD": LIBRARY, "MEMLIMIT": "64MiB", **settings}
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        ) as process:
+            process.stdin.write("0\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            result = tool("doctor", "-p", str(process.pid))
+            told = re.search(r"has no statistics socket: (.*)", result.stdout)
+            stat = tool("stat", str(process.pid))
+            process.stdin.close()
+        self.assertIsNotNone(told, result.stdout)
+        self.assertIn(f"has no statistics socket: {told[1]}\n", stat.stderr)
+        return told[1]
+
+    def test_why_there_is_no_socket_is_told(self):
+        self.assertEqual(self.reason(MEMLIMIT_SOCKET="off"), "MEMLIMIT_SOCKET=off")
+        self.assertRegex(self.reason(["/bin/cat"]), "^it is small")
+        with tempfile.TemporaryDirectory() as name:
+            missing = f"{name}/no/such.sock"
+            self.assertEqual(
+                self.reason(MEMLIMIT_SOCKET=missing),
+                f"MEMLIMIT_SOCKET={missing}: the directory {name}/no does not exist: make it first",
+            )
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(f"{name}/s")
+                listener.listen()
+                self.assertEqual(
+                    self.reason(MEMLIMIT_SOCKET=f"{name}/s"),
+                    f"MEMLIMIT_SOCKET={name}/s: process {os.getpid()} has it: put %p, the pid, in the name",
+                )
+            pathlib.Path(name, "file").write_text("x", encoding="utf-8")
+            self.assertRegex(self.reason(MEMLIMIT_SOCKET=f"{name}/file"), "something else than a socket is there: remove it$")
+
+    def test_doctor_takes_the_socket_of_a_running_process_for_good(self):
+        with tempfile.TemporaryDirectory() as name, holder(socket=f"{name}/s") as process:
+            result = tool("doctor", "-p", str(process.pid))
+            self.assertEqual(result.returncode, 0, result.stdout)
+            self.assertIn(f"MEMLIMIT_SOCKET={name}/s", result.stdout)
+
     def test_doctor_says_when_settings_cannot_be_seen(self):
         with holder(socket="off", first=FORGET) as process:
             result = tool("doctor", "-p", str(process.pid))
@@ -661,7 +708,7 @@ class Explains(unittest.TestCase):
     @unittest.skipUnless(os.geteuid() == 0, "needs root, to become another user")
     def test_doctor_tries_out_no_file_that_another_user_names(self):
         settings = {
-            "MEMLIMIT": "1",  # as tight as can be, so that a service would start at once
+            "MEMLIMIT": "1B",  # as tight as can be, so that a service would start at once
             "MEMLIMIT_START": "40%",
             "MEMLIMIT_PLUGINS": "PLUGIN",
             "MEMLIMIT_SOCKET": "DIR/socket",

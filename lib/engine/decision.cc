@@ -53,6 +53,8 @@ LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_loc
                                  cores, assist::waited_ns());
   }
   news.needed_bytes = limiter.needed_bytes;
+  news.reclaim_ns = std::max<int64_t>(limiter.took_reclaim_ns, 1); /* 0 is for the other reason */
+  news.cpu_ns = limiter.took_process_ns;
   news.skipped = limiter.skipped;
   news.since_ns = limiter.on_since_ns;
   return news;
@@ -90,7 +92,8 @@ News update_let_go(int64_t now_ns, int64_t paced) noexcept MEMLIMIT_REQUIRES(eng
 
 void tell(const LimiterNews& news) noexcept {
   if (news.change == LimiterChange::kCameOn) {
-    emit(EventKind::kLimiterOn, news.needed_bytes, pressure::limit_bytes());
+    emit(EventKind::kLimiterOn, news.needed_bytes, pressure::limit_bytes(), news.reclaim_ns,
+         news.cpu_ns);
     service::wake();
   } else if (news.change == LimiterChange::kWentOff) {
     emit(EventKind::kLimiterOff, news.skipped, os::monotonic_ns() - news.since_ns);
@@ -118,6 +121,7 @@ Begun decide_locked(const PacerInput& input, Rounds rounds, News* news) noexcept
   const Decision decision = pace(settings, pacer, input);
   Begun begun;
   begun.limit_let_go = enabled(limiter) || hopeless;
+  begun.in_vain = begun.limit_let_go || pacer.fruitless > 1;
   begun.level = decision.level;
   begun.level_before = pressure::exchange_level(decision.level);
   const bool idle_presses = purge_worthwhile(purge_state, purge_in);
@@ -250,6 +254,16 @@ bool replace_limit(int64_t from, int64_t bytes, const char* text) noexcept {
 void limit_source(char* out, size_t cap) noexcept {
   LockGuard guard(engine_lock);
   memcpy(out, source_text, cap < sizeof source_text ? cap : sizeof source_text);
+}
+
+Level level_of(int64_t paced_bytes) noexcept {
+  LockGuard guard(engine_lock);
+  return level_at(settings, paced_bytes, pressure::limit_bytes());
+}
+
+bool let_go_for_time() noexcept {
+  LockGuard guard(engine_lock);
+  return enabled(limiter);
 }
 
 void fill(memlimit_stats* figures) noexcept {

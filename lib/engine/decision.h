@@ -24,6 +24,8 @@ namespace memlimit::decision {
 struct LimiterNews {
   LimiterChange change = LimiterChange::kNone;
   int64_t needed_bytes = 0;
+  int64_t reclaim_ns = 0; /* what reclaim took of the process's CPU time; 0: that was not why */
+  int64_t cpu_ns = 0;
   int64_t skipped = 0;
   int64_t since_ns = 0;
 };
@@ -43,6 +45,7 @@ struct Begun {
   bool purges_in_vain = false;
   bool asks_runtimes = false;
   bool limit_let_go = false;
+  bool in_vain = false; /* the limit is let go, or rounds bring next to nothing */
   int64_t round = 0;
   int64_t wanted_bytes = 0;
   Level level = Level::kLow;
@@ -83,6 +86,13 @@ bool replace_limit(int64_t from, int64_t bytes, const char* text) noexcept;
 
 /** Where the limit came from, as it was told. */
 void limit_source(char* out, size_t cap) noexcept;
+
+/** The level of so much paced memory. Not pressure::level(), which is that of the last look: nobody looks while nothing
+ *  is allocated. Without its hysteresis, so that it fits the headroom beside it. */
+Level level_of(int64_t paced_bytes) noexcept;
+
+/** Whether the limit is let go because reclaim took too much CPU time, rather than since not enough is left to give. */
+bool let_go_for_time() noexcept;
 
 /** Fills in the limiter's figures. */
 void fill(memlimit_stats* figures) noexcept;

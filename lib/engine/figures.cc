@@ -63,7 +63,7 @@ void fill(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   const int64_t usage = totals.usage_bytes();
   out.paced = usage_only ? usage + paced::overhead_bytes() : std::max(usage, paced::bytes());
   out.headroom = out.limit > 0 ? out.limit - out.paced : 0;
-  out.level = static_cast<int>(pressure::level());
+  out.level = static_cast<int>(decision::level_of(out.paced));
   hooks::Sums sums = hooks::sums();
   sums += participants::sums();
   out.hook_calls = sums.calls;
@@ -88,6 +88,8 @@ void fill(memlimit_stats* figures, int64_t max_age_ns) noexcept {
 void fill(Snapshot* snapshot) noexcept {
   fill(&snapshot->figures, kRssAgeNs);
   decision::limit_source(snapshot->limit_source, sizeof snapshot->limit_source);
+  snapshot->let_go_for_time = decision::let_go_for_time();
+  participants::left_out(snapshot->left_out, sizeof snapshot->left_out);
   strncpy(snapshot->account, paced::mode_name(), sizeof snapshot->account - 1);
   snapshot->pid = os::process_id();
   counters::fill_histograms(snapshot);

@@ -15,6 +15,7 @@
 #include "settings/units.h"
 #include "system/lock.h"
 #include "system/os.h"
+#include "system/text.h"
 
 namespace memlimit::limit_setting {
 namespace {
@@ -30,6 +31,7 @@ constinit std::atomic<bool> news{false};      /* for take_news() */
 /* Whether the news are of apply(): somebody has just asked for what cannot be had. */
 constinit bool setting_is_news MEMLIMIT_GUARDED_BY(setting_lock) = false;
 constinit GroupProblem told_problem MEMLIMIT_GUARDED_BY(setting_lock) = GroupProblem::kNone;
+constinit bool told_too_little MEMLIMIT_GUARDED_BY(setting_lock) = false;
 
 /* How often the container is looked at again: some 100 microseconds each time, and whoever lowers a limit
  * in place has the kernel reclaim at once. */
@@ -42,6 +44,7 @@ constexpr int64_t kGroupCalmNs = 1'000'000'000;
 
 constexpr size_t kSourceCap = 96;
 constexpr size_t kShownPath = 512; /* of a path in the log; a longer one is left out */
+constexpr size_t kLineCap = 1280;  /* of a line with two of them */
 
 const char* name_of(LimitSource source) noexcept {
   return source == LimitSource::kSocket ? "socket" : "MEMLIMIT";
@@ -84,6 +87,62 @@ bool is_trouble(GroupProblem problem) noexcept {
   return problem != GroupProblem::kNone && problem != GroupProblem::kNoController;
 }
 
+bool is_too_little() noexcept MEMLIMIT_REQUIRES(setting_lock) {
+  return from_container(in_force) && resolved_bytes > 0 && resolved_bytes < kLeastUsefulBytes;
+}
+
+/* "MEMLIMIT=80%", as it was asked for. */
+TextWriter& put_setting(TextWriter& out) noexcept MEMLIMIT_REQUIRES(setting_lock) {
+  out.put(asked_by == LimitSource::kSocket ? "limit=" : "MEMLIMIT=");
+  if (in_force.kind == LimitKind::kAuto) return out.put("auto");
+  return out.put_int(in_force.percent).put('%');
+}
+
+TextWriter& put_size(TextWriter& out, int64_t bytes) noexcept {
+  char size[32];
+  format_size(bytes, size, sizeof size);
+  return out.put(size);
+}
+
+void put_problem(TextWriter& out) noexcept MEMLIMIT_REQUIRES(setting_lock) {
+  out.put(problem_text(group.problem()));
+  char path[kShownPath];
+  if (group.problem_path(path, sizeof path) > 0) out.put(" (").put(path).put(')');
+}
+
+/* Where the container's memory was read, and what was in the way. */
+void put_container(TextWriter& out) noexcept MEMLIMIT_REQUIRES(setting_lock) {
+  char path[kShownPath];
+  if (group.limit_path(path, sizeof path) == 0) snprintf(path, sizeof path, "no file");
+  put_size(out.put("the container's memory is "), group.container_bytes()).put(", by ").put(path);
+  if (group.problem() != GroupProblem::kNone) put_problem(out.put("; "));
+}
+
+/* A share that was taken of something else than was meant, or of so little that it is no use. False: there is nothing to
+ * say. */
+bool put_concern(TextWriter& out) noexcept MEMLIMIT_REQUIRES(setting_lock) {
+  if (is_trouble(group.problem())) {
+    const bool of_machine = group.limit_file() == LimitFile::kPhysical;
+    if (!from_container(in_force) || (!of_machine && group.container_bytes() > 0)) {
+      put_container(out);
+    } else if (of_machine) {
+      put_size(put_setting(out).put(" is of the machine's memory ("), group.container_bytes());
+      put_problem(out.put("), for the container's cannot be told: "));
+      put_size(out.put(". The limit is "), resolved_bytes);
+      out.put(": write a size (512MiB), or show the program /sys/fs/cgroup");
+    } else {
+      put_problem(put_setting(out).put(" is of nothing: "));
+      out.put(". Running without a limit: write a size (512MiB)");
+    }
+    return true;
+  }
+  if (!is_too_little()) return false;
+  put_size(put_setting(out).put(" of "), group.container_bytes());
+  put_size(out.put(" is "), resolved_bytes).put(", too little for a program to work in: ");
+  out.put("write a larger share, or a size (512MiB)");
+  return true;
+}
+
 }  // namespace
 
 void apply(const LimitSetting& setting, LimitSource source) noexcept {
@@ -108,6 +167,20 @@ void apply(const LimitSetting& setting, LimitSource source) noexcept {
   }
 }
 
+void apply_at_start(const Config& config) noexcept {
+  apply(config.limit, LimitSource::kEnvironment);
+  if (!follows_container() || config.log.level < LogLevel::kWarn) return;
+  char line[kLineCap];
+  TextWriter text(line, sizeof line);
+  {
+    LockGuard guard(setting_lock);
+    if (!put_concern(text)) return;
+    setting_is_news = false;
+    told_too_little = is_too_little();
+  }
+  write_fatal(line);
+}
+
 void refresh() noexcept {
   LockGuard guard(setting_lock);
   if (!follows_container()) return;
@@ -124,18 +197,12 @@ MemoryGroup& container() noexcept { return group; }
 bool take_news(char* line, size_t cap, bool* problem) noexcept {
   if (!news.exchange(false, std::memory_order_acquire)) return false;
   LockGuard guard(setting_lock);
-  char size[32];
-  char path[kShownPath];
-  format_size(group.container_bytes(), size, sizeof size);
-  if (group.limit_path(path, sizeof path) == 0) snprintf(path, sizeof path, "no file");
-  int length = snprintf(line, cap, "the container's memory is %s, by %s", size, path);
-  *problem = std::exchange(setting_is_news, false) && is_trouble(group.problem());
-  if (group.problem() != GroupProblem::kNone && length > 0 && static_cast<size_t>(length) < cap) {
-    const auto used = static_cast<size_t>(length);
-    if (group.problem_path(path, sizeof path) == 0) path[0] = '\0';
-    snprintf(line + used, cap - used, "; %s%s%s%s", problem_text(group.problem()),
-             path[0] != '\0' ? " (" : "", path, path[0] != '\0' ? ")" : "");
-  }
+  TextWriter text(line, cap);
+  const bool trouble = std::exchange(setting_is_news, false) && is_trouble(group.problem());
+  const bool too_little = is_too_little();
+  *problem = trouble || (too_little && !told_too_little);
+  told_too_little = too_little;
+  if (!*problem || !put_concern(text)) put_container(text);
   return true;
 }
 
@@ -160,7 +227,7 @@ void follow(const service::Turn& turn) noexcept {
       group_due_ns = turn.now_ns + (pressed ? kGroupPressedNs : kGroupCalmNs);
     }
   }
-  char line[1280];
+  char line[kLineCap];
   bool problem;
   if (!take_news(line, sizeof line, &problem)) return;
   if (problem) {

@@ -21,6 +21,10 @@ namespace memlimit::limit_setting {
 /** Puts the setting in force for whoever asked. About 12 KiB of stack. */
 void apply(const LimitSetting& setting, LimitSource source) noexcept;
 
+/** The same for MEMLIMIT, once, at start; and says at once, on standard error, if a share is of the machine's memory though
+ *  the process is in a group, or too little to work in. MEMLIMIT_LOG=error leaves that out. */
+void apply_at_start(const Config& config) noexcept;
+
 /** Looks at the container again; changes the limit when it was resized and was taken from it. Not while another
  *  is in force that the program has set since (memlimit_set). */
 void refresh() noexcept;
@@ -35,7 +39,7 @@ MemoryGroup& container() noexcept;
 
 /** Once after every find and every change: a line on where the container's memory was read, and what was
  *  in the way. False when there is nothing new. `problem`: that is a problem of a setting, as apply() found
- *  it; what only refresh() finds comes and goes with the program's descriptors, say. Allocates nothing. */
+ *  it, or a share that has become too little; what else refresh() finds comes and goes with the program's descriptors. Allocates nothing. */
 bool take_news(char* line, size_t cap, bool* problem) noexcept;
 
 extern const fork::Part kForkPart;

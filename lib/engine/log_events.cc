@@ -28,7 +28,7 @@ const char* hook_name(int64_t slot) noexcept {
   return hooks::name_of(static_cast<int>(slot), name, sizeof name) ? name : nullptr;
 }
 
-constexpr EventNames kNames{hook_name, participants::name_of};
+constexpr EventNames kNames{hook_name, participants::name_of, participants::left_out};
 
 void tell_events() noexcept {
   Event event;

@@ -32,6 +32,11 @@ constexpr int64_t kInsistBytes = kMiB;
 /* A service thread is worth having from this usage on: 4 MiB or 1/16 of the limit. */
 constexpr int64_t kServiceUsageBytes = 4 * kMiB;
 
+/* What is left of the container when it is said that the kernel kills next, and how often that becomes an event. */
+constexpr int64_t kLastRoomDivisor = 32;
+constexpr int64_t kLastRoomEveryNs = 10'000'000'000;
+constexpr int64_t kLastWordNs = 2'000'000;
+
 constexpr int64_t kServiceLimitDivisor = 16;
 constexpr int64_t kServiceFootprintDivisor = 4;
 
@@ -48,6 +53,28 @@ PacerInput sample_for_look() noexcept {
   return input;
 }
 
+/* A process that the kernel is about to kill can at least have said so. Told while there is room for a few more looks, and
+ * only when nothing helps: a cache that is being emptied is no news. */
+void announce_the_end(const decision::Begun& begun) noexcept {
+  if (begun.level < Level::kCritical || !begun.in_vain) return;
+  const int64_t room = paced::room_bytes();
+  const int64_t container = paced::room_above_bytes(0);
+  if (room < 0 || room >= container / kLastRoomDivisor) return;
+  static constinit std::atomic<int64_t> again_ns{0};
+  const int64_t now_ns = os::monotonic_ns();
+  int64_t due_ns = again_ns.load(std::memory_order_relaxed);
+  if (now_ns < due_ns) return;
+  if (!again_ns.compare_exchange_strong(due_ns, now_ns + kLastRoomEveryNs,
+                                        std::memory_order_relaxed)) {
+    return; /* another thread tells it */
+  }
+  emit(EventKind::kRoomLow, room, container);
+  service::wake();
+  // For the thread that writes it: this one may use up what is left in a millisecond.
+  static constinit std::atomic<uint32_t> nothing{0};
+  os::futex_wait(nothing, 0, kLastWordNs);
+}
+
 /* The part of what was decided that needs neither a lock nor the heap. */
 void follow(const decision::Begun& begun, const PacerInput& input,
             const decision::News& news) noexcept {
@@ -60,6 +87,7 @@ void follow(const decision::Begun& begun, const PacerInput& input,
   }
   decision::tell(news);
   if (begun.purges_in_vain) footprint::is_over(input.limit_bytes);
+  announce_the_end(begun);
 }
 
 void purge_if_due(const decision::Begun& begun) noexcept {

@@ -75,6 +75,12 @@ int count() noexcept {
   return all;
 }
 
+size_t left_out(char* out, size_t cap) noexcept {
+  TextWriter text(out, cap);
+  for_each(&Participant::left_out, [&](auto tell) { tell(text); });
+  return text.length();
+}
+
 const char* name_of(int64_t index) noexcept {
   const char* name = nullptr;
   for_each(&Participant::name_of, [&](auto of) {

@@ -11,6 +11,7 @@
 
 #include "engine/hooks.h"
 #include "observe/stats.h"
+#include "system/text.h"
 
 namespace memlimit {
 
@@ -40,6 +41,9 @@ struct Participant {
   size_t (*rows)(HookRow* out, size_t cap) noexcept = nullptr;
   hooks::Sums (*sums)() noexcept = nullptr;
   int (*count)() noexcept = nullptr;
+
+  /** Whom of its kind no round asks, and why: "cpython (MEMLIMIT_ADAPTERS leaves it out)". A few atomic loads; any thread. */
+  void (*left_out)(TextWriter& out) noexcept = nullptr;
 
   /** Its name for an event's argument; nullptr: not one of its numbers. */
   const char* (*name_of)(int64_t index) noexcept = nullptr;
@@ -72,6 +76,9 @@ void limit_changed() noexcept;
 size_t rows(HookRow* out, size_t cap) noexcept;
 hooks::Sums sums() noexcept;
 int count() noexcept;
+
+/** Of all of them, with commas between, NUL-terminated; returns the length. */
+size_t left_out(char* out, size_t cap) noexcept;
 
 /** "?" when nobody knows the number. */
 const char* name_of(int64_t index) noexcept;

@@ -1,29 +1,42 @@
 /* See stats_server.h. */
 #include "engine/stats_server.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
 #include "engine/allocator.h"
 #include "engine/figures.h"
 #include "engine/limit_setting.h"
+#include "engine/look.h"
 #include "observe/event_ring.h"
 #include "observe/heap_text.h"
 #include "observe/log.h"
 #include "observe/stats_socket.h"
 #include "observe/stats_text.h"
 #include "settings/config_values.h"
+#include "settings/environment.h"
 #include "system/os.h"
 #include "system/procfs.h"
+#include "system/text.h"
 
 namespace memlimit::stats_server {
 namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
+/* How often a path by name is looked at that another process has, or had. */
+constexpr int64_t kLookAtPathNs = 5 * kNsPerSecond;
+
 constinit const Config* config = nullptr;
 constinit char xdg_runtime_dir[108] = {};
 constinit StatsSocket stats_socket{};
+constinit bool forked = false; /* this process is a copy of the program that was started */
+/* Service thread. The path is another's of the family, of which nobody was told: nothing is lost while this process is
+ * small. */
+constinit bool untold = false;
+constinit int64_t look_at_path_ns = 0;
 
 /* The figures that are known here alone. */
 void add_own_figures(memlimit_stats* figures) noexcept {
@@ -69,20 +82,63 @@ void note_refusal(void*, const Peer& peer) noexcept {
   if (once_a_second.allow(os::monotonic_ns())) emit(EventKind::kSocketRefused, peer.uid);
 }
 
-void open() noexcept {
+bool is_named() noexcept {
+  return config->socket.kind == SocketKind::kPath || config->socket.kind == SocketKind::kDirectory;
+}
+
+SocketPlace place() noexcept {
+  SocketPlace place{config->socket.text, xdg_runtime_dir, config->socket_mode};
+  place.forked = forked;
+  return place;
+}
+
+enum class Opened : bool { kFirst, kAgain };
+
+/* Who asked for a socket by name waits for it. It is not said of the copies that a program makes of itself, nor when the
+ * program has closed what was open and left no descriptor; nor of helpers as long as they are small: another of the
+ * family has the path. */
+void tell_failure(Opened opened, int error, const char* text) noexcept {
+  untold = error == -EALREADY && !forked && !look::wants_service();
+  if (forked || untold || opened == Opened::kAgain) {
+    process_log().write(LogLevel::kInfo, text);
+  } else if (is_named()) {
+    process_log().problem(text);
+  } else {
+    process_log().write(LogLevel::kWarn, text);
+  }
+}
+
+void open(Opened opened) noexcept {
   if (config->socket.kind == SocketKind::kOff) return;
-  const SocketPlace place{config->socket.text, xdg_runtime_dir, config->socket_mode};
   const SocketContent content{nullptr, render, set_limit, note_refusal};
   char error[256];
-  const int result = stats_socket.open(place, content, error, sizeof error);
+  const int result = stats_socket.open(place(), content, error, sizeof error);
   emit(result == 0 ? EventKind::kSocketOpened : EventKind::kSocketFailed, -result);
-  if (result != 0) process_log().write(LogLevel::kWarn, error);
+  look_at_path_ns = os::monotonic_ns() + kLookAtPathNs;
+  untold = false;
+  if (result != 0) tell_failure(opened, result, error);
+}
+
+/* A path that was another process's may be free now; one that was taken over from this wrapper, too, when the program
+ * behind it has ended. */
+void look_at_path(int64_t now_ns) noexcept {
+  if (!is_named() || now_ns < look_at_path_ns) return;
+  look_at_path_ns = now_ns + kLookAtPathNs;
+  const bool lost = stats_socket.is_open();
+  if (lost ? !stats_socket.is_idle() : !untold && stats_socket.holder_pid() == 0) return;
+  if (named_place_is_free(place(), stats_socket.holder_pid())) {
+    stats_socket.abandon();
+    open(Opened::kAgain);
+  } else if (untold && look::wants_service()) {
+    open(Opened::kFirst);
+  }
 }
 
 void serve(const service::Turn& turn) noexcept {
+  look_at_path(turn.now_ns);
   if (turn.ready == service::Turn::Ready::kYes && !stats_socket.is_intact()) {
     stats_socket.abandon();
-    open();
+    open(Opened::kAgain);
   }
   const bool due = turn.now_ns >= stats_socket.next_deadline_ns();
   if (turn.ready != service::Turn::Ready::kNo || due) stats_socket.handle(turn.now_ns);
@@ -100,14 +156,31 @@ void configure(const Config& settings, const char* xdg) noexcept {
   }
 }
 
+bool can_open(const Config& settings) noexcept {
+  if (settings.socket.kind == SocketKind::kOff || settings.socket.kind == SocketKind::kDefault) {
+    return true;
+  }
+  char error[ConfigError::kCap];
+  const SocketPlace named{settings.socket.text, {}, settings.socket_mode};
+  if (check_stats_socket(named, error, sizeof error) == 0) return true;
+  char line[ConfigError::kCap + 32];
+  TextWriter(line, sizeof line).put(error).put(". The program is not started");
+  write_fatal(line);
+  return false;
+}
+
 bool has_subscribers() noexcept { return stats_socket.has_subscribers(); }
 
 void publish_event(std::string_view line) noexcept { stats_socket.publish_event(line); }
 
 constinit const service::Task kTask{
-    .begin = open,
+    .begin = []() noexcept { open(Opened::kFirst); },
     .run = serve,
-    .due_ns = []() noexcept { return stats_socket.next_deadline_ns(); },
+    .due_ns =
+        []() noexcept {
+          const int64_t next = stats_socket.next_deadline_ns();
+          return stats_socket.holder_pid() != 0 ? std::min(next, look_at_path_ns) : next;
+        },
     .wait_fd = []() noexcept { return stats_socket.wait_fd(); },
     .end = []() noexcept { stats_socket.close(); },
     .cut_off = []() noexcept { stats_socket.remove_path(); },
@@ -115,7 +188,12 @@ constinit const service::Task kTask{
 
 constinit const fork::Part kForkPart{
     .name = "socket",
-    .reset = []() noexcept { stats_socket.forget_after_fork(); },
+    .reset =
+        []() noexcept {
+          stats_socket.forget_after_fork();
+          forked = true;
+          untold = false;
+        },
 };
 
 }  // namespace memlimit::stats_server

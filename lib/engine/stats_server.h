@@ -17,6 +17,10 @@ namespace memlimit::stats_server {
 /** Once, at start. The Config must live for ever. `xdg_runtime_dir` (may be null) is copied. */
 void configure(const Config& config, const char* xdg_runtime_dir) noexcept;
 
+/** Where a bad setting keeps the program from starting: whether the socket that was asked for by name can be made, as far as
+ *  that can be seen. If not, one line on standard error says why. Makes nothing. */
+bool can_open(const Config& config) noexcept;
+
 /** Whether anybody reads the file `events`; without, publish_event() costs nothing. */
 bool has_subscribers() noexcept;
 

@@ -91,10 +91,12 @@ bool emit(EventKind kind, int64_t arg0 = 0, int64_t arg1 = 0, int64_t arg2 = 0,
           int64_t arg3 = 0) noexcept;
 
 /** Who knows the names that events have numbers for. Each may be null, and may return null: then the number stands
- *  alone. For format_event(), on its thread. */
+ *  alone. For format_event() and say_event(), on their thread. */
 struct EventNames {
   const char* (*hook)(int64_t slot) = nullptr;
   const char* (*adapter)(int64_t index) = nullptr;
+  /** Runtimes that no round asks, and why; "" when there is none. NUL-terminated; returns the length. */
+  size_t (*left_out)(char* out, size_t cap) = nullptr;
 };
 
 /**

@@ -22,8 +22,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "observe/event_words.h"
 #include "settings/environment.h"
-#include "settings/units.h"
 #include "system/attributes.h"
 #include "system/os.h"
 #include "system/safe_write.h"
@@ -128,17 +128,6 @@ void put_text(TextWriter& out, std::string_view text) noexcept {
 
 void put_prefix(TextWriter& out, int pid) noexcept { out.put("memlimit[").put_int(pid).put(']'); }
 
-void put_error(TextWriter& out, int error) noexcept {
-#if __GLIBC_PREREQ(2, 32)
-  // strerror() would load a message catalogue.
-  if (const char* text = strerrordesc_np(error)) {
-    out.put(text);
-    return;
-  }
-#endif
-  out.put("error ").put_int(error);
-}
-
 constinit Log g_log;
 
 }  // namespace
@@ -160,7 +149,7 @@ LogTargets log_targets(const LogSetting& setting, LineKind kind, LogLevel level)
   }
   if (level == LogLevel::kOff || !at_least(level)) return {};
   if (has_file) return {true, false};
-  return {false, setting.asked || level == LogLevel::kError};
+  return {false, true};
 }
 
 MEMLIMIT_AT_START void Log::note_stderr() noexcept {
@@ -192,8 +181,7 @@ void Log::open(const Config& config) noexcept {
     char text[LogSetting::kCap + 128];
     TextWriter writer(text, sizeof text);
     writer.put("MEMLIMIT_LOG: cannot open \"").put(setting_.path).put("\" (");
-    put_error(writer, error);
-    writer.put(
+    writer.put_errno(error).put(
         "): use a file that this program may write. Its lines are lost until it can be opened");
     problem(text);
   }
@@ -204,30 +192,35 @@ bool Log::wants(LogLevel level) const noexcept {
   return open_ && (targets.file || targets.standard_error);
 }
 
+/** Whether the event's words are due again. */
+bool Log::may_say(const Event& event) noexcept {
+  if (event.kind == EventKind::kLimiterOn) return unheld_.allow(event.time_ns);
+  if (event.kind == EventKind::kRoomLow) return room_low_.allow(event.time_ns);
+  return event.kind != EventKind::kHookOverran || overruns_.allow(event.time_ns);
+}
+
 void Log::event(const Event& event, const EventNames& names) noexcept {
+  if (!open_) return;
   const LogLevel level = event_level(event.kind);
-  if (wants(level)) {
-    char text[512];
+  const LogTargets ordinary = log_targets(setting_, LineKind::kOrdinary, level);
+  const bool in_words = has_words(event.kind) && ordinary.standard_error;
+  char text[512];
+  if (wants(level) && (!in_words || setting_.level >= LogLevel::kInfo)) {
     format_event(event, names, text, sizeof text);
     write(level, text);
   }
-  if (event.kind != EventKind::kLimiterOn) return;
-  // Whoever asked for everything on standard error has the line above.
-  if (log_targets(setting_, LineKind::kOrdinary, level).standard_error) return;
-  if (!log_targets(setting_, LineKind::kAlert, level).standard_error) return;
-  if (!alerts_.allow(event.time_ns)) return;
-  char needed[32], limit[32], text[256];
-  format_size(event.args[0], needed, sizeof needed);
-  format_size(event.args[1], limit, sizeof limit);
-  TextWriter writer(text, sizeof text);
-  writer.put("the limit cannot be held: live set ").put(needed).put(" > limit ").put(limit);
-  writer.put(". Memory grows past it, and reclaim is held to half of the CPU time");
-  send(LineKind::kAlert, LogLevel::kWarn, text);
+  const bool alert = event.kind == EventKind::kLimiterOn || event.kind == EventKind::kRoomLow;
+  const LineKind kind = alert ? LineKind::kAlert : LineKind::kOrdinary;
+  if (!log_targets(setting_, kind, level).standard_error) return;
+  if (say_event(event, names, text, sizeof text) == 0 || !may_say(event)) return;
+  send(kind, level, text);
 }
 
 void Log::reset_after_fork() noexcept {
   pid_ = os::process_id();
-  alerts_.reset();
+  unheld_.reset();
+  room_low_.reset();
+  overruns_.reset();
   gap_ = 0;
   lost_lines_.store(0, std::memory_order_relaxed);
 }

@@ -1,8 +1,8 @@
 /* The log: lines for an operator, in a file or on standard error. log.cc is the only file that knows
  * spdlog, and uses none of its global state (no registry, no default logger, no patterns, no local time).
  *
- * Answers for: who hears what. Standard error belongs to the program: by default it gets problems of
- * settings and errors, and one line in ten minutes when the limit cannot be held. Refuses to throw, to
+ * Answers for: who hears what. Standard error belongs to the program: by default it gets problems of settings, errors
+ * and warnings, in words and each kind once in ten minutes at most. Refuses to throw, to
  * block, to die of SIGPIPE, and to write into a file that took the place of a descriptor it knew.
  * Threads: the service thread only, but for write_fatal() and lost_lines(); note_stderr() at start.
  */
@@ -41,8 +41,8 @@ class RateLimiter {
 enum class LineKind : uint8_t {
   kOrdinary, /* as its level says */
   kProblem,  /* of a setting: never silent */
-  kAlert,    /* the limit cannot be held */
-  kReport,   /* MEMLIMIT_REPORT's, which somebody asked for */
+  kAlert, /* the limit cannot be held, or the container is full: on standard error beside a file, too */
+  kReport, /* MEMLIMIT_REPORT's, which somebody asked for */
 };
 
 struct LogTargets {
@@ -83,8 +83,9 @@ class Log {
   /** A line for MEMLIMIT_REPORT. */
   void report(const char* text) noexcept { send(LineKind::kReport, LogLevel::kInfo, text); }
 
-  /** format_event() as a line of the event's level; limiter_on is also an alert, which reaches standard
-   *  error at most once in ten minutes of the events' own time. */
+  /** In a file format_event() as a line of the event's level. On standard error say_event() where there are words, each
+   *  kind at most once in ten minutes of the events' own time; format_event() for the others, and from level info on for
+   *  all. */
   void event(const Event& event, const EventNames& names) noexcept;
 
   /** In the child of fork: its own process id in the lines, its own rate. Keeps the file (append mode, so
@@ -107,8 +108,9 @@ class Log {
   };
   enum class Noted : uint8_t { kNot, kClosed, kOpen };
 
-  static constexpr int64_t kAlertIntervalNs = 600'000'000'000;
+  static constexpr int64_t kSaidIntervalNs = 600'000'000'000;
 
+  bool may_say(const Event& event) noexcept;
   void send(LineKind kind, LogLevel level, const char* text) noexcept;
   void deliver(LogLevel level, int64_t unix_ns, const char* text, size_t length) noexcept;
   void put_to_file(const char* line, size_t length) noexcept;
@@ -127,9 +129,11 @@ class Log {
   int file_fd_ = -1;
   Identity file_;
   int pid_ = 0;
-  LogTargets targets_; /* of the line on its way through spdlog */
-  int64_t gap_ = 0;    /* lines that the file missed since the last one it got */
-  RateLimiter alerts_{kAlertIntervalNs};
+  LogTargets targets_;                  /* of the line on its way through spdlog */
+  int64_t gap_ = 0;                     /* lines that the file missed since the last one it got */
+  RateLimiter unheld_{kSaidIntervalNs}; /* of say_event(), for each kind */
+  RateLimiter room_low_{kSaidIntervalNs};
+  RateLimiter overruns_{kSaidIntervalNs};
   std::atomic<uint64_t> lost_lines_{0};
   LogBackend* backend_ =
       nullptr; /* never freed but by close(): lines may come until the very end */

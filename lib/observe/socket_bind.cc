@@ -118,6 +118,18 @@ int bind_replacing_dead(const char* path, unsigned mode, BoundSocket* out, Occup
   return -EADDRINUSE;
 }
 
+int bind_taking_over(const char* path, unsigned mode, int from_pid, BoundSocket* out) noexcept {
+  struct stat found {};
+  int peer_pid = 0;
+  const Occupant occupant = probe_socket(path, &found, &peer_pid);
+  // Another user's would be taken from somebody who did not start us with this setting.
+  if (occupant != Occupant::kLive || peer_pid != from_pid || found.st_uid != geteuid()) {
+    return -EADDRINUSE;
+  }
+  if (!unlink_if_same(path, found.st_dev, found.st_ino)) return -EADDRINUSE;
+  return bind_path(path, mode, out);
+}
+
 int bind_abstract(BoundSocket* out) noexcept {
   int result = -EADDRINUSE;
   for (int twin = 1; twin <= kMaxTwins && result == -EADDRINUSE; ++twin) {

@@ -19,6 +19,7 @@ struct BoundSocket {
   char path[112] = {}; /* absolute; for an abstract name '@' stands for its leading NUL */
   bool abstract = false;
   uint64_t device = 0, inode = 0; /* of the path; 0 for an abstract name */
+  int holder_pid = 0;             /* not bound: who listens at the path, if that can be told */
 };
 
 enum class Occupant : uint8_t { kNobody, kDead, kLive, kOther };
@@ -34,6 +35,10 @@ bool unlink_if_same(const char* path, dev_t device, ino_t inode) noexcept;
  * or it is not a dead socket of ours (*peer_pid == 0). */
 int bind_replacing_dead(const char* path, unsigned mode, BoundSocket* out, Occupant* occupant,
                         int* peer_pid) noexcept;
+
+/** Binds the path in place of the live socket that this process listens at, which then has no name any more.
+ *  -EADDRINUSE: somebody else has the path by now. */
+int bind_taking_over(const char* path, unsigned mode, int from_pid, BoundSocket* out) noexcept;
 
 /** How many live processes of one pid may have names beside each other: pid namespaces that share them. */
 inline constexpr int kMaxTwins = 99;

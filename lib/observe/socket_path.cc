@@ -1,6 +1,7 @@
 #include "observe/socket_path.h"
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include <fcntl.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "observe/socket_directory.h"
+#include "observe/socket_kin.h"
 #include "observe/socket_name.h"
 #include "system/file_descriptor.h"
 #include "system/os.h"
@@ -107,6 +109,10 @@ void explain(const SocketPath& path, int result, Occupant occupant, int peer_pid
         error->put(" exists and is not a dead socket of this user; it is left alone: remove it");
       }
       break;
+    case EALREADY:
+      error->put(" is in use by process ").put_int(peer_pid);
+      error->put(" of the same family; put %p, the pid, in the name");
+      break;
     case ENOENT:
     case ENOTDIR:
       error->put(": its directory does not exist; make it first");
@@ -132,17 +138,50 @@ void explain(const SocketPath& path, int result, Occupant occupant, int peer_pid
   }
 }
 
-int bind_named(const SocketPlace& place, BoundSocket* out, TextWriter* error) noexcept {
+/** A setting's path, without a slash at its end, and whether it names a directory. */
+struct NamedPlace {
   SocketPath path;
-  if (!resolve_socket_setting(place.setting, &path, error)) return -EINVAL;
+  size_t length = 0;
+  bool directory = false;        /* it ended in a slash, or is one */
+  bool directory_exists = false; /* it is one */
+};
+
+bool find_named(const SocketPlace& place, NamedPlace* named, TextWriter* error) noexcept {
+  if (!resolve_socket_setting(place.setting, &named->path, error)) return false;
+  char* const text = named->path.text;
+  size_t length = std::strlen(text);
+  named->directory = text[length - 1] == '/';
+  while (length > 1 && text[length - 1] == '/') text[--length] = '\0';
+  named->length = length;
+  struct stat entry {};
+  named->directory_exists = stat(text, &entry) == 0 && S_ISDIR(entry.st_mode);
+  named->directory = named->directory || named->directory_exists;
+  return true;
+}
+
+/** The directory that a socket of this name is made in. */
+void put_parent(const NamedPlace& named, TextWriter* out) noexcept {
+  const std::string_view whole(named.path.text, named.length);
+  const size_t slash = whole.rfind('/');
+  out->put(whole.substr(0, slash == 0 ? 1 : slash));
+}
+
+int bind_over_kin(const SocketPlace& place, const SocketPath& path, int holder_pid,
+                  BoundSocket* out) noexcept {
+  const Kin kin = kin_of(holder_pid);
+  if (kin == Kin::kStranger) return -EADDRINUSE;
+  if (kin != Kin::kWrapper || place.forked) return -EALREADY;
+  return bind_taking_over(path.text, place.mode, holder_pid, out);
+}
+
+int bind_named(const SocketPlace& place, BoundSocket* out, TextWriter* error) noexcept {
+  NamedPlace named;
+  if (!find_named(place, &named, error)) return -EINVAL;
+  const SocketPath& path = named.path;
   Occupant occupant = Occupant::kOther;
   int peer_pid = 0;
   int result = 0;
-  size_t length = std::strlen(path.text);
-  const bool wants_directory = path.text[length - 1] == '/';
-  while (length > 1 && path.text[length - 1] == '/') path.text[--length] = '\0';
-  struct stat entry {};
-  if (wants_directory || (stat(path.text, &entry) == 0 && S_ISDIR(entry.st_mode))) {
+  if (named.directory) {
     const mode_t mode = (place.mode & 077) != 0 ? 0755 : 0700;
     const FileDescriptor directory(make_directory(path.text, mode, 0));
     result = directory.get() < 0 ? -errno
@@ -151,14 +190,14 @@ int bind_named(const SocketPlace& place, BoundSocket* out, TextWriter* error) no
     // The lock of the parent, so that no other process looks at the path between bind and listen.
     char parent[kMaxSocketPath + 1];
     TextWriter text(parent, sizeof parent);
-    const size_t slash = std::string_view(path.text).rfind('/');
-    text.put(std::string_view(path.text, slash == 0 ? 1 : slash));
+    put_parent(named, &text);
     const FileDescriptor directory(open_directory(parent, 0));
     const DirectoryLock lock(directory.get());
     // Where the name's only difference is the pid, earlier processes' are known by it. A digit beside it hides
     // where it begins or ends.
+    const std::string_view whole(path.text, named.length);
+    const size_t slash = whole.rfind('/');
     if (lock.held() && path.pid_at > slash) {
-      const std::string_view whole(path.text, length);
       const SocketNames names{whole.substr(slash + 1, path.pid_at - slash - 1),
                               whole.substr(path.pid_end), false};
       if (!ends_in_digit(names.prefix) && !begins_with_digit(names.suffix)) {
@@ -166,8 +205,48 @@ int bind_named(const SocketPlace& place, BoundSocket* out, TextWriter* error) no
       }
     }
     result = bind_replacing_dead(path.text, place.mode, out, &occupant, &peer_pid);
+    if (result == -EADDRINUSE && occupant == Occupant::kLive && peer_pid > 0) {
+      result = bind_over_kin(place, path, peer_pid, out);
+    }
   }
-  if (result != 0) explain(path, result, occupant, peer_pid, error);
+  if (result != 0) {
+    explain(path, result, occupant, peer_pid, error);
+    *out = BoundSocket{};
+    if (occupant == Occupant::kLive) out->holder_pid = peer_pid;
+  }
+  return result;
+}
+
+/** Whether files can be made in a directory; -errno when not. */
+int may_make_in(const char* directory) noexcept {
+  struct stat entry {};
+  if (stat(directory, &entry) != 0) return -errno;
+  if (!S_ISDIR(entry.st_mode)) return -ENOTDIR;
+  return faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) == 0 ? 0 : -errno;
+}
+
+int check_named(const SocketPlace& place, TextWriter* error) noexcept {
+  NamedPlace named;
+  if (!find_named(place, &named, error)) return -EINVAL;
+  char parent[kMaxSocketPath + 1];
+  TextWriter text(parent, sizeof parent);
+  put_parent(named, &text);
+  int result = may_make_in(named.directory_exists ? named.path.text : parent);
+  Occupant occupant = Occupant::kNobody;
+  int peer_pid = 0;
+  if (result == 0 && !named.directory_exists) {
+    struct stat found {};
+    occupant = probe_socket(named.path.text, &found, &peer_pid);
+    const Kin kin = occupant == Occupant::kLive && peer_pid > 0 ? kin_of(peer_pid) : Kin::kStranger;
+    const bool of_kin = kin != Kin::kStranger && kin != Kin::kSibling;
+    const bool free = occupant == Occupant::kNobody || occupant == Occupant::kDead;
+    if (named.directory && !free) {
+      result = -ENOTDIR;
+    } else if (!free && !of_kin) {
+      result = -EADDRINUSE;
+    }
+  }
+  if (result != 0) explain(named.path, result, occupant, peer_pid, error);
   return result;
 }
 
@@ -178,10 +257,26 @@ int bind_stats_socket(const SocketPlace& place, BoundSocket* out, char* error,
   os::ErrnoGuard guard;
   TextWriter text(error, cap);
   *out = BoundSocket{};
-  const int result =
-      place.setting.empty() ? bind_default(place, out, &text) : bind_named(place, out, &text);
+  if (!place.setting.empty()) return bind_named(place, out, &text);
+  const int result = bind_default(place, out, &text);
   if (result != 0) *out = BoundSocket{};
   return result;
+}
+
+int check_stats_socket(const SocketPlace& place, char* error, size_t cap) noexcept {
+  os::ErrnoGuard guard;
+  TextWriter text(error, cap);
+  return place.setting.empty() ? 0 : check_named(place, &text);
+}
+
+bool named_place_is_free(const SocketPlace& place, int holder_pid) noexcept {
+  os::ErrnoGuard guard;
+  TextWriter unsaid(nullptr, 0);
+  NamedPlace named;
+  if (place.setting.empty() || !find_named(place, &named, &unsaid) || named.directory) return false;
+  struct stat entry {};
+  if (lstat(named.path.text, &entry) != 0) return errno == ENOENT;
+  return holder_pid > 0 && kill(holder_pid, 0) != 0 && errno == ESRCH;
 }
 
 }  // namespace memlimit

@@ -136,7 +136,7 @@ class Histogram {
   std::atomic<int64_t> sum_{0};
 };
 
-/** Everything the renderers need. Texts are NUL-terminated; an empty one is left out or derived. */
+/** Everything the renderers need. Texts are NUL-terminated; an empty one is left out. */
 struct Snapshot {
   static constexpr size_t kMaxHooks = 80;
 
@@ -146,8 +146,9 @@ struct Snapshot {
   char account[32] = {}; /* MEMLIMIT_ACCOUNT as resolved: "heap", "rss", "cgroup" */
   char limit_source[96] =
       {}; /* where the limit came from: "MEMLIMIT", "socket", "80% of 2 GiB" ... */
-  bool limit_invalid = false; /* MEMLIMIT had a bad value, and nobody has set a limit since */
-  char limiter[96] = {};      /* empty: "off", or "on" with limiter_needed, from the figures */
+  bool limit_invalid = false;   /* MEMLIMIT had a bad value, and nobody has set a limit since */
+  bool let_go_for_time = false; /* while limiter_on: reclaim took too much CPU time */
+  char left_out[256] = {};      /* runtimes that no round asks, and why */
 
   HistogramCopy round_ns{&kDurationShape, {}, 0};  /* duration of a round */
   HistogramCopy assist_ns{&kDurationShape, {}, 0}; /* wait of an allocating thread */

@@ -37,6 +37,12 @@ class StatsSocket : public SocketBounds {
 
   bool is_open() const noexcept { return door_.is_open(); }
 
+  /** Who had the path when open() failed for that; 0: nobody, or it cannot be told. */
+  int holder_pid() const noexcept { return bound_.holder_pid; }
+
+  /** Nobody is connected. */
+  bool is_idle() const noexcept { return slots_.count() == 0; }
+
   /** Absolute path, or '@' and the abstract name; "" when closed. */
   const char* path() const noexcept { return bound_.path; }
 

@@ -23,13 +23,13 @@ void put_count(TextWriter& out, std::string_view key, int64_t count) noexcept {
 void put_limiter(TextWriter& out, const Snapshot& snapshot) noexcept {
   const memlimit_stats& f = snapshot.figures;
   out.put("Limiter:\t");
-  if (snapshot.limiter[0] != '\0') {
-    out.put_escaped(snapshot.limiter, sizeof snapshot.limiter);
-  } else if (f.limiter_on == 0) {
+  if (f.limiter_on == 0) {
     out.put("off");
+  } else if (snapshot.let_go_for_time) {
+    out.put("on (reclaim took more than half of the CPU time)");
   } else {
-    out.put("on (live set ").put_int(f.limiter_needed / 1024);
-    out.put(" kB > limit ").put_int(f.limit / 1024).put(" kB)");
+    out.put("on (not enough can be given back: ").put_int(f.limiter_needed / 1024);
+    out.put(" kB remain)");
   }
   out.put('\n');
 }
@@ -74,6 +74,9 @@ void render_status(const Snapshot& snapshot, TextWriter& out) noexcept {
   put_count(out, "Oversized", f.oversized);
   put_count(out, "Assists", f.assists);
   put_limiter(out, snapshot);
+  if (snapshot.left_out[0] != '\0') {
+    out.put("NotAsked:\t").put_escaped(snapshot.left_out, sizeof snapshot.left_out).put('\n');
+  }
   put_count(out, "Threads", f.threads);
   out.put("Uptime:\t").put_int(f.uptime_ns / 1'000'000'000).put(" s\n");
 }

@@ -27,6 +27,13 @@ int64_t add(int64_t a, int64_t b) noexcept {
 // that after a long climb it does not name a live set of long ago.
 void forget_lowest(LimiterState& state) noexcept { state.lowest_paced_bytes = -1; }
 
+// From here on is counted what reclaim takes until the bucket is full.
+void begin_filling(LimiterState& state) noexcept {
+  state.filling_process_ns = state.process_cpu_ns;
+  state.filling_reclaim_ns = state.reclaim_cpu_ns;
+  state.filling_stalled_ns = state.stalled_ns;
+}
+
 }  // namespace
 
 LimiterChange limiter_update(LimiterState& state, int64_t now_ns, int64_t process_cpu_ns,
@@ -50,6 +57,7 @@ LimiterChange limiter_update(LimiterState& state, int64_t now_ns, int64_t proces
   }
   state.started = true;
   state.now_ns = now_ns;
+  if (state.fill_ns == 0 && !state.on) begin_filling(state);
   state.process_cpu_ns = process_cpu_ns;
   state.reclaim_cpu_ns = reclaim_cpu_ns_total;
   state.stalled_ns = stalled_ns_total;
@@ -80,6 +88,9 @@ LimiterChange limiter_update(LimiterState& state, int64_t now_ns, int64_t proces
     state.on_since_ns = now_ns;
     ++state.episodes;
     state.needed_bytes = std::max<int64_t>(state.lowest_paced_bytes, 0);
+    state.took_reclaim_ns = std::max(passed(state.filling_reclaim_ns, state.reclaim_cpu_ns),
+                                     passed(state.filling_stalled_ns, state.stalled_ns));
+    state.took_process_ns = passed(state.filling_process_ns, state.process_cpu_ns);
     return LimiterChange::kCameOn;
   }
   return state.fill_ns > half ? LimiterChange::kNone : limiter_release(state);
@@ -89,6 +100,7 @@ LimiterChange limiter_release(LimiterState& state) noexcept {
   if (!state.on) return LimiterChange::kNone;
   state.on = false;
   forget_lowest(state);
+  begin_filling(state);
   return LimiterChange::kWentOff;
 }
 

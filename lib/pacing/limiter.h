@@ -47,7 +47,14 @@ struct LimiterState {
   int64_t episodes = 0;            /* times it came on */
   int64_t skipped = 0;             /* rounds that did not run because of it */
   int64_t lowest_paced_bytes = -1; /* after a round, in this filling; -1 = no round */
-  int64_t needed_bytes = 0;        /* live set estimate of this or the last episode; 0 = none */
+  int64_t needed_bytes =
+      0; /* what rounds left, at least, before this or the last episode; 0 = none */
+  int64_t filling_process_ns = 0; /* totals when the bucket began to fill */
+  int64_t filling_reclaim_ns = 0;
+  int64_t filling_stalled_ns = 0;
+  int64_t took_reclaim_ns =
+      0; /* from then until this or the last episode: by reclaim, or by waiting for it */
+  int64_t took_process_ns = 0; /* by the process, reclaim included */
 };
 
 enum class LimiterChange { kNone, kCameOn, kWentOff };

@@ -227,6 +227,12 @@ bool asks_runtimes(const PacerSettings& settings, int64_t paced_bytes,
   return paced_bytes >= percent_of(limit_bytes, percent);
 }
 
+Level level_at(const PacerSettings& settings, int64_t paced_bytes, int64_t limit_bytes) noexcept {
+  if (limit_bytes <= 0) return Level::kLow;
+  const Marks marks = marks_for(settings, limit_bytes, 0);
+  return level_for(marks, limit_bytes, std::max<int64_t>(paced_bytes, 0), Level::kLow);
+}
+
 int64_t round_gap(int64_t paced_bytes, int64_t limit_bytes, int64_t quantum_bytes) noexcept {
   const int64_t headroom =
       sub(std::max<int64_t>(limit_bytes, 0), std::max<int64_t>(paced_bytes, 0));

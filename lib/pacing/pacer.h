@@ -213,6 +213,10 @@ int64_t deepest_fall(int64_t paced_bytes, int64_t limit_bytes) noexcept;
 bool asks_runtimes(const PacerSettings& settings, int64_t paced_bytes,
                    int64_t limit_bytes) noexcept;
 
+/** The level at this usage for who comes to it for the first time: without the hysteresis of pace(). Low without a limit.
+ *  Bytes; no errors; any thread; allocates nothing. */
+Level level_at(const PacerSettings& settings, int64_t paced_bytes, int64_t limit_bytes) noexcept;
+
 /** Bytes of allocation between two rounds at this usage: headroom / kGapDivisor, never less than a
  *  quantum, monotone in headroom. Bytes; no errors; any thread; allocates nothing. */
 int64_t round_gap(int64_t paced_bytes, int64_t limit_bytes, int64_t quantum_bytes) noexcept;

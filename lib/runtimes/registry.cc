@@ -19,14 +19,15 @@
 #include "observe/event_ring.h"
 #include "pacing/ranking.h"
 #include "runtimes/adapter.h"
+#include "runtimes/adapters.h"
+#include "runtimes/left_out.h"
 #include "system/lock.h"
 #include "system/os.h"
 
 namespace memlimit::runtimes {
 namespace {
 
-constexpr const Adapter* kAdapters[] = {&kCPython, &kRuby, &kV8};
-constexpr size_t kCount = sizeof kAdapters / sizeof kAdapters[0];
+constexpr size_t kCount = kAdapterCount;
 
 /* Until there is real pressure a runtime is left alone for this many times as long as its last reclaim
  * took: 10 % of the time, then 25 %. Over the limit the limiter is the only brake. */
@@ -94,15 +95,19 @@ bool is_attached(size_t index) noexcept {
   return (attached_set.load(std::memory_order_acquire) >> index & 1) != 0;
 }
 
-bool is_missing(size_t index) noexcept {
-  const uint32_t bit = uint32_t{1} << index;
-  return (wanted_set.load(std::memory_order_relaxed) & bit) != 0 &&
-         (attached_set.load(std::memory_order_relaxed) & bit) == 0;
+bool is_wanted(size_t index) noexcept {
+  return (wanted_set.load(std::memory_order_relaxed) >> index & 1) != 0;
 }
+
+bool is_missing(size_t index) noexcept { return is_wanted(index) && !is_attached(index); }
 
 bool try_attach(size_t index, const ElfImage& image) noexcept {
   if (!is_missing(index) || image.symbol(kAdapters[index]->landmark) == nullptr) return false;
-  if (!kAdapters[index]->attach(image)) return false;
+  if (!kAdapters[index]->attach(image)) {
+    left_out::note(index, left_out::Why::kUnknownVersion);
+    return false;
+  }
+  left_out::note(index, left_out::Why::kNone);
   attached_set.fetch_or(uint32_t{1} << index, std::memory_order_release);
   // malloc sees a small part of such a heap.
   paced::set_hint(paced::Hint::kRuntimeHeap, true);
@@ -122,10 +127,26 @@ int walk_list(int (*visit)(dl_phdr_info*, size_t, void*), void* arg) noexcept {
   }
 }
 
+/* Runtimes that are not to be attached, or cannot be. */
+void note_left_out(const ElfImage& image) noexcept {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (is_wanted(i) || image.symbol(kAdapters[i]->landmark) == nullptr) continue;
+    left_out::note(i, left_out::Why::kUnwanted);
+  }
+  left_out::look_at(image);
+}
+
 int attach_all(dl_phdr_info* info, size_t, void*) {
   ElfImage image;
   if (!image.open(*info)) return 0;
   for (size_t i = 0; i < kCount; ++i) try_attach(i, image);
+  note_left_out(image);
+  return 0;
+}
+
+int note_all_left_out(dl_phdr_info* info, size_t, void*) {
+  ElfImage image;
+  if (image.open(*info)) note_left_out(image);
   return 0;
 }
 
@@ -259,6 +280,7 @@ void discover() noexcept {
     }
     if (++candidate.index >= kCount) break;
   }
+  walk_list(note_all_left_out, nullptr);
 }
 
 bool service_wanted() noexcept {
@@ -336,10 +358,6 @@ hooks::Sums sums() noexcept {
 
 int count() noexcept { return __builtin_popcount(attached_set.load(std::memory_order_relaxed)); }
 
-const char* name_of(int64_t index) noexcept {
-  return index >= 0 && index < static_cast<int64_t>(kCount) ? kAdapters[index]->name : nullptr;
-}
-
 void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   for (Slot& slot : slots) slot = {};
@@ -359,7 +377,8 @@ constexpr Participant kParticipant{
     .rows = rows,
     .sums = sums,
     .count = count,
-    .name_of = name_of,
+    .left_out = left_out::tell,
+    .name_of = left_out::name_of,
 };
 
 }  // namespace
@@ -377,7 +396,7 @@ void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcep
   wanted_set.store(wanted, std::memory_order_relaxed);
   loader_calls = calls;
   handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
-  if (wanted != 0) dl_iterate_phdr(attach_all, nullptr);
+  dl_iterate_phdr(attach_all, nullptr);
   participants::add(kParticipant);
 }
 

@@ -56,16 +56,19 @@ inline constexpr std::string_view kLogLevelNames[] = {"off", "error", "warn", "i
 struct LogSetting {
   static constexpr size_t kCap = 1024;
   LogLevel level = LogLevel::kWarn;
-  bool asked = false; /* MEMLIMIT_LOG was set: without a path, everything goes to standard error */
-  char path[kCap] = {}; /* absolute; empty: no file */
+  char path[kCap] = {}; /* absolute; empty: no file, and everything goes to standard error */
 };
+
+/** What MEMLIMIT_ADAPTERS may name: each runtime, and a way of using one that has to be asked for. */
+inline constexpr std::string_view kAdapterNames[] = {"cpython", "cpython-threads", "ruby", "v8",
+                                                     "sqlite"};
 
 enum class AdapterKind : uint8_t { kAuto, kNone, kList };
 
 struct AdapterSetting {
   static constexpr size_t kCap = 256;
   AdapterKind kind = AdapterKind::kAuto;
-  char names[kCap] = {}; /* kList: lower-case names between commas, no spaces */
+  char names[kCap] = {}; /* kList: of kAdapterNames, with commas between */
 };
 
 /** What was written, for the `config` file; longer text is cut there, never in the value that is

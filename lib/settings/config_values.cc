@@ -29,7 +29,8 @@ void render_value(const Config& config, Option option, TextWriter& out) noexcept
 bool parse_limit(std::string_view text, LimitSetting* out, char* why, size_t why_cap) noexcept {
   TextWriter writer(why, why_cap);
   LimitSetting limit;
-  if (kinds::parse_limit_text(text, limit, writer) == Verdict::kBad) return false;
+  const Verdict verdict = kinds::parse_limit_text(text, limit, writer);
+  if (verdict == Verdict::kBad || verdict == Verdict::kDoubtful) return false;
   *out = limit;
   return true;
 }

@@ -16,13 +16,13 @@
 
 namespace memlimit {
 
-/** Fills in the option's fields of `config`, which stay as they were unless the verdict is kOk or
- * kNotice. `text` is not empty. */
+/** Fills in the option's fields of `config`, which stay as they were if the verdict is kBad or
+ * kIgnored. `text` is not empty. */
 Verdict parse_value(Option option, std::string_view text, bool secure, Config& config,
                     TextWriter& why) noexcept;
 
-/** MEMLIMIT's value (also what the socket's `limit=` takes), without an environment around it.
- *  On failure returns false, leaves `out` alone and puts what is wrong, and what would be right, in
+/** MEMLIMIT's value (also what the socket's `limit=` takes), without an environment around it. What is doubtful
+ *  fails: whoever asks can ask again. On failure returns false, leaves `out` alone and puts what is wrong, and what would be right, in
  * `why`. */
 bool parse_limit(std::string_view text, LimitSetting* out, char* why, size_t why_cap) noexcept;
 

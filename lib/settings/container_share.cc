@@ -19,7 +19,7 @@ int64_t percent_of(int64_t bytes, int percent) noexcept {
 
 int64_t container_limit(int64_t container_bytes, int percent) noexcept {
   if (container_bytes <= 0) return 0;
-  return std::max(percent_of(container_bytes, percent), kLimitFloorBytes);
+  return std::max<int64_t>(percent_of(container_bytes, percent), 1);
 }
 
 }  // namespace memlimit

@@ -101,7 +101,9 @@ void read_option(Option option, std::string_view value, bool secure, Config& con
 
   char why[ConfigError::kCap];
   TextWriter reason(why, sizeof why);
-  switch (parse_value(option, value, secure, config, reason)) {
+  Verdict verdict = parse_value(option, value, secure, config, reason);
+  if (verdict == Verdict::kDoubtful && config.strict) verdict = Verdict::kBad;
+  switch (verdict) {
     case Verdict::kBad: {
       state.source = Source::kInvalid;
       TextWriter line = errors.add(Severity::kError);
@@ -113,6 +115,13 @@ void read_option(Option option, std::string_view value, bool secure, Config& con
     case Verdict::kIgnored:
       state.source = Source::kIgnored;
       return;
+    case Verdict::kDoubtful: {
+      state.source = Source::kEnvironment;
+      TextWriter line = errors.add(Severity::kWarning);
+      put_quoted(line.put(option_name(option)).put('='), value);
+      render_value(config, option, line.put(' ').put(reason.view()).put(" Using "));
+      return;
+    }
     case Verdict::kNotice: {
       state.source = Source::kEnvironment;
       TextWriter line = errors.add(Severity::kNotice);

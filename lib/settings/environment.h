@@ -17,9 +17,9 @@ namespace memlimit {
 /** One line for standard error, without the "memlimit[PID]: " in front and without a newline. */
 struct ConfigError {
   enum class Severity : uint8_t {
-    kError,   /* a bad value: MEMLIMIT_STRICT=1 refuses to start */
-    kWarning, /* an unknown name, or a setting without effect in this version */
-    kNotice,  /* MEMLIMIT=0 */
+    kError, /* a bad value: MEMLIMIT_STRICT=1 refuses to start */
+    kWarning, /* an unknown name, a setting without effect in this version, or a value that was hardly meant */
+    kNotice, /* MEMLIMIT=0 */
   };
   static constexpr size_t kCap = 400;
   Severity severity = Severity::kError;

@@ -21,6 +21,20 @@ constexpr std::string_view kLimitForms =
     "write a number with B, KiB, MiB, GiB or TiB (512MiB), a percentage of the container's memory "
     "(80%), auto or off";
 
+/* Less than this holds no program: a smaller number without a unit was counted in another one. The byte counts that
+ * containers are described in are far above it. */
+constexpr int64_t kLeastBareBytes = int64_t{1} << 20;
+/* From here on the other unit is rather KiB than MiB: in MiB it would be more than machines have. */
+constexpr int64_t kLeastKiBytes = int64_t{100} << 10;
+
+Verdict ask_for_unit(int64_t bytes, TextWriter& why) noexcept {
+  why.put("is ").put_int(bytes).put(bytes == 1 ? " byte: did you mean " : " bytes: did you mean ");
+  if (bytes <= 100) why.put_int(bytes).put("% or ");
+  why.put_int(bytes).put(bytes < kLeastKiBytes ? "MiB" : "KiB");
+  why.put("? Write ").put_int(bytes).put("B to mean bytes.");
+  return Verdict::kDoubtful;
+}
+
 Verdict parse_limit_percent(std::string_view text, std::string_view digits, LimitSetting& limit,
                             TextWriter& why) noexcept {
   const auto percent = read_number(digits, INT_MAX);
@@ -55,7 +69,8 @@ Verdict parse_limit_text(std::string_view text, LimitSetting& limit, TextWriter&
   if (const auto bytes = parse_size(text, &error)) {
     if (*bytes > 0) {
       limit = {LimitKind::kBytes, *bytes, 0};
-      return Verdict::kOk;
+      if (text.back() == 'B' || *bytes >= kLeastBareBytes) return Verdict::kOk;
+      return ask_for_unit(*bytes, why);
     }
     limit = {};
     why.put("means no limit. Write off to say so without this line");

@@ -150,7 +150,6 @@ Verdict parse_log(std::string_view text, bool secure, Config& config, TextWriter
   const std::string_view path = has_path ? text.substr(colon + 1) : "";
 
   LogSetting log;
-  log.asked = true;
   size_t level = 0;
   while (level < std::size(kLogLevelNames) && word != kLogLevelNames[level]) ++level;
   if (level == std::size(kLogLevelNames)) {

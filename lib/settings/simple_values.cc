@@ -1,9 +1,10 @@
 /* MEMLIMIT_ADAPTERS, _REPORT, _PRESSURE, _STRICT and _ASSIST: a word, a flag or a number.
  *
- * Refuses to know which adapters there are: the registry of runtimes does.
+ * Answers for: a name that no adapter has is refused, or a misspelt one would turn off the very runtime that was meant.
  */
 #include "settings/value_kinds.h"
 
+#include <iterator>
 #include <optional>
 
 #include "settings/spelling.h"
@@ -13,6 +14,32 @@ namespace {
 
 constexpr int64_t kMaxReportSeconds = 86'400;
 constexpr int64_t kMaxAssistNs = 1'000'000'000;
+constexpr size_t kShownName = 32; /* of one that no adapter has */
+
+bool is_adapter(std::string_view name) noexcept {
+  for (const std::string_view known : kAdapterNames) {
+    if (name == known) return true;
+  }
+  return false;
+}
+
+Verdict unknown_adapter(std::string_view name, TextWriter& why) noexcept {
+  why.put("names an unknown runtime, ").put_escaped(name, kShownName).put(": ");
+  while (!name.empty() && name.front() == ' ') name.remove_prefix(1);
+  while (!name.empty() && name.back() == ' ') name.remove_suffix(1);
+  std::string_view guess = nearest(name, kAdapterNames, std::size(kAdapterNames));
+  if (one_of(name, {"node", "nodejs", "node.js", "javascript", "js"})) guess = "v8";
+  if (!guess.empty()) {
+    why.put("did you mean ").put(guess).put('?');
+    return Verdict::kBad;
+  }
+  why.put("known are");
+  for (const std::string_view known : kAdapterNames) {
+    why.put(known == kAdapterNames[0] ? " " : ", ").put(known);
+  }
+  why.put('.');
+  return Verdict::kBad;
+}
 
 }  // namespace
 
@@ -26,20 +53,19 @@ Verdict parse_adapters(std::string_view text, bool, Config& config, TextWriter& 
   if (text == "off") return bad(why, "not a list of adapters", "none", "");
   adapters.kind = AdapterKind::kList;
   TextWriter names(adapters.names, sizeof adapters.names);
-  char previous = ',';
-  for (const char c : text) {
-    const bool letter = c >= 'a' && c <= 'z';
-    const bool inner = previous != ',' && (is_digit(c) || c == '_' || c == '-' || c == ',');
-    if (!letter && !inner) {
-      return bad(why, "not a list of adapters", "",
-                 "write auto, none, or lower-case names with commas between (cpython,sqlite)");
-    }
-    names.put(c);
-    previous = c;
-  }
-  if (previous == ',') return bad(why, "not a list of adapters", "", "it ends in a comma");
-  if (names.truncated()) {
+  if (names.put(text).truncated()) {
     return bad(why, "too long", "", "a list of adapters may have 255 bytes");
+  }
+  for (std::string_view rest = text;;) {
+    const size_t comma = rest.find(',');
+    const std::string_view name = rest.substr(0, comma);
+    if (name.empty()) {
+      return bad(why, "not a list of adapters", "",
+                 "write auto, none, or names with commas between (cpython,sqlite)");
+    }
+    if (!is_adapter(name)) return unknown_adapter(name, why);
+    if (comma == std::string_view::npos) break;
+    rest.remove_prefix(comma + 1);
   }
   config.adapters = adapters;
   return Verdict::kOk;

@@ -24,7 +24,7 @@ namespace memlimit::kinds {
 #include "settings/options.inc"
 #undef MEMLIMIT_OPTION
 
-/** MEMLIMIT's without a Config around it. `text` may be empty. `limit` is changed for kOk and kNotice only. */
+/** MEMLIMIT's without a Config around it. `text` may be empty. `limit` is not changed for kBad. */
 Verdict parse_limit_text(std::string_view text, LimitSetting& limit, TextWriter& why) noexcept;
 
 }  // namespace memlimit::kinds

@@ -16,8 +16,9 @@ namespace memlimit {
 
 enum class Verdict {
   kOk,
-  kNotice,  /* accepted, but `why` should be said */
-  kBad,     /* `why` says what is wrong and what would be right, ending in '?' or '.' */
+  kNotice, /* accepted, but `why` should be said */
+  kDoubtful, /* accepted where `why` can only be said, and refused where somebody is there to answer */
+  kBad,      /* `why` says what is wrong and what would be right, ending in '?' or '.' */
   kIgnored, /* accepted, but it names a file and the program is set-user-ID */
 };
 

@@ -78,6 +78,25 @@ bool parse_runnable(std::string_view stat) noexcept {
   return name_end != std::string_view::npos && stat.substr(name_end).starts_with(") R ");
 }
 
+int64_t parse_parent(std::string_view stat) noexcept {
+  const size_t name_end = stat.rfind(')');
+  if (name_end == std::string_view::npos) return kUnknown;
+  stat.remove_prefix(name_end + 1);
+  constexpr size_t kStateLength = 3; /* " S " */
+  if (stat.size() < kStateLength || stat[0] != ' ' || stat[2] != ' ') return kUnknown;
+  stat.remove_prefix(kStateLength);
+  const int64_t parent = take_integer(&stat);
+  return parent > 0 ? parent : kUnknown;
+}
+
+int64_t parent_of(int pid) noexcept {
+  char path[32];
+  TextWriter(path, sizeof path).put("/proc/").put_int(pid).put("/stat");
+  char text[512];
+  const int64_t length = os::read_file(path, text, sizeof text);
+  return length > 0 ? parse_parent({text, static_cast<size_t>(length)}) : kUnknown;
+}
+
 bool thread_is_runnable(int tid) noexcept {
   char path[48];
   TextWriter(path, sizeof path).put("/proc/self/task/").put_int(tid).put("/stat");
@@ -132,6 +151,12 @@ int64_t footprint_bytes() noexcept {
   // `self` is the thread group's leader; when that has ended (pthread_exit in main) it shows
   // nothing.
   return bytes != kUnknown ? bytes : read_statm("/proc/thread-self/statm");
+}
+
+int64_t footprint_bytes_of(int pid) noexcept {
+  char path[32];
+  TextWriter(path, sizeof path).put("/proc/").put_int(pid).put("/statm");
+  return read_statm(path);
 }
 
 /* Drops what is not, or no longer, this process's open statm. */

@@ -61,6 +61,13 @@ class FootprintFile {
 /** RssAnon of /proc/self/status in bytes: the same figure, by a file that takes twice as long. */
 int64_t rss_anon_bytes() noexcept;
 
+/** The same as footprint_bytes() of another process. */
+int64_t footprint_bytes_of(int pid) noexcept;
+
+/** The process that started it, or whoever took its place; kUnknown also for a process that nobody of this pid namespace
+ *  started. */
+int64_t parent_of(int pid) noexcept;
+
 /** MemTotal of <root>/proc/meminfo in bytes; where that is missing, what sysinfo(2) says. */
 int64_t physical_memory_bytes(const char* root = "") noexcept;
 
@@ -93,6 +100,9 @@ constexpr bool is_same_id(uint32_t other, uint32_t own, const Ids& ids) noexcept
 
 /** Whether a uid_map or gid_map has every id in it, each under its own number. */
 bool maps_all_ids(std::string_view text) noexcept;
+
+/** The parent's id from /proc/<pid>/stat: two fields behind the name, which may have any character in it. */
+int64_t parse_parent(std::string_view stat) noexcept;
 
 /** The second field of statm less its third, times the page size. */
 int64_t parse_statm(std::string_view text, int64_t page_bytes) noexcept;

@@ -61,6 +61,14 @@ TextWriter& TextWriter::put_seconds(int64_t ns) noexcept {
   return put_uint(fraction, 10, digits);
 }
 
+TextWriter& TextWriter::put_errno(int error) noexcept {
+#if __GLIBC_PREREQ(2, 32)
+  // strerror() would load a message catalogue.
+  if (const char* text = strerrordesc_np(error)) return put(text);
+#endif
+  return put("error ").put_int(error);
+}
+
 TextWriter& TextWriter::pad_to(size_t start, size_t width) noexcept {
   while (length_ < start + width && !truncated_) put(' ');
   return *this;

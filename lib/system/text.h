@@ -30,6 +30,9 @@ class TextWriter {
   /** Nanoseconds as decimal seconds, without trailing zeros but with at least one decimal. */
   TextWriter& put_seconds(int64_t ns) noexcept;
 
+  /** What an errno means, in English whatever the locale. */
+  TextWriter& put_errno(int error) noexcept;
+
   /** Spaces until the text since `start` is `width` bytes long; none when it already is. */
   TextWriter& pad_to(size_t start, size_t width) noexcept;
 

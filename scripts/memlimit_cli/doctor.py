@@ -90,8 +90,9 @@ def without_files(settings):
     return tried, left_out
 
 
-def check_settings(findings, library, environment, ours=True):
-    """`ours`: the settings are this user's own. Of anybody else's nothing is tried out that names a file."""
+def check_settings(findings, library, environment, ours=True, in_use=()):
+    """`ours`: the settings are this user's own. Of anybody else's nothing is tried out that names a file; `in_use` are
+    settings that evidently work."""
     settings = {key: value for key, value in environment.items() if key.startswith("MEMLIMIT")}
     if not settings:
         findings.add(NOTE, NO_SETTING)
@@ -99,6 +100,7 @@ def check_settings(findings, library, environment, ours=True):
     tried, left_out = (settings, []) if ours else without_files(settings)
     if left_out:
         findings.add(NOTE, f"files are not looked for on behalf of another user or container: {', '.join(left_out)}")
+    tried = {key: value for key, value in tried.items() if key not in in_use}
     try:
         status, said = probe(library, {"PATH": "/usr/bin:/bin", **tried})
     except OSError as error:
@@ -267,7 +269,7 @@ def check_process(findings, pid):
         address = processes.address_of(pid)
         findings.add(FINE, f"{pid} ({name}) runs under memlimit")
         if address is None:
-            findings.add(NOTE, f"{pid} has no statistics socket: it is small, or MEMLIMIT_SOCKET=off")
+            findings.add(NOTE, f"{pid} has no statistics socket: {processes.why_no_socket(pid)}")
         else:
             findings.add(FINE, f"its socket is {address.replace(chr(0), '@')}")
     elif processes.LIBRARY not in environment.get("LD_PRELOAD", ""):
@@ -290,7 +292,9 @@ def doctor(pid, command):
     if process is not None and not any(key.startswith("MEMLIMIT") for key in environment):
         check_told_settings(findings, process)
     elif library is not None:
-        check_settings(findings, library, environment, ours)
+        # Whose socket is there holds its path: nobody else could have it.
+        in_use = ("MEMLIMIT_SOCKET",) if process is not None and process.address is not None else ()
+        check_settings(findings, library, environment, ours, in_use)
     check_preload(findings, environment)
     check_socket(findings, environment)
     if command:

@@ -13,7 +13,7 @@ import pwd
 import re
 import struct
 
-from . import client
+from . import absent, client
 from .text import UserError, printable
 
 LIBRARY = "libmemlimit.so"
@@ -56,10 +56,7 @@ class Process:
     def errors(self):
         """What goes wrong on the socket, as a UserError that says with whom."""
         if self.address is None:
-            raise UserError(
-                f"{self.pid} ({self.name}) has no statistics socket: it is small (one appears when its heap "
-                "passes 4 MiB or 1/16 of the limit), or MEMLIMIT_SOCKET=off"
-            )
+            raise UserError(f"{self.pid} ({self.name}) has no statistics socket: {why_no_socket(self.pid)}")
         try:
             yield
         except PermissionError as error:
@@ -105,6 +102,14 @@ def pid_inside(pid):
 def environment_of(pid):
     entries = read(f"/proc/{pid}/environ").split("\0")
     return dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
+
+
+def why_no_socket(pid):
+    """To follow 'has no statistics socket: '."""
+    try:
+        return absent.why(pid, environment_of(pid), pid_inside(pid))
+    except OSError:
+        return "it has ended"
 
 
 def wrote_over_environment(pid):

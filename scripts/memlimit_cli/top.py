@@ -16,6 +16,7 @@ LEVELS = ("low", "moderate", "critical", "over")
 COLOURS = {"low": "\x1b[32m", "moderate": "\x1b[33m", "critical": "\x1b[31m", "over": "\x1b[1;31m"}
 RESET = "\x1b[0m"
 BAR_WIDTH = 11
+COLUMNS = 80
 
 
 class Row:
@@ -137,7 +138,7 @@ def frame(colour, rates, height=None, which=()):
     for row in shown:
         head = f"{row.process.pid:>7} {row.process.name[:12]:<12}"
         if not row.figures:
-            lines.append(f"{head} no socket: small, or MEMLIMIT_SOCKET=off")
+            lines.append(f"{head} no socket: {processes.why_no_socket(row.process.pid)}"[:COLUMNS])
             continue
         share = f"{min(row.share, 9.99):.0%}" if row.share is not None else "-"
         limit = format_size(row.limit) if row.limit > 0 else "off"

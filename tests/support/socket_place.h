@@ -14,6 +14,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "observe/socket_kin.h"
 #include "observe/socket_path.h"
 #include "support/temp_dir.h"
 #include "support/unix_client.h"
@@ -94,6 +95,15 @@ inline int listener_at(const std::string& path, bool listening = true) {
   if (listening) REQUIRE(listen(fd, 5) == 0);
   return fd;
 }
+
+/** Makes this process larger than a wrapper is, while it lives. */
+class Large {
+ public:
+  Large() : held_(static_cast<size_t>(2 * kWrapperMaxBytes), 'x') {}
+
+ private:
+  std::string held_;
+};
 
 inline void dead_socket_at(const std::string& path) { close(listener_at(path)); }
 

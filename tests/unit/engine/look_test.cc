@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -32,6 +33,7 @@
 #include "pacing/overhead.h"
 #include "pacing/pacer.h"
 #include "support/pretended_allocator.h"
+#include "support/recorded_tree.h"
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;
@@ -454,6 +456,68 @@ TEST_CASE("reclaim: a limit that was let go is held again once usage is below it
   CHECK(count_events(memlimit::EventKind::kLimiterOff) == 1);
   leak_until_let_go(kLimit);
   CHECK(figures().limiter_episodes == episodes + 1);
+}
+
+TEST_CASE("reclaim: the level that is read is that of now, not of the last look", "[reclaim]") {
+  Engine engine(kLimit);
+  leak_until_let_go(kLimit);
+  CHECK(figures().level == static_cast<int64_t>(Level::kOver));
+  // Freed by a thread that does not look.
+  memlimit::ReentryGuard unseen;
+  const int64_t over = figures().heap_alloc - kLimit * 3 / 4;
+  release(over);
+  CHECK(pressure::level() == Level::kOver);
+  CHECK(figures().headroom > 0);
+  CHECK(figures().level == static_cast<int64_t>(Level::kModerate));
+}
+
+TEST_CASE("reclaim: the kernel's kill is announced when nothing helps, and not before",
+          "[reclaim]") {
+  constexpr int64_t kContainer = 512 * kMiB;
+  memlimit::test::TempDir directory;
+  directory.lay_out(
+      memlimit::test::read_tree(std::string(MEMLIMIT_TEST_DATA "/cgroup/docker-v2.tree")));
+  directory.write("/sys/fs/cgroup/memory.max", std::to_string(kContainer) + "\n");
+  memlimit::MemoryGroup group;
+  group.find(directory.path().c_str());
+  REQUIRE(group.container_bytes() == kContainer);
+  {
+    Engine engine(64 * kMiB);
+    memlimit::paced::configure(memlimit::AccountMode::kCgroup);
+    memlimit::paced::set_group(&group);
+    memlimit::paced::read(false, 0);
+    REQUIRE(memlimit::paced::room_bytes() > 0);
+    const auto leak_until_room_is = [](int64_t bytes) {
+      while (memlimit::paced::room_bytes() > bytes) allocate(4096);
+    };
+    count_events(memlimit::EventKind::kRoomLow);
+    leak_until_room_is(kContainer / 16);
+    CHECK(count_events(memlimit::EventKind::kRoomLow) == 0);
+    leak_until_room_is(kContainer / 64);
+    CHECK(count_events(memlimit::EventKind::kRoomLow) == 1);
+  }
+  memlimit::paced::configure(memlimit::AccountMode::kHeap);
+  memlimit::paced::set_group(nullptr);
+}
+
+TEST_CASE("reclaim: a limit that is let go says which reason it has", "[reclaim]") {
+  Engine engine(kLimit);
+  count_events(memlimit::EventKind::kLimiterOn);
+  int64_t leaked = 0;
+  memlimit::Event event, on;
+  while (on.args[0] == 0 && leaked < 8 * kLimit) {
+    for (int64_t done = 0; done < kLimit / 16; done += 4096) allocate(4096);
+    leaked += kLimit / 16;
+    while (memlimit::process_events().pop(&event)) {
+      if (event.kind == memlimit::EventKind::kLimiterOn) on = event;
+    }
+  }
+  // Nothing is left to give: no time is told, and what remains is more than the limit.
+  CHECK(on.args[0] > kLimit);
+  CHECK(on.args[1] == kLimit);
+  CHECK(on.args[2] == 0);
+  CHECK(on.args[3] == 0);
+  CHECK_FALSE(memlimit::decision::let_go_for_time());
 }
 
 TEST_CASE("reclaim: a limit that was let go is not when it is raised or turned off", "[reclaim]") {

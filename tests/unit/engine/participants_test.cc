@@ -46,6 +46,10 @@ constexpr Participant kFirst{
           return on ? hooks::Sums{1, 2, 3} : hooks::Sums{};
         },
     .count = []() noexcept { return on ? 1 : 0; },
+    .left_out =
+        [](memlimit::TextWriter& out) noexcept {
+          if (on) out.put("one (why)");
+        },
     .name_of = [](int64_t index) noexcept -> const char* { return index == 7 ? "seven" : nullptr; },
 };
 

@@ -186,7 +186,7 @@ TEST_CASE("event_ring: lines have stable keys", "[event_ring]") {
   CHECK(line({EventKind::kLimit, 1, {0, 512, 2, 0}}) ==
         "event=limit time_ns=1 from=0 to=512 by=socket");
   CHECK(line({EventKind::kLimiterOn, 1, {610, 512, 0, 0}}) ==
-        "event=limiter_on time_ns=1 needed=610 limit=512");
+        "event=limiter_on time_ns=1 needed=610 limit=512 reclaim_ns=0 cpu_ns=0");
   CHECK(line({EventKind::kSocketOpened, 1, {}}) == "event=socket_opened time_ns=1");
 }
 

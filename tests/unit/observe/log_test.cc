@@ -129,9 +129,9 @@ TEST_CASE("log: every kind of line goes where the setting says", "[log]") {
   using enum LineKind;
   using enum LogLevel;
   const Row rows[] = {
-      // Not set: the program's standard error hears errors, problems and alerts only.
+      // Not set is as good as warn.
       {"", kOrdinary, kError, false, true},
-      {"", kOrdinary, kWarn, false, false},
+      {"", kOrdinary, kWarn, false, true},
       {"", kOrdinary, kInfo, false, false},
       {"", kProblem, kError, false, true},
       {"", kAlert, kWarn, false, true},
@@ -450,10 +450,10 @@ TEST_CASE("log: that the limit cannot be held is said once in ten minutes", "[lo
   };
   OpenLog log(terminal.fd(), "");
   log.event(limiter_on(1), {});
-  const std::string text = terminal.text();
-  CHECK(text == "memlimit[" + pid_text() +
-                    "]: the limit cannot be held: live set 610 MiB > limit 512 MiB. Memory grows "
-                    "past it, and reclaim is held to half of the CPU time\n");
+  CHECK(terminal.text() ==
+        "memlimit[" + pid_text() +
+            "]: the limit cannot be held: not enough can be given back. 610 MiB remain after "
+            "reclaim, the limit is 512 MiB: it would hold from 610 MiB on\n");
   log.event(limiter_on(2), {});
   log.event(limiter_on(10), {});
   CHECK(terminal.text().empty());
@@ -464,11 +464,20 @@ TEST_CASE("log: that the limit cannot be held is said once in ten minutes", "[lo
   quiet.event(limiter_on(1), {});
   CHECK(terminal.text().empty());
 
-  // Asked for everything on standard error: the event's line every time, and nothing twice.
-  OpenLog talkative(terminal.fd(), "warn");
+  // Set to what it is by default: the same words, and as rarely.
+  OpenLog same(terminal.fd(), "warn");
+  same.event(limiter_on(1), {});
+  const std::string said = terminal.text();
+  CHECK(said.find("event=") == std::string::npos);
+  CHECK(line_count(said) == 1);
+  same.event(limiter_on(2), {});
+  CHECK(terminal.text().empty());
+
+  // Asked for more: the event's line every time, and the words as rarely.
+  OpenLog talkative(terminal.fd(), "info");
   talkative.event(limiter_on(1), {});
   talkative.event(limiter_on(2), {});
-  CHECK(line_count(terminal.text()) == 2);
+  CHECK(line_count(terminal.text()) == 3);
 
   const Place place;
   OpenLog both(terminal.fd(), "warn:" + place.path("a.log"));
@@ -476,6 +485,39 @@ TEST_CASE("log: that the limit cannot be held is said once in ten minutes", "[lo
   both.event(limiter_on(2), {});
   CHECK(line_count(terminal.text()) == 1);
   CHECK(contents(place.path("a.log")).find("event=limiter_on") != std::string::npos);
+}
+
+TEST_CASE("log: warnings are told by default, in words and each kind rarely", "[log]") {
+  const Terminal terminal;
+  OpenLog log(terminal.fd(), "");
+  const auto overran = [](int64_t minute) {
+    return Event{EventKind::kHookOverran, minute * kMinuteNs, {3, 7, 312'000'000, 0}};
+  };
+  log.event(overran(1), {[](int64_t) { return "cache"; }});
+  CHECK(terminal.text() ==
+        "memlimit[" + pid_text() +
+            "]: a hook runs too long: cache took 0.312 s in round 7. Others wait "
+            "for it meanwhile\n");
+  log.event(overran(2), {});
+  CHECK(terminal.text().empty());
+  // Another kind has its own rate.
+  log.event({EventKind::kLimiterOn, 2 * kMinuteNs, {2 << 20, 1 << 20, 0, 0}}, {});
+  log.event({EventKind::kRoomLow, 2 * kMinuteNs, {1 << 20, 64 << 20, 0, 0}}, {});
+  CHECK(line_count(terminal.text()) == 2);
+  // Who emits this one writes its words.
+  log.event({EventKind::kSocketFailed, 3 * kMinuteNs, {2, 0, 0, 0}}, {});
+  log.event({EventKind::kHookAdded, 3 * kMinuteNs, {2, 0, 0, 0}}, {});
+  CHECK(terminal.text().empty());
+
+  const Place place;
+  OpenLog both(terminal.fd(), "warn:" + place.path("a.log"));
+  both.event(overran(1), {});
+  both.event({EventKind::kSocketFailed, 3 * kMinuteNs, {2, 0, 0, 0}}, {});
+  CHECK(terminal.text().empty());
+  CHECK(line_count(contents(place.path("a.log"))) == 2);
+  // That the kernel kills next is nowhere else to be seen.
+  both.event({EventKind::kRoomLow, 2 * kMinuteNs, {1 << 20, 64 << 20, 0, 0}}, {});
+  CHECK(line_count(terminal.text()) == 1);
 }
 
 TEST_CASE("log: the child of fork logs under its own process id, to the same file", "[log][fork]") {

@@ -24,6 +24,7 @@ using memlimit::test::dead_socket_at;
 using memlimit::test::exists;
 using memlimit::test::in_child;
 using memlimit::test::kNobody;
+using memlimit::test::Large;
 using memlimit::test::mode_of;
 using memlimit::test::named;
 using memlimit::test::own_file;
@@ -94,6 +95,66 @@ TEST_CASE("socket_path: a missing directory is an error that says so", "[socket_
   CHECK(bound.error.find("its directory does not exist") != std::string::npos);
   CHECK(bound.socket.fd == -1);
   CHECK(bound.path().empty());
+}
+
+namespace {
+
+struct Check {
+  int result = 0;
+  std::string error;
+};
+
+Check check(std::string_view setting) {
+  char error[256] = {};
+  const int result = memlimit::check_stats_socket(named(setting), error, sizeof error);
+  return {result, error};
+}
+
+}  // namespace
+
+TEST_CASE("socket_path: a check finds what would be in the way, and makes nothing",
+          "[socket_path]") {
+  TempDir dir;
+  for (const std::string& good : {dir / "s.sock", dir / "%p.sock", dir / "fresh/", dir.path()}) {
+    INFO(good);
+    CHECK(check(good).result == 0);
+  }
+  CHECK(check("").result == 0);
+  CHECK_FALSE(exists(dir / "s.sock"));
+  CHECK_FALSE(exists(dir / "fresh"));
+
+  const Check missing = check(dir / "no/such.sock");
+  CHECK(missing.result == -ENOENT);
+  CHECK(missing.error.find("its directory does not exist; make it first") != std::string::npos);
+  CHECK(check(dir / "no/such/").result == -ENOENT);
+
+  std::ofstream(dir / "file") << "x";
+  CHECK(check(dir / "file").result == -EADDRINUSE);
+  CHECK(check(dir / "file/").result == -ENOTDIR);
+  CHECK(check(dir / "file/s.sock").result == -ENOTDIR);
+  dead_socket_at(dir / "dead.sock");
+  CHECK(check(dir / "dead.sock").result == 0);
+  CHECK(exists(dir / "dead.sock"));
+}
+
+TEST_CASE("socket_path: a path that one of the family has is told from a stranger's",
+          "[socket_path][fork]") {
+  TempDir dir;
+  const std::string path = dir / "s.sock";
+  Bound bound(named(path));
+  REQUIRE(bound.result == 0);
+  const int parent = getpid();
+  const Large here;  // so that it keeps what it has
+  CHECK(in_child([&] {
+    Bound second(named(path));
+    return second.result == -EALREADY && second.socket.holder_pid == parent &&
+           second.error.find("is in use by process " + std::to_string(parent) +
+                             " of the same family") != std::string::npos &&
+           check(path).result == 0 && !named_place_is_free(named(path), parent);
+  }));
+  CHECK(connects(path));
+  unlink(path.c_str());
+  CHECK(in_child([&] { return named_place_is_free(named(path), parent); }));
 }
 
 TEST_CASE("socket_path: default places are tried in order", "[socket_path]") {

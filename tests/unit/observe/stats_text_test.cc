@@ -87,7 +87,7 @@ std::unique_ptr<Snapshot> worst() {
   std::memset(snapshot->name, '"', sizeof snapshot->name - 1);
   std::memset(snapshot->account, '\\', sizeof snapshot->account - 1);
   std::memset(snapshot->limit_source, '\x01', sizeof snapshot->limit_source - 1);
-  std::memset(snapshot->limiter, '\xff', sizeof snapshot->limiter - 1);
+  std::memset(snapshot->left_out, '\xff', sizeof snapshot->left_out - 1);
   snapshot->pid = INT32_MIN;
   snapshot->hook_count = Snapshot::kMaxHooks;
   for (HookRow& row : snapshot->hooks) {
@@ -151,12 +151,25 @@ TEST_CASE("stats_text: without a limit status and limit say off", "[stats_text]"
   CHECK(render(StatsFile::kLimit, *snapshot) == "314572800\n");
 }
 
-TEST_CASE("stats_text: the limiter tells the limit it would have needed", "[stats_text]") {
+TEST_CASE("stats_text: the limiter tells why the limit is let go", "[stats_text]") {
   auto snapshot = sample();
   snapshot->figures.limiter_on = 1;
   snapshot->figures.limiter_needed = int64_t{610} << 20;
   CHECK(render(StatsFile::kStatus, *snapshot)
-            .find("\nLimiter:\ton (live set 624640 kB > limit 524288 kB)\n") != std::string::npos);
+            .find("\nLimiter:\ton (not enough can be given back: 624640 kB remain)\n") !=
+        std::string::npos);
+  snapshot->let_go_for_time = true;
+  CHECK(render(StatsFile::kStatus, *snapshot)
+            .find("\nLimiter:\ton (reclaim took more than half of the CPU time)\n") !=
+        std::string::npos);
+}
+
+TEST_CASE("stats_text: status names the runtimes that no round asks", "[stats_text]") {
+  auto snapshot = sample();
+  CHECK(render(StatsFile::kStatus, *snapshot).find("NotAsked:") == std::string::npos);
+  std::strcpy(snapshot->left_out, "jvm (no adapter: use its own limit)");
+  CHECK(render(StatsFile::kStatus, *snapshot)
+            .find("\nNotAsked:\tjvm (no adapter: use its own limit)\n") != std::string::npos);
 }
 
 TEST_CASE("stats_text: a process cannot forge lines with its name", "[stats_text]") {

@@ -280,6 +280,30 @@ TEST_CASE("limiter: the estimate of the live set is the lowest usage that rounds
   CHECK(p.state.lowest_paced_bytes == 0);
 }
 
+TEST_CASE("limiter: an episode knows what reclaim took while the bucket filled", "[limiter]") {
+  Process p;
+  p.work(5000);  // long ago, with an empty bucket: not part of it
+  p.round(700);
+  p.work(100);
+  CHECK(p.round(400) == LimiterChange::kCameOn);
+  CHECK(p.state.took_reclaim_ns == 1100 * kMs);
+  CHECK(p.state.took_process_ns == 1200 * kMs);
+  // From the end of that episode on, the bucket half full.
+  CHECK(p.work(500) == LimiterChange::kWentOff);
+  CHECK(p.round(500) == LimiterChange::kCameOn);
+  CHECK(p.state.took_reclaim_ns == 500 * kMs);
+  CHECK(p.state.took_process_ns == 500 * kMs);
+  // Of waiting that filled it, the time that was waited.
+  Process q;
+  for (int i = 0; i < 2; ++i) {
+    q.stalled += 600 * kMs;
+    q.work(50);
+  }
+  CHECK(enabled(q.state));
+  CHECK(q.state.took_reclaim_ns == 1200 * kMs);
+  CHECK(q.state.took_process_ns == 100 * kMs);
+}
+
 TEST_CASE("limiter: without a round there is no estimate yet", "[limiter]") {
   Process p;
   CHECK(p.round(1000) == LimiterChange::kCameOn);

@@ -343,6 +343,18 @@ TEST_CASE("pacer: levels rise at start, 98 % and the limit, and fall later", "[p
   CHECK(level_at(5000) == Level::kOver);
 }
 
+TEST_CASE("pacer: a level that is only read has no history", "[pacer]") {
+  const auto level_of = [](int64_t tenths) {
+    return memlimit::level_at({}, 100 * kMiB / 1000 * tenths, 100 * kMiB);
+  };
+  CHECK(level_of(1001) == Level::kOver);
+  CHECK(level_of(999) == Level::kCritical);
+  CHECK(level_of(979) == Level::kModerate);
+  CHECK(level_of(499) == Level::kLow);
+  CHECK(memlimit::level_at({}, 100 * kMiB, 0) == Level::kLow);
+  CHECK(memlimit::level_at({}, -1, kMiB) == Level::kLow);
+}
+
 TEST_CASE("pacer: usage that trembles on a boundary does not make the level flap", "[pacer]") {
   for (const int64_t boundary : {500, 980, 1000}) {
     CAPTURE(boundary);

@@ -1,13 +1,18 @@
-/* The fork handlers of the adapters' locks: the child is made inside a critical section, too. */
+/* The fork handlers of the adapters' locks: the child is made inside a critical section, too. And their names. */
 #include "runtimes/registry.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <iterator>
+#include <string_view>
 #include <thread>
 
 #include <catch2/catch.hpp>
 
+#include "runtimes/adapter.h"
 #include "runtimes/sqlite.h"
+#include "settings/config.h"
 #include "system/lock.h"
 
 using memlimit::Lock;
@@ -70,5 +75,14 @@ TEST_CASE("registry: the child of a fork holds nothing", "[adapters][fork][threa
     CHECK(released);
     taken.unlock_after_fork();
     other.join();
+  }
+}
+
+TEST_CASE("registry: every adapter can be named in MEMLIMIT_ADAPTERS", "[adapters]") {
+  for (const runtimes::Adapter* const adapter :
+       {&runtimes::kCPython, &runtimes::kRuby, &runtimes::kV8}) {
+    INFO(adapter->name);
+    CHECK(std::count(std::begin(memlimit::kAdapterNames), std::end(memlimit::kAdapterNames),
+                     std::string_view(adapter->name)) == 1);
   }
 }

@@ -135,7 +135,7 @@ TEST_CASE("config_values: the words for other bad values", "[config_values]") {
   CHECK(contains(complaint("MEMLIMIT_SOCKET_MODE=01777"), "is not a file mode"));
   CHECK(contains(complaint("MEMLIMIT_SOCKET_MODE=0440"), "the owner must be able to read and"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=v8,,sqlite"), "is not a list of adapters"));
-  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=v8,"), "it ends in a comma"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=v8,"), "is not a list of adapters"));
   CHECK(contains(complaint("MEMLIMIT_PLUGINS=libfoo.so"), "each with a /"));
   CHECK(contains(complaint("MEMLIMIT_PLUGINS=/a.so::/b.so"), "each with a /"));
   CHECK(contains(complaint("MEMLIMIT_SIGNAL=KILL"), "no program can handle"));
@@ -184,6 +184,28 @@ TEST_CASE("config_values: log and plugin paths are whole or refused, never cut",
                  "may have 4095 bytes"));
   CHECK(contains(complaint(std::string("MEMLIMIT_ADAPTERS=") + std::string(256, 'x')),
                  "may have 255 bytes"));
+}
+
+TEST_CASE("config_values: an adapter that there is not is refused, with the nearest one offered",
+          "[config_values]") {
+  CHECK(
+      complaint("MEMLIMIT_ADAPTERS=python") ==
+      "MEMLIMIT_ADAPTERS=\"python\" names an unknown runtime, python: did you mean cpython? Using "
+      "auto");
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=v8,python3"), "did you mean cpython?"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=CPython"), "did you mean cpython?"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=v8, sqlite"), "did you mean sqlite?"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=node"), "did you mean v8?"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=sqlite3"), "did you mean sqlite?"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=jvm"),
+                 "known are cpython, cpython-threads, ruby, v8, sqlite. Using auto"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=off"), "did you mean none?"));
+  const std::string sentence = option_sentence(Option::kAdapters);
+  for (const std::string_view name : memlimit::kAdapterNames) {
+    INFO(name);
+    CHECK(parse({"MEMLIMIT_ADAPTERS=" + std::string(name)}).errors.count == 0);
+    CHECK(contains(sentence, std::string(name)));
+  }
 }
 
 TEST_CASE("config_values: relative paths are taken from the directory at start",
@@ -243,6 +265,11 @@ TEST_CASE("config_values: a limit can be read without an environment", "[config_
   CHECK(std::string(why) == "is not a size: did you mean 300MiB or 286MiB?");
   CHECK_FALSE(memlimit::parse_limit("", &limit, why, sizeof why));
   CHECK(limit.bytes == 300 << 20);
+  CHECK_FALSE(memlimit::parse_limit("512", &limit, why, sizeof why));
+  CHECK(std::string(why) == "is 512 bytes: did you mean 512MiB? Write 512B to mean bytes.");
+  CHECK(limit.bytes == 300 << 20);
+  CHECK(memlimit::parse_limit("512B", &limit, why, sizeof why));
+  CHECK(limit.bytes == 512);
   CHECK(memlimit::parse_limit("0", &limit, why, sizeof why));
   CHECK(limit.kind == LimitKind::kOff);
 }

@@ -11,6 +11,7 @@
 #include "engine/pressure.h"
 #include "support/recorded_tree.h"
 
+using Catch::Matchers::Contains;
 namespace limit = memlimit::limit;
 namespace limit_setting = memlimit::limit_setting;
 namespace pressure = memlimit::pressure;
@@ -78,4 +79,45 @@ TEST_CASE("limit: what the program has set outlasts a resize of the container", 
     container.resize(512 * kMiB);
     CHECK(pressure::limit_bytes() == 256 * kMiB);
   }
+}
+
+TEST_CASE("limit: a share of a small container is that share", "[limit]") {
+  Container container;
+  container.resize(48 * kMiB);
+  CHECK(pressure::limit_bytes() == 24 * kMiB);
+}
+
+TEST_CASE("limit: a share too small to work in is told once", "[limit]") {
+  Container container;
+  container.resize(48 * kMiB);
+  char line[1280];
+  bool problem = true;
+  REQUIRE(limit_setting::take_news(line, sizeof line, &problem));
+  CHECK_FALSE(problem);
+  container.resize(2 * kMiB);
+  REQUIRE(limit_setting::take_news(line, sizeof line, &problem));
+  CHECK(problem);
+  CHECK_THAT(line, Contains("MEMLIMIT=50% of 2 MiB is 1 MiB, too little for a program to work in"));
+  container.resize(3 * kMiB);
+  REQUIRE(limit_setting::take_news(line, sizeof line, &problem));
+  CHECK_FALSE(problem);
+}
+
+TEST_CASE("limit: a share of the machine, where the container's memory cannot be told, is told",
+          "[limit]") {
+  memlimit::test::TempDir directory;
+  directory.lay_out(
+      memlimit::test::read_tree(std::string(MEMLIMIT_TEST_DATA "/cgroup/not-mounted.tree")));
+  limit_setting::apply({LimitKind::kPercent, 0, 80}, LimitSource::kSocket);
+  limit_setting::container().find(directory.path().c_str());
+  limit_setting::refresh();
+  char line[1280];
+  bool problem = false;
+  REQUIRE(limit_setting::take_news(line, sizeof line, &problem));
+  CHECK(problem);
+  CHECK_THAT(line, Contains("limit=80% is of the machine's memory (7.75 GiB)"));
+  CHECK_THAT(line, Contains("not mounted here"));
+  CHECK_THAT(line, Contains("write a size (512MiB)"));
+  limit_setting::apply(LimitSetting{}, LimitSource::kEnvironment);
+  memlimit::paced::set_group(nullptr);
 }

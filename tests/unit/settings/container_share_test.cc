@@ -33,14 +33,16 @@ TEST_CASE("container_share: percentages, by numbers worked out by hand", "[conta
   CHECK(percent_of(1000, -5) == 0);
 }
 
-TEST_CASE("container_share: a container's limit has a floor, and is off for an unknown container",
-          "[container_share]") {
+TEST_CASE(
+    "container_share: a container's limit is its share to the byte, and off for an unknown "
+    "container",
+    "[container_share]") {
   CHECK(container_limit(512 * kMiB, 80) == 429496729);
   CHECK(container_limit(512 * kMiB, 90) == 483183820);
-  CHECK(container_limit(128 * kMiB, 50) == 64 * kMiB);
-  CHECK(container_limit(100 * kMiB, 50) == 64 * kMiB);
-  CHECK(container_limit(32 * kMiB, 90) == 64 * kMiB);
-  CHECK(container_limit(4096, 1) == 64 * kMiB);
+  CHECK(container_limit(48 * kMiB, 80) == 40265318);
+  CHECK(container_limit(32 * kMiB, 90) == 30198988);
+  CHECK(container_limit(4096, 1) == 40);
+  CHECK(container_limit(99, 1) == 1);
   CHECK(container_limit(0, 90) == 0);
   CHECK(container_limit(-1, 90) == 0);
 }

@@ -41,7 +41,6 @@ TEST_CASE("environment: an empty environment gives the defaults in silence", "[e
     CHECK(config.socket_mode == 0600);
     CHECK(config.adapters.kind == AdapterKind::kAuto);
     CHECK(config.log.level == LogLevel::kWarn);
-    CHECK_FALSE(config.log.asked);
     CHECK(config.assist_ns == 2'000'000);
   }
 }
@@ -130,6 +129,38 @@ TEST_CASE("environment: a limit of nothing turns it off with a notice", "[enviro
     CHECK(parsed.errors.items[0].severity == ConfigError::Severity::kNotice);
     CHECK(parsed.line(0) ==
           std::string(variable) + " means no limit. Write off to say so without this line");
+  }
+}
+
+TEST_CASE("environment: a small number without a unit is asked about", "[environment]") {
+  const struct {
+    const char* value;
+    const char* said;
+  } kAsked[] = {
+      {"512", "is 512 bytes: did you mean 512MiB? Write 512B to mean bytes."},
+      {"80", "is 80 bytes: did you mean 80% or 80MiB? Write 80B to mean bytes."},
+      {"1", "is 1 byte: did you mean 1% or 1MiB? Write 1B to mean bytes."},
+      {"524288", "is 524288 bytes: did you mean 524288KiB? Write 524288B to mean bytes."},
+      {"1048575", "is 1048575 bytes: did you mean 1048575KiB? Write 1048575B to mean bytes."},
+  };
+  for (const auto& asked : kAsked) {
+    const std::string variable = std::string("MEMLIMIT=") + asked.value;
+    const std::string begin = std::string("MEMLIMIT=\"") + asked.value + "\" " + asked.said;
+    const Parsed loose = parse({variable});
+    CHECK(loose.errors.error_count == 0);
+    REQUIRE(loose.errors.count == 1);
+    CHECK(loose.errors.items[0].severity == ConfigError::Severity::kWarning);
+    CHECK(loose.line(0) == begin + " Using " + loose.value(Option::kLimit));
+    CHECK(loose.config.limit.bytes == std::stoll(asked.value));
+    CHECK(loose.source(Option::kLimit) == Source::kEnvironment);
+    const Parsed strict = parse({variable, "MEMLIMIT_STRICT=on"});
+    CHECK(strict.errors.error_count == 1);
+    CHECK(strict.line(0) == begin + " The program is not started");
+  }
+  // On purpose, and as Kubernetes' resourceFieldRef has it.
+  for (const char* value : {"512B", "1B", "1048576", "536870912", "8388608"}) {
+    INFO(value);
+    CHECK(parse({std::string("MEMLIMIT=") + value, "MEMLIMIT_STRICT=on"}).errors.count == 0);
   }
 }
 
@@ -225,7 +256,6 @@ TEST_CASE("environment: set-user-ID programs ignore what names a file", "[enviro
     CHECK(parsed.source(option) == Source::kIgnored);
     CHECK(parsed.value(option) == option_default(option));
   }
-  CHECK_FALSE(parsed.config.log.asked);
 
   const Parsed harmless = parse({"MEMLIMIT_SOCKET=off", "MEMLIMIT_LOG=error"}, true);
   CHECK(harmless.value(Option::kSocket) == "off");

@@ -392,3 +392,16 @@ TEST_CASE("line_reader: a directory, a FIFO and a device without end come to an 
   CHECK_FALSE(missing.next(&line));
   CHECK(missing.error() == -ENOENT);
 }
+
+TEST_CASE("procfs: the parent stands behind a name of any kind", "[procfs]") {
+  CHECK(procfs::parse_parent("12 (sh) S 7 12 12 0 -1") == 7);
+  CHECK(procfs::parse_parent("12 (a) R 9 (b) S 7 12 12") == 7);
+  for (const char* const text :
+       {"", "12 (sh", "12 (sh)", "12 (sh) S", "12 (sh) S x", "12 (sh) S 0 1", "12 (sh)S 7 1"}) {
+    INFO(text);
+    CHECK(procfs::parse_parent(text) == procfs::kUnknown);
+  }
+  CHECK(procfs::parent_of(getpid()) == getppid());
+  CHECK(procfs::footprint_bytes_of(getpid()) > 0);
+  CHECK(procfs::footprint_bytes_of(-1) == procfs::kUnknown);
+}

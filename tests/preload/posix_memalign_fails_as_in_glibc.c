@@ -1,5 +1,5 @@
-/* posix_memalign answers with a status and touches neither errno nor, when it fails, the pointer. Alignments
- * that are not a power of two, or not a multiple of sizeof(void*), are EINVAL. */
+/* posix_memalign answers with a status and leaves the pointer alone when it fails. Alignments that are not a power of two,
+ * or not a multiple of sizeof(void*), are EINVAL, and errno stays as it was; for lack of memory it is ENOMEM (glibc 2.36). */
 #include <malloc.h>
 #include <stdlib.h>
 
@@ -24,6 +24,7 @@ int main(void) {
       errno = 4711;
       CHECK_EQ(posix_memalign(&block, alignment, opaque_size(too_large[i])), ENOMEM);
       CHECK(block == &mark);
+      CHECK_EQ(errno, ENOMEM);
     }
   }
 

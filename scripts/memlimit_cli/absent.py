@@ -1,0 +1,90 @@
+"""Why a process under the library has no statistics socket, as far as it can be seen from outside.
+
+What the process says of itself (its environment, the path that it wanted) is looked at and shown; nothing there is
+written to.
+"""
+
+import contextlib
+import os
+import re
+import stat
+
+from . import client
+
+SERVICE_THREAD = "memlimit"
+SMALL = "it is small (one appears when its heap passes 4 MiB or 1/16 of its limit)"
+
+
+def has_service_thread(pid):
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/comm", encoding="utf-8", errors="replace") as file:
+            if file.read() == f"{SERVICE_THREAD}\n":
+                return True
+    return False
+
+
+def expanded(setting, inner_pid):
+    """The path that the library makes of MEMLIMIT_SOCKET."""
+    values = {"%p": str(inner_pid), "%h": os.uname().nodename, "%%": "%"}
+    return re.sub("%[ph%]", lambda match: values[match[0]], setting)
+
+
+def may_write(pid, place):
+    """Whether the process's user may make files there, going by owner and mode."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    user, group = int(fields["Uid"].split()[1]), int(fields["Gid"].split()[1])
+    if user == 0:
+        return True
+    if user == place.st_uid:
+        return bool(place.st_mode & stat.S_IWUSR)
+    if place.st_gid in (group, *map(int, fields.get("Groups", "").split())):
+        return bool(place.st_mode & stat.S_IWGRP)
+    return bool(place.st_mode & stat.S_IWOTH)
+
+
+def holder_of(path, pid):
+    """Who listens at a path that the process wanted: only asked on behalf of this very user."""
+    if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+        return "another process has it"
+    try:
+        with client.connect(path) as sock:
+            return f"process {client.peer(sock)[0]} has it: put %p, the pid, in the name"
+    except OSError:
+        return "nobody listens there any more"
+
+
+def fault_of(path, pid):
+    """What keeps the process from listening at an absolute path, which is one of its own root."""
+    root = f"/proc/{pid}/root"
+    inside = root + path
+    directory = os.path.dirname(path.rstrip("/")) or "/"
+    if not path.endswith("/") and os.path.lexists(inside) and not os.path.isdir(inside):
+        if stat.S_ISSOCK(os.lstat(inside).st_mode):
+            return holder_of(inside, pid)
+        return "something else than a socket is there: remove it"
+    if os.path.isdir(inside):
+        directory = path
+    if not os.path.isdir(root + directory):
+        return f"the directory {directory} does not exist: make it first"
+    if os.statvfs(root + directory).f_flag & os.ST_RDONLY:
+        return f"{directory} is on a read-only file system: name a directory on a volume"
+    if not may_write(pid, os.stat(root + directory)):
+        return f"its user may not write in {directory}"
+    return "it is not there: not made yet, or removed since"
+
+
+def why(pid, environment, inner_pid):
+    """The reason, to follow 'has no statistics socket: '. `inner_pid`: what the process takes for its pid."""
+    setting = environment.get("MEMLIMIT_SOCKET", "")
+    if setting == "off":
+        return "MEMLIMIT_SOCKET=off"
+    try:
+        if "/" not in setting:
+            return SMALL if not has_service_thread(pid) else "none of the usual places could be used, or it has just come up"
+        path = expanded(setting, inner_pid)
+        if not path.startswith("/"):
+            path = os.path.join(os.readlink(f"/proc/{pid}/cwd"), path)
+        return f"MEMLIMIT_SOCKET={setting}: {fault_of(path, pid)}"
+    except OSError:
+        return f"{SMALL}, or MEMLIMIT_SOCKET names a place that cannot be used"
