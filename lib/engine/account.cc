@@ -7,6 +7,7 @@
 #include "engine/allocator.h"
 #include "engine/thread_state.h"
 #include "pacing/pacer.h"
+#include "system/attributes.h"
 
 namespace memlimit {
 
@@ -113,7 +114,7 @@ uint64_t publish_count() noexcept { return published.publishes.load(std::memory_
 
 namespace {
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   const AllocatorTotals blocks = allocator().totals();
   published.taken.store(blocks.taken + charged_in.load(std::memory_order_relaxed),
                         std::memory_order_relaxed);

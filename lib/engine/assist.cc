@@ -6,6 +6,7 @@
 
 #include "engine/account.h"
 #include "engine/thread_state.h"
+#include "system/attributes.h"
 #include "system/os.h"
 #include "system/procfs.h"
 
@@ -27,7 +28,7 @@ struct alignas(64) State {
   std::atomic<int> worker_tid{0};
   Skips skips;
 };
-constinit State state{};
+constinit MEMLIMIT_FORK_DATA State state{};
 
 struct Counters {
   std::atomic<int64_t> waits{0};
@@ -35,7 +36,7 @@ struct Counters {
   std::atomic<int64_t> max_ns{0};
   std::atomic<int64_t> excused_ns{0};
 };
-constinit Counters counters{};
+constinit MEMLIMIT_FORK_DATA Counters counters{};
 constinit Histogram waits_histogram{kDurationShape};
 
 void record(int64_t ns) noexcept {
@@ -171,7 +172,7 @@ int64_t waited_ns() noexcept {
 
 namespace {
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   state.busy.store(false, std::memory_order_relaxed);
   state.waiting.store(0, std::memory_order_relaxed);
   state.insisting_since_ns.store(0, std::memory_order_relaxed);

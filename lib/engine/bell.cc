@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::service::bell {
@@ -18,12 +19,14 @@ constexpr int kDeafMs = 1000;
 
 constexpr int64_t kNsPerMs = 1'000'000;
 
-constinit std::atomic<int> wake_fd{-1};
+constinit MEMLIMIT_FORK_DATA std::atomic<int> wake_fd{-1};
 /* Of wake_fd. The kernel has one inode for all eventfds and their like: what is told from them is a program's file,
  * socket or pipe. So it is written once, before there is a thread, and read by all. */
-constinit os::FileId wake_id{};
-constinit std::atomic<uint32_t> woken{0}; /* 1: the eventfd is readable, or about to be */
-constinit std::atomic<bool> deaf{false};  /* poll() failed: the thread sleeps on `woken` itself */
+constinit MEMLIMIT_FORK_DATA os::FileId wake_id{};
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> woken{
+    0}; /* 1: the eventfd is readable, or about to be */
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> deaf{
+    false}; /* poll() failed: the thread sleeps on `woken` itself */
 
 /* The program may close all descriptors, ours among them, and open files under the same numbers: those are not to be
  * read from, written to or closed. */
@@ -86,7 +89,7 @@ int wait(pollfd* fds, size_t count, int longest_ms) noexcept {
   return ready;
 }
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   const int fd = wake_fd.exchange(-1, std::memory_order_relaxed);
   if (is_wake_fd(fd)) os::close_file(fd);
   woken.store(0, std::memory_order_relaxed);

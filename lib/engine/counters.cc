@@ -2,6 +2,7 @@
 #include "engine/counters.h"
 
 #include "engine/purge.h"
+#include "system/attributes.h"
 
 namespace memlimit::counters {
 namespace {
@@ -14,12 +15,12 @@ struct Counts {
   std::atomic<int64_t> reclaim_cpu_ns{0};
   std::atomic<int64_t> forks{0};
 };
-constinit Counts counts{};
+constinit MEMLIMIT_FORK_DATA Counts counts{};
 
-constinit Histogram round_histogram{kDurationShape};
-constinit Histogram freed_histogram{kBytesShape};
+constinit MEMLIMIT_FORK_DATA Histogram round_histogram{kDurationShape};
+constinit MEMLIMIT_FORK_DATA Histogram freed_histogram{kBytesShape};
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   for (std::atomic<int64_t>* count : {&counts.rounds, &counts.reclaimed, &counts.overshoot_peak,
                                       &counts.oversized, &counts.reclaim_cpu_ns}) {
     count->store(0, std::memory_order_relaxed);

@@ -15,12 +15,13 @@
 #include "engine/participants.h"
 #include "engine/pressure.h"
 #include "engine/purge.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::figures {
 namespace {
 
-constinit int64_t start_ns = 0;
+constinit MEMLIMIT_FORK_DATA int64_t start_ns = 0;
 constinit int64_t invalid_settings = 0;
 
 void fill_held(memlimit_stats& out) noexcept {
@@ -99,9 +100,12 @@ void fill(Snapshot* snapshot) noexcept {
                                              Snapshot::kMaxHooks - snapshot->hook_count);
 }
 
-constinit const fork::Part kForkPart{
-    .name = "figures",
-    .reset = []() noexcept { start_ns = os::monotonic_ns(); },
-};
+namespace {
+
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { start_ns = os::monotonic_ns(); }
+
+}  // namespace
+
+constinit const fork::Part kForkPart{.name = "figures", .reset = reset_after_fork};
 
 }  // namespace memlimit::figures

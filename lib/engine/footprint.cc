@@ -10,6 +10,7 @@
 #include "engine/service.h"
 #include "observe/event_ring.h"
 #include "pacing/purge_pacer.h"
+#include "system/attributes.h"
 #include "system/os.h"
 #include "system/procfs.h"
 
@@ -29,7 +30,7 @@ struct alignas(64) State {
   std::atomic<int64_t> rss_anon{0};
   std::atomic<int64_t> rss_read_ns{INT64_MIN / 2};
 };
-constinit State state{};
+constinit MEMLIMIT_FORK_DATA State state{};
 
 void note(int64_t footprint) noexcept {
   const int64_t limit = pressure::limit_bytes();
@@ -43,7 +44,7 @@ void note(int64_t footprint) noexcept {
   }
 }
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   state.due.store(0, std::memory_order_relaxed);
   state.rss_read_ns.store(INT64_MIN / 2, std::memory_order_relaxed);
 }

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "engine/thread_state.h"
+#include "system/attributes.h"
 
 namespace memlimit::fork {
 
@@ -18,17 +19,17 @@ namespace {
  * whoever forks may hold the loader's lock, for which somebody inside waits. */
 constexpr int64_t kPatienceNs = 50'000'000;
 
-constinit const Part* const* parts = nullptr;
-constinit size_t part_count = 0;
+constinit MEMLIMIT_FORK_DATA const Part* const* parts = nullptr;
+constinit MEMLIMIT_FORK_DATA size_t part_count = 0;
 
-constinit ForkGate process_gate{};
-constinit std::atomic<int64_t> gate_patience_ns{kPatienceNs};
+constinit MEMLIMIT_FORK_DATA ForkGate process_gate{};
+constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> gate_patience_ns{kPatienceNs};
 
 /* Calls of fork() under way on this thread. A signal handler may fork in the middle of one: what that one holds, or is
  * about to, it must not wait for. */
 MEMLIMIT_TLS uint32_t forks_here = 0;
 
-void prepare() {
+MEMLIMIT_FORK_CODE void prepare() {
   // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
   ++this_thread.guard_depth;
   if (forks_here++ > 0) return;
@@ -37,7 +38,7 @@ void prepare() {
   }
 }
 
-void parent() {
+MEMLIMIT_FORK_CODE void parent() {
   if (forks_here == 1) {
     for (size_t i = part_count; i > 0; --i) {
       if (parts[i - 1]->let_go != nullptr) parts[i - 1]->let_go();
@@ -47,7 +48,7 @@ void parent() {
   --this_thread.guard_depth;
 }
 
-void child() {
+MEMLIMIT_FORK_CODE void child() {
   // Also inside an outer fork, which goes on in this process when the signal handler returns: it then finds its locks
   // free, and parent() lets go of none.
   for (size_t i = 0; i < part_count; ++i) {
@@ -74,10 +75,10 @@ void be_patient(int64_t patience_ns) noexcept {
   }
 }
 
-void close_gate() noexcept {
+MEMLIMIT_FORK_CODE void close_gate() noexcept {
   process_gate.close(inside_here, gate_patience_ns.load(std::memory_order_relaxed));
 }
 
-void reset_gate() noexcept { process_gate.reset_after_fork(inside_here); }
+MEMLIMIT_FORK_CODE void reset_gate() noexcept { process_gate.reset_after_fork(inside_here); }
 
 }  // namespace memlimit::fork

@@ -13,6 +13,7 @@
 #include "observe/log.h"
 #include "settings/container_share.h"
 #include "settings/units.h"
+#include "system/attributes.h"
 #include "system/lock.h"
 #include "system/os.h"
 #include "system/text.h"
@@ -20,14 +21,14 @@
 namespace memlimit::limit_setting {
 namespace {
 
-constinit Lock setting_lock{LockRank::kLimit};
+constinit MEMLIMIT_FORK_DATA Lock setting_lock{LockRank::kLimit};
 constinit MemoryGroup group;
 constinit LimitSetting in_force MEMLIMIT_GUARDED_BY(setting_lock){};
 constinit LimitSource asked_by MEMLIMIT_GUARDED_BY(setting_lock) = LimitSource::kEnvironment;
 /* What in_force came to when it was last put in force. */
 constinit int64_t resolved_bytes MEMLIMIT_GUARDED_BY(setting_lock) = 0;
-constinit std::atomic<bool> following{false}; /* the group is in use */
-constinit std::atomic<bool> news{false};      /* for take_news() */
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> following{false}; /* the group is in use */
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> news{false};      /* for take_news() */
 /* Whether the news are of apply(): somebody has just asked for what cannot be had. */
 constinit bool setting_is_news MEMLIMIT_GUARDED_BY(setting_lock) = false;
 constinit GroupProblem told_problem MEMLIMIT_GUARDED_BY(setting_lock) = GroupProblem::kNone;
@@ -209,8 +210,8 @@ bool take_news(char* line, size_t cap, bool* problem) noexcept {
 namespace {
 
 /* Of the service thread; INT64_MAX: nothing is followed. */
-constinit int64_t refresh_due_ns = INT64_MAX;
-constinit int64_t group_due_ns = INT64_MAX;
+constinit MEMLIMIT_FORK_DATA int64_t refresh_due_ns = INT64_MAX;
+constinit MEMLIMIT_FORK_DATA int64_t group_due_ns = INT64_MAX;
 
 void follow(const service::Turn& turn) noexcept {
   if (!follows_container()) {
@@ -237,7 +238,7 @@ void follow(const service::Turn& turn) noexcept {
   }
 }
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   setting_lock.reset_after_fork();
   group.reset_after_fork();
   refresh_due_ns = group_due_ns = INT64_MAX;

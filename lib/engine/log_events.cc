@@ -12,6 +12,7 @@
 #include "observe/event_ring.h"
 #include "observe/log.h"
 #include "settings/units.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::log_events {
@@ -20,7 +21,8 @@ namespace {
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
 constinit const Config* config = nullptr;
-constinit int64_t report_due_ns = INT64_MAX; /* service thread */
+constinit MEMLIMIT_FORK_DATA bool is_child = false;
+constinit MEMLIMIT_FORK_DATA int64_t report_due_ns = INT64_MAX; /* service thread */
 
 /* On the service thread only. */
 const char* hook_name(int64_t slot) noexcept {
@@ -63,6 +65,9 @@ void set_report_timer() noexcept {
 
 void begin() noexcept {
   process_log().open(*config);
+  // Not in the child at once: most of them end, or become another program, before anybody could be told.
+  if (is_child) emit(EventKind::kForked, getppid(), os::process_id());
+  is_child = false;
   set_report_timer();
 }
 
@@ -72,10 +77,10 @@ void report_if_due(const service::Turn& turn) noexcept {
   set_report_timer();
 }
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   process_events().reset_after_fork();
   process_log().reset_after_fork();
-  emit(EventKind::kForked, getppid(), os::process_id());
+  is_child = true;
   report_due_ns = INT64_MAX;
 }
 

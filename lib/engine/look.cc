@@ -19,6 +19,7 @@
 #include "engine/service.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::look {
@@ -45,7 +46,7 @@ struct Inherited {
   int64_t usage_bytes = 0;
   int64_t own_bytes = 0;
 };
-constinit Inherited inherited{};
+constinit MEMLIMIT_FORK_DATA Inherited inherited{};
 
 PacerInput sample_for_look() noexcept {
   const PacerInput input = decision::sample();
@@ -224,7 +225,7 @@ bool wants_service() noexcept {
 
 namespace {
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   inherited = {account::published_usage_bytes(), paced::own_bytes()};
 }
 

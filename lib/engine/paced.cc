@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "engine/account.h"
+#include "system/attributes.h"
 #include "system/os.h"
 #include "system/procfs.h"
 
@@ -22,8 +23,8 @@ struct alignas(64) State {
   std::atomic<int64_t> overhead{0};
   std::atomic<int64_t> others{-1}; /* of the group's working set; negative: unknown */
 };
-constinit State state{};
-constinit procfs::FootprintFile footprint_file;
+constinit MEMLIMIT_FORK_DATA State state{};
+constinit MEMLIMIT_FORK_DATA procfs::FootprintFile footprint_file;
 
 bool holds(Hint hint) noexcept {
   return (state.hints.load(std::memory_order_seq_cst) & static_cast<unsigned>(hint)) != 0;
@@ -163,7 +164,7 @@ bool footprint_over() noexcept { return state.footprint_over.load(std::memory_or
 
 namespace {
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   // The figures stay: the child begins with the parent's pages, and its first look reads its own.
   footprint_file.reset_after_fork();
 }

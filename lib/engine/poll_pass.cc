@@ -13,12 +13,13 @@
 #include "engine/pressure.h"
 #include "engine/round.h"
 #include "engine/thread_state.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::poll_pass {
 namespace {
 
-constinit std::atomic<bool> running{false};
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> running{false};
 
 }  // namespace
 
@@ -56,9 +57,14 @@ int run() noexcept {
   return calls;
 }
 
-constinit const fork::Part kForkPart{
-    .name = "poll pass",
-    .reset = []() noexcept { running.store(false, std::memory_order_relaxed); },
-};
+namespace {
+
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+  running.store(false, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+constinit const fork::Part kForkPart{.name = "poll pass", .reset = reset_after_fork};
 
 }  // namespace memlimit::poll_pass

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 
 #include "engine/requests.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::poller {
@@ -18,7 +19,7 @@ struct alignas(64) State {
   std::atomic<bool> due{false};
   std::atomic<int> descriptor{-1};
 };
-constinit State state{};
+constinit MEMLIMIT_FORK_DATA State state{};
 
 /* Sequentially consistent with descriptor(): one of the two sees the other. */
 void wake() noexcept {
@@ -31,7 +32,7 @@ void wake() noexcept {
   state.due.store(true, std::memory_order_release);
 }
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   state.wanted.store(0, std::memory_order_relaxed);
   state.by_hand.store(0, std::memory_order_relaxed);
   state.due.store(false, std::memory_order_relaxed);

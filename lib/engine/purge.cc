@@ -8,6 +8,7 @@
 #include "engine/requests.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::purge {
@@ -19,18 +20,19 @@ constexpr unsigned kCallsAtOnce = 4;
 
 constexpr int64_t kLargePieceBytes = int64_t{64} << 10;
 
-constinit std::atomic<bool> requested{false};
-constinit std::atomic<bool> all_requested{false}; /* Depth::kAll; stays until a purge is through */
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> requested{false};
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> all_requested{
+    false}; /* Depth::kAll; stays until a purge is through */
 /* The service thread's. */
-constinit int64_t next_turn_ns = 0;
-constinit uint32_t served_position = 0;
+constinit MEMLIMIT_FORK_DATA int64_t next_turn_ns = 0;
+constinit MEMLIMIT_FORK_DATA uint32_t served_position = 0;
 
 struct Counters {
   std::atomic<int64_t> purges{0};
   std::atomic<int64_t> cpu_ns{0};
   std::atomic<int64_t> purged{0};
 };
-constinit Counters counters{};
+constinit MEMLIMIT_FORK_DATA Counters counters{};
 
 bool never() noexcept { return false; }
 
@@ -120,7 +122,7 @@ void fill(memlimit_stats* figures) noexcept {
 
 namespace {
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   requested.store(false, std::memory_order_relaxed);
   all_requested.store(false, std::memory_order_relaxed);
   next_turn_ns = 0;

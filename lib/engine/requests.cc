@@ -5,6 +5,7 @@
 
 #include "engine/assist.h"
 #include "engine/service.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::requests {
@@ -18,14 +19,14 @@ struct alignas(64) Pending {
   std::atomic<uint32_t> passes_done{0}; /* futex: a pass ended */
   std::atomic<uint32_t> waiting{0};     /* threads that wait for it */
 };
-constinit Pending pending{};
+constinit MEMLIMIT_FORK_DATA Pending pending{};
 
 bool explicit_is_open() noexcept {
   return pending.by_hand.load(std::memory_order_acquire) != 0 ||
          pending.pass_running.load(std::memory_order_acquire);
 }
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   pending.pass.store(0, std::memory_order_relaxed);
   pending.by_hand.store(0, std::memory_order_relaxed);
   pending.look.store(false, std::memory_order_relaxed);

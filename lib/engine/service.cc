@@ -14,6 +14,7 @@
 #include "engine/bell.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
+#include "system/attributes.h"
 #include "system/lock.h"
 #include "system/os.h"
 
@@ -51,34 +52,36 @@ constexpr int64_t kNsPerMs = 1'000'000;
 
 enum class State : uint32_t { kStopped, kStarting, kRunning, kLeaving, kStopping };
 
-constinit Lock start_lock{LockRank::kService};
-constinit std::atomic<uint32_t> state{static_cast<uint32_t>(State::kStopped)};
-constinit std::atomic<int> owner_pid{0}; /* of the process that started the thread */
-constinit std::atomic<int> service_tid{0};
-constinit std::atomic<int> start_error{0};
-constinit int64_t retry_at_ns MEMLIMIT_GUARDED_BY(start_lock) = 0;
-constinit bool at_exit MEMLIMIT_GUARDED_BY(start_lock) = false;
+constinit MEMLIMIT_FORK_DATA Lock start_lock{LockRank::kService};
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> state{static_cast<uint32_t>(State::kStopped)};
+constinit MEMLIMIT_FORK_DATA std::atomic<int> owner_pid{
+    0}; /* of the process that started the thread */
+constinit MEMLIMIT_FORK_DATA std::atomic<int> service_tid{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<int> start_error{0};
+constinit MEMLIMIT_FORK_DATA int64_t retry_at_ns MEMLIMIT_GUARDED_BY(start_lock) = 0;
+constinit MEMLIMIT_FORK_DATA bool at_exit MEMLIMIT_GUARDED_BY(start_lock) = false;
 
 /* Relaxed: each is a reason to start or not, and says nothing of other memory. */
 struct Awaited {
   std::atomic<bool> is{false};
   std::atomic<int> pid{0};              /* of the process that awaits */
   std::atomic<uint64_t> signal_mask{0}; /* of a thread that started it, in no signal handler */
-  std::atomic<int64_t> at_look_ns{0};   /* from when on a look starts the thread */
+  std::atomic<int64_t> at_look_ns{
+      0}; /* from when on a look starts the thread; 0: the first one says */
   std::atomic<int64_t> aside_until_ns{0};
   std::atomic<bool> after_fork{true}; /* comes back in the parent at once */
   std::atomic<bool> may_be_back{
       false}; /* the thread was there, and has not gone and come too often of late */
 };
-constinit Awaited awaits{};
+constinit MEMLIMIT_FORK_DATA Awaited awaits{};
 
 /* Written before the first start(), which the thread's creation follows. */
 constinit const Task* tasks[kMaxTasks]{};
-constinit size_t task_count = 0;
+constinit MEMLIMIT_FORK_DATA size_t task_count = 0;
 
 /* The service thread's. */
-constinit bool begun = false;
-constinit bool stops_at_exit = false;
+constinit MEMLIMIT_FORK_DATA bool begun = false;
+constinit MEMLIMIT_FORK_DATA bool stops_at_exit = false;
 
 State now() noexcept { return static_cast<State>(state.load(std::memory_order_acquire)); }
 void become(State next) noexcept {
@@ -222,7 +225,7 @@ void wait_until_gone() noexcept {
   while (os::thread_exists(tid) && os::monotonic_ns() < until_ns) os::yield();
 }
 
-void leave() noexcept {
+MEMLIMIT_FORK_CODE void leave() noexcept {
   if (!change(State::kRunning, State::kLeaving) && !change(State::kStarting, State::kLeaving))
     return;
   bell::ring();
@@ -252,7 +255,7 @@ void start_outside_handlers() noexcept {
 }
 
 /* In the child of fork. */
-void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   const bool had_it = awaited() || running();
   start_lock.reset_after_fork();
   bell::reset_after_fork();
@@ -261,7 +264,8 @@ void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   awaits.aside_until_ns.store(0, std::memory_order_relaxed);
   awaits.may_be_back.store(false, std::memory_order_relaxed);
   become(State::kStopped);
-  if (had_it) await_from(os::monotonic_ns() + kMomentNs);
+  // The clock is looked at by who looks: most children never do.
+  if (had_it) await_from(0);
 }
 
 }  // namespace
@@ -312,7 +316,14 @@ void await() noexcept {
 void stay_aside_after_fork() noexcept { awaits.after_fork.store(false, std::memory_order_relaxed); }
 
 void start_after_a_moment() noexcept {
-  if (awaited() && os::monotonic_ns() >= awaits.at_look_ns.load(std::memory_order_relaxed)) start();
+  if (!awaited()) return;
+  const int64_t now_ns = os::monotonic_ns();
+  const int64_t at_ns = awaits.at_look_ns.load(std::memory_order_relaxed);
+  if (at_ns == 0) {
+    awaits.at_look_ns.store(now_ns + kMomentNs, std::memory_order_relaxed);
+  } else if (now_ns >= at_ns) {
+    start();
+  }
 }
 
 void start_before_wait(WaitFor what) noexcept {
@@ -320,7 +331,7 @@ void start_before_wait(WaitFor what) noexcept {
   if (!ReentryGuard::inside()) start_outside_handlers();
 }
 
-void step_aside() noexcept {
+MEMLIMIT_FORK_CODE void step_aside() noexcept {
   if (this_thread.is_service) return;
   const bool runs = running();
   if (!runs && !awaited()) return;
@@ -346,14 +357,14 @@ void step_aside() noexcept {
 namespace {
 
 /* In the parent of fork, which may wait long and in ways that nobody sees. */
-void come_back() noexcept {
+MEMLIMIT_FORK_CODE void come_back() noexcept {
   if (!awaited() || !awaits.after_fork.load(std::memory_order_relaxed)) return;
   if (awaits.may_be_back.load(std::memory_order_relaxed)) start_outside_handlers();
 }
 
 }  // namespace
 
-void leave_single_thread() noexcept {
+MEMLIMIT_FORK_CODE void leave_single_thread() noexcept {
   // Where the count cannot be read, as if there were no other.
   if (running() && os::thread_count() > 2) return;
   step_aside();

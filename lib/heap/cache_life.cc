@@ -8,6 +8,7 @@
 #include "heap/page_source.h"
 #include "heap/tagged_stack.h"
 #include "heap/transfer.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::heap {
@@ -144,7 +145,7 @@ void thread_exit() noexcept {
   free_caches.push(&cache);
 }
 
-bool reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
   bool had_others = false;
   for (ThreadCache* cache = all(); cache != nullptr; cache = cache->next) {
     if (cache == cache_owner.cache || cache->owner_tid.load(std::memory_order_relaxed) == 0)

@@ -7,6 +7,7 @@
 #include "heap/misuse.h"
 #include "heap/purge.h"
 #include "heap/transfer.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::heap {
@@ -286,6 +287,8 @@ void publish_own() noexcept {
 
 void thread_exit() noexcept { thread_caches::thread_exit(); }
 
-void reset_after_fork() noexcept { regions::reset_after_fork(thread_caches::reset_after_fork()); }
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+  regions::reset_after_fork(thread_caches::reset_after_fork());
+}
 
 }  // namespace memlimit::heap

@@ -30,6 +30,7 @@ const Row& row_of(EventKind kind) noexcept {
 #define MEMLIMIT_EVENT(id, name, level, sentence, ...) \
   {name, LogLevel::level, sentence, {__VA_ARGS__}},
 #include "observe/events.inc"
+#include "system/attributes.h"
 #undef MEMLIMIT_EVENT
   };
   return kRows[static_cast<size_t>(kind)];
@@ -133,10 +134,11 @@ bool EventRing::take_lost(Event* event) noexcept {
   return true;
 }
 
-void EventRing::reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void EventRing::reset_after_fork() noexcept {
   // Only what was written to: the others are the parent's pages, or nobody's, until the child writes there.
   const uint64_t written =
       std::min<uint64_t>(head_.load(std::memory_order_relaxed), uint64_t{kCapacity});
+  if (written == 0) return;
   for (uint64_t i = 0; i < written; ++i) slots_[i].turn.store(0, std::memory_order_relaxed);
   head_.store(0, std::memory_order_relaxed);
   tail_.store(0, std::memory_order_relaxed);

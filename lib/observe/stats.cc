@@ -1,5 +1,6 @@
 /* Names of levels and contexts, and copies of histograms; see stats.h. */
 #include "observe/stats.h"
+#include "system/attributes.h"
 
 namespace memlimit {
 
@@ -43,7 +44,7 @@ HistogramCopy Histogram::copy() const noexcept {
   return out;
 }
 
-void Histogram::reset() noexcept {
+MEMLIMIT_FORK_CODE void Histogram::reset() noexcept {
   for (auto& bucket : bucket_) bucket.store(0, std::memory_order_relaxed);
   sum_.store(0, std::memory_order_relaxed);
 }

@@ -21,6 +21,7 @@
 #include "engine/allocator.h"
 #include "runtimes/adapter.h"
 #include "runtimes/generation.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::runtimes {
@@ -65,18 +66,18 @@ struct Functions {
 constinit Functions python{};
 
 /* When the pending call that has not come yet was asked for; 0: none is outstanding. */
-constinit std::atomic<int64_t> outstanding_ns{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> outstanding_ns{0};
 
 /* Calls of ours in the interpreter's queue, which holds 32 and is the program's, too: while the main thread
  * is blocked they stay there, and more of them would do no more. Two: one may be lost. */
-constinit std::atomic<int> queued_calls{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<int> queued_calls{0};
 constexpr int kMostQueued = 2;
 
 /* A request that the main thread has not come to for so long is taken to another thread. */
 constexpr int64_t kBlockedNs = 100'000'000;
 
 /* A thread of ours is collecting, or about to. */
-constinit std::atomic<bool> helping{false};
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> helping{false};
 
 /* At the safe point only, which one thread at a time reaches: the GIL's. */
 constinit GenerationChoice choice{};
@@ -275,7 +276,7 @@ void help() noexcept {
   if (!started) helping.store(false, std::memory_order_release);
 }
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   outstanding_ns.store(0, std::memory_order_relaxed);
   queued_calls.store(0, std::memory_order_relaxed);
   helping.store(false, std::memory_order_relaxed);

@@ -18,6 +18,7 @@
 #include "engine/paced.h"
 #include "memlimit.h"
 #include "settings/config_values.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::runtimes {
@@ -37,7 +38,7 @@ constexpr char kWriteVariable[] = "MEMORY_PRESSURE_WRITE";
 constexpr char kOwnPath[] = "/proc/self/fd/";
 
 constinit int signal_number = 0;
-constinit int64_t next_signal_ns = 0; /* service thread */
+constinit MEMLIMIT_FORK_DATA int64_t next_signal_ns = 0; /* service thread */
 
 /* The pipe whose reading end programs open by name. Both ends stay open here, so that a write never
  * meets a pipe without readers. */
@@ -47,7 +48,7 @@ struct Pipe {
   dev_t device = 0;
   ino_t inode = 0;
 };
-constinit Pipe pressure_pipe{};
+constinit MEMLIMIT_FORK_DATA Pipe pressure_pipe{};
 
 /* Waits until the program has given what is wanted, for a bounded time. What it has given, or "cannot
  * now": a notice that has not been heeded yet is not fruitless. */
@@ -143,7 +144,7 @@ void add_hook(const char* name, int64_t (*reclaim)(const memlimit_request*, void
   hooks::add(hook, &id);
 }
 
-void reset_after_fork() noexcept {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   next_signal_ns = 0;
   if (pressure_pipe.read_fd < 0) return;
   os::ErrnoGuard errno_guard;

@@ -8,6 +8,7 @@
 #include <atomic>
 
 #include "runtimes/adapter.h"
+#include "system/attributes.h"
 
 namespace memlimit::runtimes {
 namespace {
@@ -36,8 +37,8 @@ struct Functions {
   const Value* last_builtin; /* an exception class that is defined late */
 };
 constinit Functions ruby{};
-constinit std::atomic<int64_t> outstanding_ns{0};
-constinit std::atomic<unsigned> job_handle{UINT32_MAX};
+constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> outstanding_ns{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<unsigned> job_handle{UINT32_MAX};
 
 bool attach(const ElfImage& image) noexcept {
   Functions found{};
@@ -113,7 +114,9 @@ Asked ask(int64_t now_ns) noexcept {
   return Asked::kAsked;
 }
 
-void reset_after_fork() noexcept { outstanding_ns.store(0, std::memory_order_relaxed); }
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+  outstanding_ns.store(0, std::memory_order_relaxed);
+}
 
 }  // namespace
 

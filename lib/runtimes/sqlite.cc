@@ -19,6 +19,7 @@
 #include "memlimit.h"
 #include "runtimes/elf_image.h"
 #include "runtimes/loaded_images.h"
+#include "system/attributes.h"
 #include "system/lock.h"
 #include "system/os.h"
 
@@ -67,9 +68,10 @@ struct Entry {
 constinit bool wanted = false;
 constinit int start_percent = 50;
 
-constinit Lock table_lock{LockRank::kSqlite};
+constinit MEMLIMIT_FORK_DATA Lock table_lock{LockRank::kSqlite};
 constinit Library libraries[kMaxLibraries] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit Entry entries[kMaxConnections] MEMLIMIT_GUARDED_BY(table_lock){};
+constinit MEMLIMIT_FORK_DATA bool ever_used MEMLIMIT_GUARDED_BY(table_lock) = false;
 constinit bool hook_added MEMLIMIT_GUARDED_BY(table_lock) = false;
 
 /* A thread of ours inside SQLite is inside fork's gate: a child whose parent held one of SQLite's own mutexes can never
@@ -78,10 +80,10 @@ constinit bool hook_added MEMLIMIT_GUARDED_BY(table_lock) = false;
 constexpr int64_t kForkPatienceNs = 500'000'000;
 
 /* The limit has changed, and SQLite is to be told. */
-constinit std::atomic<bool> limit_is_new{false};
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> limit_is_new{false};
 
 /* Changes whenever the service thread is done with a connection. */
-constinit std::atomic<uint32_t> use_ended{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> use_ended{0};
 
 bool resolve(const void* open_function, Functions* out) noexcept {
   ElfImage image;
@@ -277,6 +279,7 @@ Opening begin_opening(const Functions& functions) noexcept {
     opening.library = known(functions, removed);
     if (opening.library == nullptr) return opening;
     opening.library->openers += 1;
+    ever_used = true;
     if (opening.library->stays || opening.library->removed == removed) return opening;
   }
   const bool stays = loaded_with_program(reinterpret_cast<const void*>(functions.release_memory));
@@ -329,14 +332,16 @@ void serve(const service::Turn&) noexcept {
   if (!done) serve_after_fork();
 }
 
-void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
-  for (Entry& entry : entries) entry = {};
+  limit_is_new.store(false, std::memory_order_relaxed);
+  // Pages that nobody has touched where no connection ever was.
+  if (!ever_used) return;
   for (Library& library : libraries) {
     library.openers = 0;
     library.updating.store(false, std::memory_order_relaxed);
   }
-  limit_is_new.store(false, std::memory_order_relaxed);
+  for (Entry& entry : entries) entry = {};
 }
 
 constexpr Participant kParticipant{.limit_changed = limit_changed};
@@ -359,6 +364,7 @@ void opened(Connection* connection, const void* open_function, bool usable) noex
   bool first = false;
   {
     LockGuard guard(table_lock);
+    ever_used = true;
     // A connection closed behind our back may come again.
     Entry* entry = find(connection);
     if (entry == nullptr) entry = find(nullptr);

@@ -111,7 +111,7 @@ Asked ask(int64_t now_ns) noexcept {
   return Asked::kAsked;
 }
 
-void reset_after_fork() noexcept { outstanding = {}; }
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { outstanding = {}; }
 
 }  // namespace
 

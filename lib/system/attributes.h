@@ -14,6 +14,12 @@
  * rest of the start, whose pages are resident anyway (lib/meson.build). */
 #define MEMLIMIT_AT_START __attribute__((section(".text.startup")))
 
+/* What fork writes, and the functions that write it, side by side: each page of ours that the child touches is a fault, and
+ * where a virtual machine's cost 12 microseconds thirty of them were half of a fork. GNU ld puts sections of that name together;
+ * another linker's order costs faults alone. */
+#define MEMLIMIT_FORK_DATA __attribute__((section("memlimit_fork")))
+#define MEMLIMIT_FORK_CODE __attribute__((section(".text.sorted.fork")))
+
 #define MEMLIMIT_LIKELY(x) __builtin_expect(!!(x), 1)
 #define MEMLIMIT_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
