@@ -177,7 +177,7 @@ class Model {
     for (const HookFigures& hook : hooks_) pointers.push_back(&hook);
     std::vector<uint16_t> out(hooks_.size());
     out.resize(order(static_cast<uint64_t>(f_.rounds), pointers.data(), pointers.size(), false,
-                     out.data()));
+                     limit_ - paced(), out.data()));
     order_ = std::move(out);
     position_ = 0;
     f_.log.push_back(
@@ -215,7 +215,8 @@ class Model {
     hook_ran(hooks_[order_[position_]], {.round = static_cast<uint64_t>(f_.rounds),
                                          .wanted_bytes = hook_asked_,
                                          .freed_bytes = measured,
-                                         .elapsed_ns = now_ + kTickNs - hook_began_ns_});
+                                         .elapsed_ns = now_ + kTickNs - hook_began_ns_,
+                                         .headroom_bytes = limit_ - paced()});
     round_measured_ += measured;
     // Asked for a slice, and gave: ask again.
     if (s_.slice_ns == 0 || measured < hook_asked_ / 2) ++position_;

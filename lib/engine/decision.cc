@@ -14,6 +14,7 @@
 #include "engine/service.h"
 #include "observe/event_ring.h"
 #include "pacing/overhead.h"
+#include "system/attributes.h"
 #include "system/lock.h"
 #include "system/os.h"
 
@@ -28,19 +29,22 @@ constexpr int kHopelessRounds = 6;
 /* The limiter's bucket holds a second of CPU time a core: it is asked at most this often. */
 constexpr int64_t kLimiterEveryNs = 5'000'000;
 
-constinit memlimit::Lock engine_lock{LockRank::kReclaim};
-constinit PacerSettings settings MEMLIMIT_GUARDED_BY(engine_lock){};
-constinit PacerState pacer MEMLIMIT_GUARDED_BY(engine_lock){};
-constinit LimiterState limiter MEMLIMIT_GUARDED_BY(engine_lock){};
-constinit int cores MEMLIMIT_GUARDED_BY(engine_lock) = 0; /* 0: not counted yet */
-constinit PurgeState purge_state MEMLIMIT_GUARDED_BY(engine_lock){};
-constinit OverheadState overhead_state MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit MEMLIMIT_FORK_DATA memlimit::Lock engine_lock{LockRank::kReclaim};
+constinit MEMLIMIT_FORK_DATA PacerSettings settings MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit MEMLIMIT_FORK_DATA PacerState pacer MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit std::atomic<bool> rounds_are_apart{
+    false}; /* as the pacer has it; for who has not the lock */
+constinit MEMLIMIT_FORK_DATA LimiterState limiter MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit MEMLIMIT_FORK_DATA int cores MEMLIMIT_GUARDED_BY(engine_lock) =
+    0; /* 0: not counted yet */
+constinit MEMLIMIT_FORK_DATA PurgeState purge_state MEMLIMIT_GUARDED_BY(engine_lock){};
+constinit MEMLIMIT_FORK_DATA OverheadState overhead_state MEMLIMIT_GUARDED_BY(engine_lock){};
 /* The limit cannot be held because nothing is left to give; the limiter's state when it is its CPU time
  * that is used up. */
-constinit bool hopeless MEMLIMIT_GUARDED_BY(engine_lock) = false;
-constinit int64_t hopeless_episodes MEMLIMIT_GUARDED_BY(engine_lock) = 0;
-constinit int64_t hopeless_needed MEMLIMIT_GUARDED_BY(engine_lock) = 0;
-constinit int64_t hopeless_since_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit MEMLIMIT_FORK_DATA bool hopeless MEMLIMIT_GUARDED_BY(engine_lock) = false;
+constinit MEMLIMIT_FORK_DATA int64_t hopeless_episodes MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit MEMLIMIT_FORK_DATA int64_t hopeless_needed MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit MEMLIMIT_FORK_DATA int64_t hopeless_since_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
 constinit char source_text[96] MEMLIMIT_GUARDED_BY(engine_lock){};
 
 LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
@@ -119,6 +123,7 @@ Begun decide_locked(const PacerInput& input, Rounds rounds, News* news) noexcept
   note_overhead(input.limit_bytes);
   const PacerState before = pacer;
   const Decision decision = pace(settings, pacer, input);
+  rounds_are_apart.store(pacer.fruitless > 0, std::memory_order_relaxed);
   Begun begun;
   begun.limit_let_go = enabled(limiter) || hopeless;
   begun.in_vain = begun.limit_let_go || pacer.fruitless > 1;
@@ -165,7 +170,7 @@ int64_t exchange_limit_locked(int64_t bytes, const char* text) noexcept
   return pressure::exchange_limit(bytes);
 }
 
-void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   engine_lock.reset_after_fork();
   pacer = {};
   limiter = {};
@@ -218,11 +223,14 @@ News round_ended(int64_t wanted_bytes, int64_t freed_bytes, int64_t now_ns) noex
   LockGuard guard(engine_lock);
   const int64_t paced = paced::bytes();
   round_done(pacer, {wanted_bytes, freed_bytes, paced, pressure::clock_bytes()});
+  rounds_are_apart.store(pacer.fruitless > 0, std::memory_order_relaxed);
   limiter_round_done(limiter, paced);
   news.limiter = update_limiter(now_ns);
   news.hopeless = update_hopeless(now_ns, paced);
   return news;
 }
+
+bool backs_off() noexcept { return rounds_are_apart.load(std::memory_order_relaxed); }
 
 void round_was_skipped() noexcept {
   LockGuard guard(engine_lock);

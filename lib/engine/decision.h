@@ -71,6 +71,9 @@ bool decide(const PacerInput& input, Lock lock, Rounds rounds, Begun* begun, New
 /** A round is over. What follows for the limiter is the caller's to tell. */
 News round_ended(int64_t wanted_bytes, int64_t freed_bytes, int64_t now_ns) noexcept;
 
+/** Whether rounds have been in vain, and are further apart than without. An atomic load. */
+bool backs_off() noexcept;
+
 /** It was not run after all, or hooks have freed a part of it and others go on. */
 void round_was_skipped() noexcept;
 void round_is_partly_done(int64_t freed_bytes) noexcept;

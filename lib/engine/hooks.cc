@@ -19,6 +19,7 @@
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "pacing/ranking.h"
+#include "system/attributes.h"
 #include "system/lock.h"
 #include "system/os.h"
 
@@ -46,23 +47,24 @@ struct Slot {
   int64_t deadline_ns = 0;
 };
 
-constinit Lock table_lock{LockRank::kHooks};
+constinit MEMLIMIT_FORK_DATA Lock table_lock{LockRank::kHooks};
 constinit Slot slots[kMaxHooks] MEMLIMIT_GUARDED_BY(table_lock){};
-constinit uint64_t next_number MEMLIMIT_GUARDED_BY(table_lock) = 1;
-constinit Sums past_sums MEMLIMIT_GUARDED_BY(table_lock){}; /* of removed hooks */
-constinit Level last_level[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
+constinit MEMLIMIT_FORK_DATA uint64_t next_number MEMLIMIT_GUARDED_BY(table_lock) = 1;
+constinit MEMLIMIT_FORK_DATA Sums past_sums
+    MEMLIMIT_GUARDED_BY(table_lock){}; /* of removed hooks */
+constinit MEMLIMIT_FORK_DATA Level last_level[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
 /* Passes over a context's hooks: what ranking.h calls rounds. A round may pass over them several times. */
-constinit uint64_t turns[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
+constinit MEMLIMIT_FORK_DATA uint64_t turns[kContexts] MEMLIMIT_GUARDED_BY(table_lock){};
 
-constinit std::atomic<int> counts[kContexts]{};
-constinit std::atomic<bool> ended{false}; /* set under table_lock */
+constinit MEMLIMIT_FORK_DATA std::atomic<int> counts[kContexts]{};
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> ended{false}; /* set under table_lock */
 /* Changes whenever a hook ends its run: removal waits on it. */
-constinit std::atomic<uint32_t> run_ended{0}; /* futex */
-constinit std::atomic<uint32_t> waiters{0};   /* threads that wait for it */
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> run_ended{0}; /* futex */
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> waiters{0};   /* threads that wait for it */
 /* How many fork()s lie between this process and the first. */
-constinit std::atomic<uint32_t> forks{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> forks{0};
 /* The process that added a hook last, or is a fork() of that: in a child made otherwise no hook runs. */
-constinit std::atomic<int> owner_pid{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<int> owner_pid{0};
 
 Slot* find(uint64_t id) noexcept MEMLIMIT_REQUIRES(table_lock) {
   if (id == 0) return nullptr;
@@ -187,6 +189,8 @@ struct Call {
   void* arg;
 };
 
+int64_t headroom_of(const Pass& pass) noexcept { return pass.limit_bytes - pass.usage_bytes; }
+
 size_t plan(int context, const Pass& pass, uint64_t* ids, uint64_t* turn) noexcept {
   LockGuard guard(table_lock);
   *turn = ++turns[context];
@@ -200,7 +204,8 @@ size_t plan(int context, const Pass& pass, uint64_t* ids, uint64_t* turn) noexce
     figures[i] = mine ? &slot.tally.figures : nullptr;
   }
   uint16_t sorted[kMaxHooks];
-  const size_t planned = order(*turn, figures, kMaxHooks, pass.everything, sorted);
+  const size_t planned = order(*turn, figures, kMaxHooks, pass.everything || pass.pacer_backs_off,
+                               headroom_of(pass), sorted);
   for (size_t i = 0; i < planned; ++i) ids[i] = slots[sorted[i]].id;
   return planned;
 }
@@ -218,17 +223,16 @@ bool begin_call(uint64_t id, int64_t now_ns, int64_t deadline_ns, Call* call) no
   return true;
 }
 
-void record(uint64_t id, uint64_t turn, int64_t wanted_bytes, int64_t answer, int64_t freed_bytes,
-            int64_t elapsed_ns, bool late) noexcept {
+void record(uint64_t id, const HookRun& run, int64_t answer) noexcept {
   LockGuard guard(table_lock);
   Slot* const slot = find(id);
   if (slot == nullptr) return;
   Tally& tally = slot->tally;
-  tally.add(answer >= 0, freed_bytes, elapsed_ns);
+  tally.add(answer >= 0, run.freed_bytes, run.elapsed_ns);
   if (answer < 0) {
-    hook_cannot_now(tally.figures, turn);
+    hook_cannot_now(tally.figures, run.round);
   } else {
-    hook_ran(tally.figures, {turn, wanted_bytes, freed_bytes, elapsed_ns, late});
+    hook_ran(tally.figures, run);
   }
 }
 
@@ -351,7 +355,9 @@ Outcome run(int context, const Pass& pass) noexcept {
     const int64_t fall = usage_before - account::published_usage_bytes();
     const int64_t freed = measure(own, fall, std::max<int64_t>(answer, 0));
     const int64_t end_ns = os::monotonic_ns();
-    record(call.id, turn, wanted, answer, freed, end_ns - begin_ns, end_ns > deadline_ns);
+    record(call.id,
+           {turn, wanted, freed, end_ns - begin_ns, end_ns > deadline_ns, headroom_of(pass)},
+           answer);
 
     outcome.calls += 1;
     outcome.skips += answer < 0 ? 1 : 0;
@@ -405,12 +411,14 @@ Sums sums() noexcept {
 
 namespace {
 
-void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   forks.fetch_add(1, std::memory_order_relaxed);
   owner_pid.store(os::process_id(), std::memory_order_relaxed);
   waiters.store(0, std::memory_order_relaxed);
   past_sums = {};
+  // Three pages that nobody has touched where no hook ever was.
+  if (next_number == 1) return;
   for (Slot& slot : slots) {
     if (slot.id == 0) continue;
     slot.tally = {};

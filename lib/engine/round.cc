@@ -54,6 +54,7 @@ hooks::Pass make_pass(int64_t round, int64_t wanted_bytes, Level level,
   pass.deepest_fall_bytes = deepest_fall(input.paced_bytes, input.limit_bytes);
   pass.limit_bytes = input.limit_bytes;
   pass.level = level;
+  pass.pacer_backs_off = decision::backs_off();
   pass.budget_ns = kHookBudgetNs;
   pass.still_wanted = still_wanted;
   return pass;

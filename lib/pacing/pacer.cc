@@ -323,7 +323,10 @@ Decision pace(const PacerSettings& settings, PacerState& state, const PacerInput
   } else {
     owe(m, state, in, gap);
   }
-  const bool gap_passed = !open && (since >= long_gap || (over && (rose || limit_changed)));
+  const bool half_is_gone =
+      !over && state.fruitless > 0 && limit - in.paced_bytes <= state.fruitless_headroom_bytes / 2;
+  const bool gap_passed =
+      !open && (since >= long_gap || half_is_gone || (over && (rose || limit_changed)));
 
   if (gap_passed && over) {
     d.wanted_bytes = wanted_over(m, in);
@@ -384,6 +387,7 @@ void round_done(PacerState& state, const RoundResult& result) noexcept {
     state.fruitless = 0;
   } else {
     state.fruitless = std::min(state.fruitless + 1, kMaxDoublings);
+    state.fruitless_headroom_bytes = sub(state.limit_bytes, paced);
   }
 }
 

@@ -82,7 +82,9 @@ inline constexpr int64_t kMarginMaxDivisor = 16;
 /** A round that brought less than wanted / 8 is fruitless: the next gap is twice as long... */
 inline constexpr int64_t kFruitlessDivisor = 8;
 
-/** ...up to limit / 16: a leak sees 16 rounds for each limit's worth of allocation. */
+/** ...up to limit / 16: a leak sees 16 rounds for each limit's worth of allocation. Below the limit it ends, too, when half of
+ *  the headroom is gone that was left after the fruitless round: hooks that had nothing at 72 % of the limit were not asked
+ *  again before the limit. */
 inline constexpr int64_t kBackoffCapDivisor = 16;
 
 /** One round at a time: while one is under way no other is due. A hook may take long, but a round
@@ -132,23 +134,24 @@ struct PacerInput {
 
 /** Plain data; value-initialise to begin, and again in a child of fork whose counters restart. */
 struct PacerState {
-  int64_t limit_bytes = 0;       /* at the last look */
-  int64_t looked_at_bytes = 0;   /* allocated at the last look */
-  int64_t peak_bytes = 0;        /* growth counts from here */
-  int64_t grown_bytes = 0;       /* growth since the last round was decided */
-  int64_t owed_bytes = 0;        /* the share of it that is to be asked for */
-  int64_t decided_at_bytes = 0;  /* allocated when the last round was decided */
-  int64_t open_bytes = 0;        /* asked for in the round that is under way; 0 = none is */
-  int64_t open_paced_bytes = 0;  /* paced when it was decided */
-  int64_t open_peak_bytes = 0;   /* the highest since */
-  bool open_shared = false;      /* paced was of several processes */
-  int64_t open_freed_bytes = 0;  /* by parts of the round that have ended */
-  int64_t freed_bytes = 0;       /* by the last round, as far as it was expected */
-  int64_t lag_bytes = 0;         /* how far usage rises after a decision */
-  int64_t lump_bytes = 0;        /* the least that hooks give, if they give too much */
-  int64_t growth_base_bytes = 0; /* paced after the last round, for MEMLIMIT_GROWTH */
-  double yield = 1.0;            /* freed for each byte asked for, smoothed */
-  int fruitless = 0;             /* fruitless rounds in a row */
+  int64_t limit_bytes = 0;              /* at the last look */
+  int64_t looked_at_bytes = 0;          /* allocated at the last look */
+  int64_t peak_bytes = 0;               /* growth counts from here */
+  int64_t grown_bytes = 0;              /* growth since the last round was decided */
+  int64_t owed_bytes = 0;               /* the share of it that is to be asked for */
+  int64_t decided_at_bytes = 0;         /* allocated when the last round was decided */
+  int64_t open_bytes = 0;               /* asked for in the round that is under way; 0 = none is */
+  int64_t open_paced_bytes = 0;         /* paced when it was decided */
+  int64_t open_peak_bytes = 0;          /* the highest since */
+  bool open_shared = false;             /* paced was of several processes */
+  int64_t open_freed_bytes = 0;         /* by parts of the round that have ended */
+  int64_t freed_bytes = 0;              /* by the last round, as far as it was expected */
+  int64_t lag_bytes = 0;                /* how far usage rises after a decision */
+  int64_t lump_bytes = 0;               /* the least that hooks give, if they give too much */
+  int64_t growth_base_bytes = 0;        /* paced after the last round, for MEMLIMIT_GROWTH */
+  double yield = 1.0;                   /* freed for each byte asked for, smoothed */
+  int fruitless = 0;                    /* fruitless rounds in a row */
+  int64_t fruitless_headroom_bytes = 0; /* left below the limit after the last of them */
   Level level = Level::kLow;
 };
 

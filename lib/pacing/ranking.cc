@@ -57,8 +57,10 @@ void hook_ran(HookFigures& figures, const HookRun& run) noexcept {
       std::min(kHookNegligibleBytes, run.wanted_bytes / kHookNegligibleDivisor);
   if (freed > std::max<int64_t>(negligible, 0)) {
     figures.interval = 1;
+    figures.headroom_bytes = 0;
   } else {
     ++figures.fruitless_runs;
+    figures.headroom_bytes = std::max<int64_t>(run.headroom_bytes, 0);
     figures.interval = std::min(figures.interval * 2, interval_cap(microseconds));
   }
   const uint64_t latest = std::numeric_limits<uint64_t>::max() - kHookIntervalMaxCap;
@@ -73,14 +75,17 @@ void hook_cannot_now(HookFigures& figures, uint64_t round) noexcept {
 void hook_recover(HookFigures& figures) noexcept {
   figures.interval = 1;
   figures.due_round = 0;
+  figures.headroom_bytes = 0;
 }
 
 double hook_rate(const HookFigures& figures) noexcept {
   return figures.microseconds > 0.0 ? figures.bytes / figures.microseconds : 0.0;
 }
 
-bool hook_due(const HookFigures& figures, uint64_t round) noexcept {
-  return round >= figures.due_round;
+bool hook_due(const HookFigures& figures, uint64_t round, int64_t headroom_bytes) noexcept {
+  const bool half_is_gone =
+      figures.headroom_bytes > 0 && headroom_bytes <= figures.headroom_bytes / 2;
+  return round >= figures.due_round || half_is_gone;
 }
 
 int64_t slice_for(const HookFigures& figures, int64_t wanted_bytes, int64_t least_bytes,
@@ -94,10 +99,10 @@ int64_t slice_for(const HookFigures& figures, int64_t wanted_bytes, int64_t leas
 }
 
 size_t order(uint64_t round, const HookFigures* const* hooks, size_t count, bool everyone,
-             uint16_t* out) noexcept {
+             int64_t headroom_bytes, uint16_t* out) noexcept {
   size_t due = 0;
   for (size_t i = 0; i < count && due < kRankingMaxHooks; ++i) {
-    if (hooks[i] == nullptr || (!everyone && !hook_due(*hooks[i], round))) continue;
+    if (hooks[i] == nullptr || (!everyone && !hook_due(*hooks[i], round, headroom_bytes))) continue;
     // Insertion keeps slot order among equals; 80 hooks at most.
     size_t at = due++;
     for (; at > 0 && before(*hooks[i], *hooks[out[at - 1]]); --at) out[at] = out[at - 1];

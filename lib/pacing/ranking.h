@@ -44,9 +44,10 @@ inline constexpr size_t kRankingMaxHooks = 80;
 struct HookFigures {
   double bytes = 0.0; /* decayed sums over its runs */
   double microseconds = 0.0;
-  uint64_t last_round = 0; /* last round in which it ran; 0 = never */
-  uint64_t due_round = 0;  /* not before this one */
-  uint32_t interval = 1;   /* rounds; 1 = every round, more = backing off */
+  uint64_t last_round = 0;    /* last round in which it ran; 0 = never */
+  uint64_t due_round = 0;     /* not before this one */
+  uint32_t interval = 1;      /* rounds; 1 = every round, more = backing off */
+  int64_t headroom_bytes = 0; /* left when it last had nothing to give; 0: none was, or it gave */
   int64_t runs = 0;
   int64_t fruitless_runs = 0;
   int64_t skips = 0; /* "cannot now" answers */
@@ -59,6 +60,7 @@ struct HookRun {
   int64_t freed_bytes = 0; /* measured, not claimed; negative counts as 0 */
   int64_t elapsed_ns = 0;
   bool past_deadline = false;
+  int64_t headroom_bytes = 0; /* below the limit when it was asked */
 };
 
 /** A hook ran. Bytes, nanoseconds; no errors; allocates nothing. */
@@ -73,8 +75,9 @@ void hook_recover(HookFigures& figures) noexcept;
 /** Bytes a microsecond; 0 for a hook that never ran. */
 double hook_rate(const HookFigures& figures) noexcept;
 
-/** Whether it may be asked in this round. */
-bool hook_due(const HookFigures& figures, uint64_t round) noexcept;
+/** Whether it may be asked in this round: at the latest when half of the headroom is gone that was left when it had
+ *  nothing. Bytes, negative as 0. */
+bool hook_due(const HookFigures& figures, uint64_t round, int64_t headroom_bytes) noexcept;
 
 /** Bytes that the hook frees in about `slice_ns`, judging by its figures: at least `least_bytes`,
  * at most `wanted_bytes`. Asking in slices keeps a hook's locks short and lets waiting threads go
@@ -86,11 +89,11 @@ int64_t slice_for(const HookFigures& figures, int64_t wanted_bytes, int64_t leas
  * The order in which to ask hooks in a round: those that never ran, then by measured bytes a
  * microsecond; in one round of kExploreEveryRounds the one that has waited longest goes first.
  * Hooks that are backing off are left out. Null entries are empty slots. With `everyone` (an
- * explicit reclaim) back-off is ignored. `hooks` may be longer than kRankingMaxHooks; what is
+ * explicit reclaim, or a pacer that backs off itself: the two are not to multiply) back-off is ignored. `hooks` may be longer than kRankingMaxHooks; what is
  * beyond is ignored. `out` gets indices into `hooks`. Returns how many. No errors; any thread under
  * the caller's lock; allocates nothing.
  */
 size_t order(uint64_t round, const HookFigures* const* hooks, size_t count, bool everyone,
-             uint16_t* out) noexcept;
+             int64_t headroom_bytes, uint16_t* out) noexcept;
 
 }  // namespace memlimit

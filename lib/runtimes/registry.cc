@@ -21,6 +21,7 @@
 #include "runtimes/adapter.h"
 #include "runtimes/adapters.h"
 #include "runtimes/left_out.h"
+#include "system/attributes.h"
 #include "system/lock.h"
 #include "system/os.h"
 
@@ -58,18 +59,18 @@ struct OpenRound {
   bool ends_round = false;
 };
 
-constinit Lock table_lock{LockRank::kAdapters};
-constinit Slot slots[kCount] MEMLIMIT_GUARDED_BY(table_lock){};
-constinit OpenRound open MEMLIMIT_GUARDED_BY(table_lock){};
-constinit Level last_level MEMLIMIT_GUARDED_BY(table_lock) = Level::kLow;
+constinit MEMLIMIT_FORK_DATA Lock table_lock{LockRank::kAdapters};
+constinit MEMLIMIT_FORK_DATA Slot slots[kCount] MEMLIMIT_GUARDED_BY(table_lock){};
+constinit MEMLIMIT_FORK_DATA OpenRound open MEMLIMIT_GUARDED_BY(table_lock){};
+constinit MEMLIMIT_FORK_DATA Level last_level MEMLIMIT_GUARDED_BY(table_lock) = Level::kLow;
 
 /* One bit for each adapter. */
-constinit std::atomic<uint32_t> wanted_set{0};
-constinit std::atomic<uint32_t> attached_set{0};
-constinit std::atomic<uint64_t> open_number{0}; /* 0: no round is open */
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> wanted_set{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> attached_set{0};
+constinit MEMLIMIT_FORK_DATA std::atomic<uint64_t> open_number{0}; /* 0: no round is open */
 
 constinit bool threads_are_named = false;
-constinit std::atomic<bool> help_wanted{false};
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> help_wanted{false};
 
 constinit const std::atomic<uint32_t>* loader_calls = nullptr;
 constinit std::atomic<uint32_t> handled_calls{0};
@@ -196,7 +197,8 @@ bool libraries_were_added() noexcept {
 
 bool may_reclaim(const Slot& slot, const hooks::Pass& pass, int64_t now_ns) noexcept {
   if (pass.everything) return true;
-  if (!hook_due(slot.tally.figures, pass.round)) return false;
+  const int64_t headroom = pass.limit_bytes - pass.usage_bytes;
+  if (!pass.pacer_backs_off && !hook_due(slot.tally.figures, pass.round, headroom)) return false;
   if (pass.level >= Level::kOver) return true;
   return now_ns >= slot.rest_until_ns[pass.level == Level::kCritical ? 1 : 0];
 }
@@ -247,8 +249,8 @@ void record(size_t index, const OpenRound& round, int64_t wanted_bytes, const Ou
   }
   // Memory that is free again inside the runtime forestalls growth, though nothing shows it.
   const int64_t of_use = std::max(measured.freed_bytes, outcome.recycled_bytes);
-  hook_ran(slot.tally.figures,
-           {round.pass.round, wanted_bytes, of_use, measured.elapsed_ns, false});
+  hook_ran(slot.tally.figures, {round.pass.round, wanted_bytes, of_use, measured.elapsed_ns, false,
+                                round.pass.limit_bytes - round.pass.usage_bytes});
 }
 
 /* A few atomic loads; any thread. */
@@ -358,7 +360,7 @@ hooks::Sums sums() noexcept {
 
 int count() noexcept { return __builtin_popcount(attached_set.load(std::memory_order_relaxed)); }
 
-void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   for (Slot& slot : slots) slot = {};
   for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();

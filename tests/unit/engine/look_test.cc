@@ -308,6 +308,16 @@ TEST_CASE("reclaim: what a round freed is purged at once where idle pages are pa
   memlimit::paced::configure(memlimit::AccountMode::kHeap);
 }
 
+TEST_CASE("reclaim: a hook that has nothing is asked again before the limit", "[reclaim]") {
+  Engine engine(kLimit);
+  while (figures().heap_alloc < kLimit * 97 / 100) allocate(4096); /* none of it is the cache's */
+  int asked = 0;
+  for (const memlimit_request& request : engine.cache.requests)
+    asked += request.usage_bytes >= kLimit * 70 / 100 ? 1 : 0;
+  CHECK(asked >= 3);
+  CHECK(engine.cache.requests.size() < 60);
+}
+
 TEST_CASE("reclaim: the headroom is what the paced number leaves of the limit", "[reclaim]") {
   Engine engine(kLimit);
   engine.fill(kMiB);

@@ -750,6 +750,23 @@ TEST_CASE("pacer: back-off ends when the level rises", "[pacer]") {
   CHECK(p.round_at.back() == p.allocated);
 }
 
+TEST_CASE("pacer: hooks that had nothing are asked at each half of the headroom", "[pacer]") {
+  Program p;
+  p.limit = kGiB;
+  p.obeys = 0;
+  p.hold_to(p.limit - p.quantum);
+  int between = 0;
+  for (size_t i = 1; i < p.round_headroom.size(); ++i) {
+    const int64_t before = p.round_headroom[i - 1], now = p.round_headroom[i];
+    if (before > p.limit * 30 / 100) continue;
+    CAPTURE(before, now);
+    CHECK(now >= before / 2 - 2 * p.quantum);
+    if (now >= p.limit * 3 / 100) ++between;
+  }
+  CHECK(between >= 3); /* from 70 to 97 % of the limit */
+  CHECK(p.rounds < 60);
+}
+
 TEST_CASE("pacer: claims that usage does not confirm are fruitless", "[pacer]") {
   Program honest, liar;
   honest.obeys = liar.obeys = 0;

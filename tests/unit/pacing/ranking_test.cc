@@ -19,6 +19,7 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kUs = 1000;
+constexpr int64_t kRoom = int64_t{1} << 30; /* far from the limit */
 
 void ran(HookFigures& hook, uint64_t round, int64_t freed, int64_t us, bool late = false) {
   hook_ran(hook, {.round = round,
@@ -31,7 +32,7 @@ void ran(HookFigures& hook, uint64_t round, int64_t freed, int64_t us, bool late
 std::vector<uint16_t> order(uint64_t round, const std::vector<const HookFigures*>& hooks,
                             bool everyone = false) {
   std::vector<uint16_t> out(hooks.size() + 1, 999);
-  out.resize(memlimit::order(round, hooks.data(), hooks.size(), everyone, out.data()));
+  out.resize(memlimit::order(round, hooks.data(), hooks.size(), everyone, kRoom, out.data()));
   return out;
 }
 
@@ -77,7 +78,7 @@ TEST_CASE("ranking: a fruitless hook doubles its interval up to a cap", "[rankin
   HookFigures hook;
   std::vector<uint64_t> asked;
   for (uint64_t round = 1; round <= 40; ++round) {
-    if (!hook_due(hook, round)) continue;
+    if (!hook_due(hook, round, kRoom)) continue;
     asked.push_back(round);
     ran(hook, round, 0, 100);
   }
@@ -91,7 +92,7 @@ TEST_CASE("ranking: the more a fruitless call costs, the rarer it gets", "[ranki
     CAPTURE(us);
     HookFigures hook;
     for (uint64_t round = 1; round < 2000; ++round) {
-      if (hook_due(hook, round)) ran(hook, round, 0, us);
+      if (hook_due(hook, round, kRoom)) ran(hook, round, 0, us);
     }
     CHECK(hook.interval == static_cast<uint32_t>(cap));
   }
@@ -101,25 +102,42 @@ TEST_CASE("ranking: fruitful calls do not make the fruitless ones rarer", "[rank
   HookFigures hook;
   ran(hook, 1, 100 * kMiB, 200'000);
   for (uint64_t round = 2; round < 100; ++round) {
-    if (hook_due(hook, round)) ran(hook, round, 0, 5);
+    if (hook_due(hook, round, kRoom)) ran(hook, round, 0, 5);
   }
   CHECK(hook.interval == 4);
+}
+
+TEST_CASE("ranking: back-off ends when half of the headroom is gone", "[ranking]") {
+  HookFigures hook;
+  hook_ran(hook,
+           {.round = 1, .wanted_bytes = kMiB, .elapsed_ns = 10'000 * kUs, .headroom_bytes = kRoom});
+  CHECK_FALSE(hook_due(hook, 2, kRoom / 2 + 1));
+  CHECK(hook_due(hook, 2, kRoom / 2));
+  hook_ran(
+      hook,
+      {.round = 2, .wanted_bytes = kMiB, .elapsed_ns = 10'000 * kUs, .headroom_bytes = kRoom / 2});
+  CHECK_FALSE(hook_due(hook, 3, kRoom / 2));
+  CHECK(hook_due(hook, 3, kRoom / 4));
+  // At the limit there is none left to go by.
+  hook_ran(hook,
+           {.round = 3, .wanted_bytes = kMiB, .elapsed_ns = 10'000 * kUs, .headroom_bytes = -5});
+  CHECK_FALSE(hook_due(hook, 4, -5));
 }
 
 TEST_CASE("ranking: back-off ends with anything freed, or when the level rises", "[ranking]") {
   HookFigures hook;
   for (uint64_t round = 1; round < 9; ++round) {
-    if (hook_due(hook, round)) ran(hook, round, 0, 10'000);
+    if (hook_due(hook, round, kRoom)) ran(hook, round, 0, 10'000);
   }
   REQUIRE(hook.interval == 8);
-  REQUIRE_FALSE(hook_due(hook, 10));
+  REQUIRE_FALSE(hook_due(hook, 10, kRoom));
   hook_recover(hook);
-  CHECK(hook_due(hook, 10));
+  CHECK(hook_due(hook, 10, kRoom));
   ran(hook, 10, 0, 10'000);
-  CHECK_FALSE(hook_due(hook, 11));
-  CHECK(hook_due(hook, 12));
+  CHECK_FALSE(hook_due(hook, 11, kRoom));
+  CHECK(hook_due(hook, 12, kRoom));
   ran(hook, 12, 64 * 1024, 10'000);
-  CHECK(hook_due(hook, 13));
+  CHECK(hook_due(hook, 13, kRoom));
   CHECK(hook.interval == 1);
 }
 
@@ -142,7 +160,7 @@ TEST_CASE("ranking: cannot now is counted and not punished", "[ranking]") {
   for (uint64_t round = 2; round < 50; ++round) hook_cannot_now(hook, round);
   CHECK(hook.skips == 48);
   CHECK(hook_rate(hook) == rate);
-  CHECK(hook_due(hook, 50));
+  CHECK(hook_due(hook, 50, kRoom));
   CHECK(hook.interval == 1);
 }
 
