@@ -145,16 +145,12 @@ class Refuses(unittest.TestCase):
             self.refused(run(f"--socket={missing}", "echo", "started"), 78, said, "The program is not started")
             self.assertEqual(run(f"--socket={name}/fresh/", "echo", "started").stdout, "started\n")
             taken = f"{name}/s.sock"
-            holder = [RUN, f"--socket={taken}", "cat"]
-            with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-                process.stdin.write(b"up")
-                process.stdin.flush()
-                process.stdout.read(2)
+            with subprocess.Popen([RUN, f"--socket={taken}", "sleep", "3600"]) as process:
                 while not os.path.exists(taken):
                     os.sched_yield()
                 said = f"{taken} is in use by process {process.pid}; put %p, the pid, in the name."
                 self.refused(run(f"--socket={taken}", "echo", "started"), 78, said)
-                process.stdin.close()
+                process.terminate()
 
     def test_bad_settings_of_the_environment_too(self):
         for name, value in (

@@ -41,6 +41,13 @@ for line in sys.stdin:
     print(helper.returncode, said.strip(), flush=True)
 """
 
+# Runs what its arguments say, and waits for events after it has ended: who waits for children only is never asked.
+WRAPPER = """
+import select, subprocess, sys
+subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL)
+select.select([sys.stdin], [], [])
+"""
+
 # The parent ends at once and leaves its path behind.
 DAEMON = """
 import os, sys
@@ -119,8 +126,8 @@ class Families(PlaceTest):
                 self.assertEqual(self.end(process), "")
 
     def test_a_wrapper_has_its_path_back_when_the_program_has_ended(self):
-        process = self.ready(self.start(["sh", "-c", f"/usr/bin/python3 -I -c '{SERVER}' </dev/null; read line"]))
-        eventually("the shell has the path", lambda: holder(self.path) == process.pid)
+        process = self.ready(self.start([*PYTHON, WRAPPER, *PYTHON, SERVER]))
+        eventually("the wrapper has the path", lambda: holder(self.path) == process.pid)
         self.assertEqual(self.end(process), "")
 
     def test_small_helpers_are_silent_and_large_ones_tell(self):
@@ -145,23 +152,33 @@ class Families(PlaceTest):
 
 
 class Refusals(PlaceTest):
-    def check(self, status, said, command=("true",), **settings):
-        process = self.start(command, **settings)
-        self.assertRegex(self.end(process), rf"\Amemlimit\[\d+\]: MEMLIMIT_SOCKET: {re.escape(said)}\n\Z")
-        self.assertEqual(process.returncode, status)
+    def told(self, said, **settings):
+        """Of a program that runs: one that waits for nothing and ends at once never needs its socket."""
+        process = self.start(["sleep", "3600"], **settings)
+        self.assertRegex(process.stderr.readline(), self.line(said))
+        process.terminate()
+        self.assertEqual(self.end(process), "")
+
+    def refused(self, said, **settings):
+        process = self.start(["true"], MEMLIMIT_STRICT="on", **settings)
+        self.assertRegex(self.end(process), self.line(f"{said}. The program is not started"))
+        self.assertEqual(process.returncode, 78)
+
+    def line(self, said):
+        return rf"\Amemlimit\[\d+\]: MEMLIMIT_SOCKET: {re.escape(said)}\n\Z"
 
     def test_a_place_that_cannot_be_made_is_a_line(self):
         missing = os.path.dirname(self.path) + "/no/such.sock"
         said = f"{missing}: its directory does not exist; make it first"
-        self.check(0, said, MEMLIMIT_SOCKET=missing)
-        self.check(0, said, MEMLIMIT_SOCKET=missing, MEMLIMIT_LOG="off")
-        self.check(78, f"{said}. The program is not started", MEMLIMIT_SOCKET=missing, MEMLIMIT_STRICT="on")
+        self.told(said, MEMLIMIT_SOCKET=missing)
+        self.told(said, MEMLIMIT_SOCKET=missing, MEMLIMIT_LOG="off")
+        self.refused(said, MEMLIMIT_SOCKET=missing)
 
     def test_a_file_in_its_place_is_left_alone(self):
         pathlib.Path(self.path).write_text("precious")
         said = f"{self.path} exists and is not a dead socket of this user; it is left alone: remove it"
-        self.check(0, said)
-        self.check(78, f"{said}. The program is not started", MEMLIMIT_STRICT="on")
+        self.told(said)
+        self.refused(said)
         self.assertEqual(pathlib.Path(self.path).read_text(), "precious")
 
     def test_a_strangers_path_is_a_line(self):
@@ -173,8 +190,8 @@ class Refusals(PlaceTest):
             self.ready(server)
             eventually("the stranger has the path", lambda: holder(self.path) == server.pid)
             said = f"{self.path} is in use by process {server.pid}; put %p, the pid, in the name"
-            self.check(0, said)
-            self.check(78, f"{said}. The program is not started", MEMLIMIT_STRICT="on")
+            self.told(said)
+            self.refused(said)
             self.assertEqual(holder(self.path), server.pid)
             server.stdin.close()
 

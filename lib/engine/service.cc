@@ -395,8 +395,13 @@ void stop() noexcept {
   become(State::kStopping);
   bell::ring();
   wait_for_end(State::kStopping, kStopWaitNs);
+  if (now() != State::kStopping) {
+    // What libc frees of it is freed before the program's handlers go on.
+    wait_until_gone();
+    return;
+  }
   // It hangs in a hook, or does not hear us since the program closed its descriptors.
-  if (now() == State::kStopping) call_all(&Task::cut_off);
+  call_all(&Task::cut_off);
 }
 
 constinit const fork::Part kAsidePart{
