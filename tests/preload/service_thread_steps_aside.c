@@ -11,18 +11,10 @@
 #include <sys/wait.h>
 
 #include "blocks.h"
+#include "threads.h"
 
 /* libc has it and no header of it. */
 extern int capset(cap_user_header_t header, cap_user_data_t data);
-
-static int count_threads(void) {
-  DIR* const tasks = opendir("/proc/self/task");
-  CHECK(tasks != NULL);
-  int count = -2; /* . and .. */
-  while (readdir(tasks) != NULL) ++count;
-  closedir(tasks);
-  return count;
-}
 
 /* It has come, or come back: at a wait for events. */
 static void bring_service(void) {

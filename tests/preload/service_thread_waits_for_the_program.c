@@ -1,21 +1,11 @@
 /* A setting that asks for the service thread does not bring it before the program has set up what it sets up: a program that
  * waits for its children only has none, one that waits for events has it from then on. */
-#include <dirent.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
 
-#include "check.h"
-
-static int count_threads(void) {
-  DIR* const tasks = opendir("/proc/self/task");
-  CHECK(tasks != NULL);
-  int count = -2; /* . and .. */
-  while (readdir(tasks) != NULL) ++count;
-  closedir(tasks);
-  return count;
-}
+#include "threads.h"
 
 int main(void) {
   need_library();
