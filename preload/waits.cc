@@ -50,56 +50,40 @@ struct Real<Result(Arguments...)> {
   }
 };
 
-using PollChecked = int(pollfd*, nfds_t, int, size_t);
-using PpollChecked = int(pollfd*, nfds_t, const timespec*, const sigset_t*, size_t);
-
 constinit Real<int(pollfd*, nfds_t, int)> real_poll{"poll"};
 constinit Real<int(pollfd*, nfds_t, const timespec*, const sigset_t*)> real_ppoll{"ppoll"};
-constinit Real<PollChecked> real_poll_chk{"__poll_chk"};
-constinit Real<PpollChecked> real_ppoll_chk{"__ppoll_chk"};
 constinit Real<int(int, fd_set*, fd_set*, fd_set*, timeval*)> real_select{"select"};
 constinit Real<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)> real_pselect{
     "pselect"};
 constinit Real<int(int, epoll_event*, int, int)> real_epoll_wait{"epoll_wait"};
 constinit Real<int(int, epoll_event*, int, int, const sigset_t*)> real_epoll_pwait{"epoll_pwait"};
-constinit Real<int(int, epoll_event*, int, const timespec*, const sigset_t*)> real_epoll_pwait2{
-    "epoll_pwait2"};
 constinit Real<int(int, sockaddr*, socklen_t*)> real_accept{"accept"};
 constinit Real<int(int, sockaddr*, socklen_t*, int)> real_accept4{"accept4"};
 constinit Real<unsigned(unsigned)> real_sleep{"sleep"};
-constinit Real<int(useconds_t)> real_usleep{"usleep"};
 constinit Real<int(const timespec*, timespec*)> real_nanosleep{"nanosleep"};
 constinit Real<int(clockid_t, int, const timespec*, timespec*)> real_clock_nanosleep{
     "clock_nanosleep"};
 constinit Real<pid_t(int*)> real_wait{"wait"};
 constinit Real<pid_t(pid_t, int*, int)> real_waitpid{"waitpid"};
-constinit Real<int(idtype_t, id_t, siginfo_t*, int)> real_waitid{"waitid"};
 constinit Real<int()> real_pause{"pause"};
-constinit Real<int(const sigset_t*)> real_sigsuspend{"sigsuspend"};
 
 }  // namespace
 
 void waits::find_functions() noexcept {
   real_poll.find();
   real_ppoll.find();
-  real_poll_chk.find();
-  real_ppoll_chk.find();
   real_select.find();
   real_pselect.find();
   real_epoll_wait.find();
   real_epoll_pwait.find();
-  real_epoll_pwait2.find();
   real_accept.find();
   real_accept4.find();
   real_sleep.find();
-  real_usleep.find();
   real_nanosleep.find();
   real_clock_nanosleep.find();
   real_wait.find();
   real_waitpid.find();
-  real_waitid.find();
   real_pause.find();
-  real_sigsuspend.find();
 }
 
 /* libc's headers declare some of these as never throwing or with attributes of their own; what is defined here has their
@@ -115,17 +99,6 @@ MEMLIMIT_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout,
                           const sigset_t* mask) {
   about_to_wait();
   return real_ppoll(fds, count, timeout, mask);
-}
-
-MEMLIMIT_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t fds_bytes) {
-  if (timeout_ms != 0) about_to_wait();
-  return real_poll_chk(fds, count, timeout_ms, fds_bytes);
-}
-
-MEMLIMIT_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout,
-                                const sigset_t* mask, size_t fds_bytes) {
-  about_to_wait();
-  return real_ppoll_chk(fds, count, timeout, mask, fds_bytes);
 }
 
 MEMLIMIT_EXPORT int select(int count, fd_set* readable, fd_set* writable, fd_set* exceptional,
@@ -151,12 +124,6 @@ MEMLIMIT_EXPORT int epoll_pwait(int epoll, epoll_event* events, int count, int t
   return real_epoll_pwait(epoll, events, count, timeout_ms, mask);
 }
 
-MEMLIMIT_EXPORT int epoll_pwait2(int epoll, epoll_event* events, int count, const timespec* timeout,
-                                 const sigset_t* mask) {
-  about_to_wait();
-  return real_epoll_pwait2(epoll, events, count, timeout, mask);
-}
-
 MEMLIMIT_EXPORT int accept(int socket, sockaddr* address, socklen_t* address_bytes) {
   about_to_wait();
   return real_accept(socket, address, address_bytes);
@@ -170,11 +137,6 @@ MEMLIMIT_EXPORT int accept4(int socket, sockaddr* address, socklen_t* address_by
 MEMLIMIT_EXPORT unsigned sleep(unsigned seconds) {
   about_to_wait();
   return real_sleep(seconds);
-}
-
-MEMLIMIT_EXPORT int usleep(useconds_t microseconds) {
-  about_to_wait();
-  return real_usleep(microseconds);
 }
 
 MEMLIMIT_EXPORT int nanosleep(const timespec* time, timespec* left) {
@@ -198,19 +160,9 @@ MEMLIMIT_EXPORT pid_t waitpid(pid_t pid, int* status, int options) {
   return real_waitpid(pid, status, options);
 }
 
-MEMLIMIT_EXPORT int waitid(idtype_t kind, id_t id, siginfo_t* info, int options) {
-  if ((options & WNOHANG) == 0) about_to_wait(service::WaitFor::kChildren);
-  return real_waitid(kind, id, info, options);
-}
-
 MEMLIMIT_EXPORT int pause() {
   about_to_wait(service::WaitFor::kChildren);
   return real_pause();
-}
-
-MEMLIMIT_EXPORT int sigsuspend(const sigset_t* mask) {
-  about_to_wait(service::WaitFor::kChildren);
-  return real_sigsuspend(mask);
 }
 
 }  // extern "C"
