@@ -53,8 +53,6 @@ struct Real<Result(Arguments...)> {
 constinit Real<int(pollfd*, nfds_t, int)> real_poll{"poll"};
 constinit Real<int(pollfd*, nfds_t, const timespec*, const sigset_t*)> real_ppoll{"ppoll"};
 constinit Real<int(int, fd_set*, fd_set*, fd_set*, timeval*)> real_select{"select"};
-constinit Real<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)> real_pselect{
-    "pselect"};
 constinit Real<int(int, epoll_event*, int, int)> real_epoll_wait{"epoll_wait"};
 constinit Real<int(int, epoll_event*, int, int, const sigset_t*)> real_epoll_pwait{"epoll_pwait"};
 constinit Real<int(int, sockaddr*, socklen_t*)> real_accept{"accept"};
@@ -63,9 +61,7 @@ constinit Real<unsigned(unsigned)> real_sleep{"sleep"};
 constinit Real<int(const timespec*, timespec*)> real_nanosleep{"nanosleep"};
 constinit Real<int(clockid_t, int, const timespec*, timespec*)> real_clock_nanosleep{
     "clock_nanosleep"};
-constinit Real<pid_t(int*)> real_wait{"wait"};
 constinit Real<pid_t(pid_t, int*, int)> real_waitpid{"waitpid"};
-constinit Real<int()> real_pause{"pause"};
 
 }  // namespace
 
@@ -73,7 +69,6 @@ void waits::find_functions() noexcept {
   real_poll.find();
   real_ppoll.find();
   real_select.find();
-  real_pselect.find();
   real_epoll_wait.find();
   real_epoll_pwait.find();
   real_accept.find();
@@ -81,9 +76,7 @@ void waits::find_functions() noexcept {
   real_sleep.find();
   real_nanosleep.find();
   real_clock_nanosleep.find();
-  real_wait.find();
   real_waitpid.find();
-  real_pause.find();
 }
 
 /* libc's headers declare some of these as never throwing or with attributes of their own; what is defined here has their
@@ -105,12 +98,6 @@ MEMLIMIT_EXPORT int select(int count, fd_set* readable, fd_set* writable, fd_set
                            timeval* timeout) {
   about_to_wait();
   return real_select(count, readable, writable, exceptional, timeout);
-}
-
-MEMLIMIT_EXPORT int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional,
-                            const timespec* timeout, const sigset_t* mask) {
-  about_to_wait();
-  return real_pselect(count, readable, writable, exceptional, timeout, mask);
 }
 
 MEMLIMIT_EXPORT int epoll_wait(int epoll, epoll_event* events, int count, int timeout_ms) {
@@ -150,19 +137,9 @@ MEMLIMIT_EXPORT int clock_nanosleep(clockid_t clock, int flags, const timespec* 
   return real_clock_nanosleep(clock, flags, time, left);
 }
 
-MEMLIMIT_EXPORT pid_t wait(int* status) {
-  about_to_wait(service::WaitFor::kChildren);
-  return real_wait(status);
-}
-
 MEMLIMIT_EXPORT pid_t waitpid(pid_t pid, int* status, int options) {
   if ((options & WNOHANG) == 0) about_to_wait(service::WaitFor::kChildren);
   return real_waitpid(pid, status, options);
-}
-
-MEMLIMIT_EXPORT int pause() {
-  about_to_wait(service::WaitFor::kChildren);
-  return real_pause();
 }
 
 }  // extern "C"
