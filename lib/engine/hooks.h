@@ -28,8 +28,8 @@ struct Pass {
   int64_t own_bytes = 0; /* what of it is this process's own */
   int64_t limit_bytes = 0;
   Level level = Level::kLow;
-  int64_t budget_ns = 0;   /* for each hook: its deadline is this long after its call */
-  bool everything = false; /* an explicit reclaim: back-off does not apply */
+  int64_t budget_ns = 0;        /* for each hook: its deadline is this long after its call */
+  bool everything = false;      /* an explicit reclaim: back-off does not apply */
   bool pacer_backs_off = false; /* nor does it here: rounds are far apart already */
   int64_t deepest_fall_bytes = INT64_MAX; /* of own_bytes, see pacer.h */
   /* How many of the wanted bytes are still worth freeing once `freed` are; nullptr: wanted - freed. */
