@@ -132,6 +132,9 @@ struct memlimit_stats {
   int64_t heap_spans;
   int64_t heap_regions;
   int64_t heap_records;
+  int64_t hook_overruns;
+  int64_t hooks_running;
+  int64_t hook_running_ns;
 };
 
 /** memlimit_is_loaded() - 1 when libmemlimit.so is in this process, else 0; callable anywhere */

@@ -69,7 +69,7 @@ constexpr const service::Task* kTasks[] = {
     &log_events::kReportTask,  //
     &runtimes::kTask,          //
     &runtimes::sqlite::kTask,  //
-    &service_rounds::kTask,
+    &service_rounds::kLookTask, &service_rounds::kPassTask, &service_rounds::kPurgeTask,
     &limit_setting::kTask,  //
     &stats_server::kTask,   //
     &log_events::kEventTask,

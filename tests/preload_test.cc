@@ -776,6 +776,12 @@ TEST_CASE("preload: the file heap tells what the program holds", "[socket]") {
   }
 }
 
+TEST_CASE("preload: a hook that blocks blinds nobody, and is named", "[socket]") {
+  const Settings settings{
+      "log", {"MEMLIMIT=16MiB", "MEMLIMIT_LOG=warn:{tmp}/log", "MEMLIMIT_SOCKET={tmp}/a.sock"}};
+  check_claim("hook_that_blocks_blinds_nobody", settings, {"{tmp}/a.sock"});
+}
+
 TEST_CASE("preload: settings that were refused are counted", "[socket]") {
   Holder holder({"MEMLIMIT_GROWTH=lots", "MEMLIMIT_START=150%", "MEMLIMIT_ASSIST="});
   CHECK(parse_stat(ask(holder.path(), "stat\n")).at("invalid_settings") == 2);

@@ -70,6 +70,9 @@ void fill(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.hook_calls = sums.calls;
   out.hook_skips = sums.skips;
   out.hook_ns = sums.ns;
+  out.hook_overruns = sums.overruns;
+  out.hooks_running = sums.running;
+  out.hook_running_ns = sums.running_ns;
   out.hooks = hooks::count(MEMLIMIT_ASYNC) + hooks::count(MEMLIMIT_POLL) +
               hooks::count(MEMLIMIT_INLINE) + participants::count();
   counters::fill(&out);

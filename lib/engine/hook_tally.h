@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "memlimit.h"
@@ -16,19 +17,24 @@ namespace memlimit::hooks {
 
 /** Sums over all hooks, removed ones included. */
 struct Sums {
-  int64_t calls, skips, ns;
+  int64_t calls = 0, skips = 0, ns = 0;
+  int64_t overruns = 0;                /* calls that went past their deadline */
+  int64_t running = 0, running_ns = 0; /* now, and the longest of them */
 
   Sums& operator+=(const Sums& other) noexcept {
     calls += other.calls;
     skips += other.skips;
     ns += other.ns;
+    overruns += other.overruns;
+    running += other.running;
+    running_ns = std::max(running_ns, other.running_ns);
     return *this;
   }
 };
 
 struct Tally {
   HookFigures figures;
-  int64_t calls = 0, skips = 0, freed_bytes = 0, ns = 0, last_result = 0;
+  int64_t calls = 0, skips = 0, freed_bytes = 0, ns = 0, last_result = 0, overruns = 0;
 
   /** A call ended. `figures` are for the caller to keep: what counts there differs. */
   void add(bool could, int64_t call_freed_bytes, int64_t call_ns) noexcept {
@@ -39,9 +45,9 @@ struct Tally {
     last_result = could ? call_freed_bytes : MEMLIMIT_CANNOT_NOW;
   }
 
-  Sums sums() const noexcept { return {calls, skips, ns}; }
+  Sums sums() const noexcept { return {calls, skips, ns, overruns, 0, 0}; }
 
-  /** All of a row but its name, id and context. */
+  /** All of a row but its name, id and context, as of a hook that is not running. */
   void fill(HookRow& row) const noexcept {
     row.calls = calls;
     row.skips = skips;
@@ -50,6 +56,8 @@ struct Tally {
     row.bytes_per_us = static_cast<int64_t>(hook_rate(figures));
     row.backoff = figures.interval - 1;
     row.last_result = last_result;
+    row.overruns = overruns;
+    row.running_ns = 0;
   }
 };
 

@@ -45,6 +45,11 @@ struct Slot {
   int running_tid = 0; /* 0: not running */
   int64_t running_since_ns = 0;
   int64_t deadline_ns = 0;
+  uint64_t round = 0; /* that it runs for */
+
+  int64_t running_ns(int64_t now_ns) const noexcept {
+    return running_tid == 0 ? 0 : std::max<int64_t>(now_ns - running_since_ns, 1);
+  }
 };
 
 constinit MEMLIMIT_FORK_DATA Lock table_lock{LockRank::kHooks};
@@ -63,6 +68,8 @@ constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> run_ended{0}; /* futex */
 constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> waiters{0};   /* threads that wait for it */
 /* How many fork()s lie between this process and the first. */
 constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> forks{0};
+/* Hooks that are running; changes under table_lock. */
+constinit MEMLIMIT_FORK_DATA std::atomic<int> running_count{0};
 /* The process that added a hook last, or is a fork() of that: in a child made otherwise no hook runs. */
 constinit MEMLIMIT_FORK_DATA std::atomic<int> owner_pid{0};
 
@@ -146,6 +153,8 @@ class Running {
     {
       LockGuard guard(table_lock);
       if (Slot* const slot = find(id_)) {
+        // In the child of a fork none runs any more.
+        if (slot->running_tid != 0) running_count.fetch_sub(1, std::memory_order_relaxed);
         slot->running_tid = 0;
         if (slot->removing) release_slot(*slot);
       }
@@ -210,7 +219,8 @@ size_t plan(int context, const Pass& pass, uint64_t* ids, uint64_t* turn) noexce
   return planned;
 }
 
-bool begin_call(uint64_t id, int64_t now_ns, int64_t deadline_ns, Call* call) noexcept {
+bool begin_call(uint64_t id, uint64_t round, int64_t now_ns, int64_t deadline_ns,
+                Call* call) noexcept {
   LockGuard guard(table_lock);
   Slot* const slot = find(id);
   if (ended.load(std::memory_order_relaxed)) return false;
@@ -219,6 +229,8 @@ bool begin_call(uint64_t id, int64_t now_ns, int64_t deadline_ns, Call* call) no
   slot->running_since_ns = now_ns;
   slot->deadline_ns = deadline_ns;
   slot->overrun_told = false;
+  slot->round = round;
+  running_count.fetch_add(1, std::memory_order_relaxed);
   *call = {id, slot->reclaim, slot->arg};
   return true;
 }
@@ -229,6 +241,11 @@ void record(uint64_t id, const HookRun& run, int64_t answer) noexcept {
   if (slot == nullptr) return;
   Tally& tally = slot->tally;
   tally.add(answer >= 0, run.freed_bytes, run.elapsed_ns);
+  if (run.past_deadline) {
+    tally.overruns += 1;
+    emit(slot->overrun_told ? EventKind::kHookReturned : EventKind::kHookOverran, slot - slots,
+         static_cast<int64_t>(slot->round), run.elapsed_ns);
+  }
   if (answer < 0) {
     hook_cannot_now(tally.figures, run.round);
   } else {
@@ -327,7 +344,7 @@ Outcome run(int context, const Pass& pass) noexcept {
     const int64_t begin_ns = os::monotonic_ns();
     const int64_t deadline_ns = begin_ns + pass.budget_ns;
     Call call;
-    if (!begin_call(ids[i], begin_ns, deadline_ns, &call)) {
+    if (!begin_call(ids[i], pass.round, begin_ns, deadline_ns, &call)) {
       outcome.busy += 1;
       continue;
     }
@@ -366,18 +383,29 @@ Outcome run(int context, const Pass& pass) noexcept {
   return outcome;
 }
 
-int take_overrun(int64_t now_ns, int64_t* ran_ns) noexcept {
-  if (!table_lock.try_lock()) return -1;
-  int found = -1;
-  for (int i = 0; i < kMaxHooks && found < 0; ++i) {
+bool take_overrun(int64_t now_ns, Overrun* overrun) noexcept {
+  if (running_count.load(std::memory_order_relaxed) == 0 || !table_lock.try_lock()) return false;
+  bool found = false;
+  for (int i = 0; i < kMaxHooks && !found; ++i) {
     Slot& slot = slots[i];
     if (slot.running_tid == 0 || slot.overrun_told || now_ns <= slot.deadline_ns) continue;
     slot.overrun_told = true;
-    *ran_ns = now_ns - slot.running_since_ns;
-    found = i;
+    *overrun = {i, slot.context, slot.round, slot.running_ns(now_ns)};
+    found = true;
   }
   table_lock.unlock();
   return found;
+}
+
+int64_t overrun_due_ns() noexcept {
+  int64_t due_ns = INT64_MAX;
+  if (running_count.load(std::memory_order_relaxed) == 0 || !table_lock.try_lock()) return due_ns;
+  for (const Slot& slot : slots) {
+    if (slot.running_tid == 0 || slot.overrun_told) continue;
+    due_ns = std::min(due_ns, slot.deadline_ns + 1);
+  }
+  table_lock.unlock();
+  return due_ns;
 }
 
 bool name_of(int slot, char* out, size_t cap) noexcept {
@@ -389,6 +417,7 @@ bool name_of(int slot, char* out, size_t cap) noexcept {
 }
 
 size_t rows(HookRow* out, size_t cap) noexcept {
+  const int64_t now_ns = os::monotonic_ns();
   LockGuard guard(table_lock);
   size_t filled = 0;
   for (const Slot& slot : slots) {
@@ -398,14 +427,23 @@ size_t rows(HookRow* out, size_t cap) noexcept {
     row.id = slot.id;
     row.context = slot.context;
     slot.tally.fill(row);
+    row.running_ns = slot.running_ns(now_ns);
+    if (slot.running_tid != 0 && now_ns > slot.deadline_ns) row.overruns += 1;
   }
   return filled;
 }
 
 Sums sums() noexcept {
+  const int64_t now_ns = os::monotonic_ns();
   LockGuard guard(table_lock);
   Sums sum = past_sums;
-  for (const Slot& slot : slots) sum += slot.tally.sums();
+  for (const Slot& slot : slots) {
+    sum += slot.tally.sums();
+    if (slot.running_tid == 0) continue;
+    sum.running += 1;
+    sum.running_ns = std::max(sum.running_ns, slot.running_ns(now_ns));
+    sum.overruns += now_ns > slot.deadline_ns ? 1 : 0;
+  }
   return sum;
 }
 
@@ -416,6 +454,7 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_AN
   forks.fetch_add(1, std::memory_order_relaxed);
   owner_pid.store(os::process_id(), std::memory_order_relaxed);
   waiters.store(0, std::memory_order_relaxed);
+  running_count.store(0, std::memory_order_relaxed);
   past_sums = {};
   // Three pages that nobody has touched where no hook ever was.
   if (next_number == 1) return;

@@ -63,9 +63,20 @@ int count(int context) noexcept;
  *  each. Calls of one context may overlap (INLINE); a hook that is running elsewhere is passed over. */
 Outcome run(int context, const Pass& pass) noexcept;
 
-/** The slot of a hook that has been running beyond its deadline, once for each such call, or -1. For
- *  whoever notices: the service thread itself may be the one that hangs. Never waits. */
-int take_overrun(int64_t now_ns, int64_t* ran_ns) noexcept;
+/** A hook that is running beyond its deadline. */
+struct Overrun {
+  int slot;
+  int context;
+  uint64_t round;
+  int64_t ran_ns;
+};
+
+/** Fills it, once for each such call; false: there is none that was not told. One that nobody notices while it runs is told
+ *  when it returns. Never waits. */
+bool take_overrun(int64_t now_ns, Overrun* overrun) noexcept;
+
+/** When take_overrun() finds one at the earliest; INT64_MAX: no hook runs. Never waits. */
+int64_t overrun_due_ns() noexcept;
 
 /** The name in a slot, copied ("" when free); false when the table is busy. */
 bool name_of(int slot, char* out, size_t cap) noexcept;

@@ -55,10 +55,13 @@ void want_explicit(int64_t bytes) noexcept { ask_for(pending.by_hand, bytes); }
 
 void want_look() noexcept { pending.look.store(true, std::memory_order_release); }
 
-bool any() noexcept {
+bool any() noexcept { return any_pass() || any_look(); }
+
+bool any_look() noexcept { return pending.look.load(std::memory_order_acquire); }
+
+bool any_pass() noexcept {
   return pending.pass.load(std::memory_order_acquire) != 0 ||
-         pending.by_hand.load(std::memory_order_acquire) != 0 ||
-         pending.look.load(std::memory_order_acquire);
+         pending.by_hand.load(std::memory_order_acquire) != 0;
 }
 
 bool take_look() noexcept { return pending.look.exchange(false, std::memory_order_acq_rel); }

@@ -26,8 +26,10 @@ void want_explicit(int64_t bytes) noexcept;
 /** Somebody found that more follows than could be done there. */
 void want_look() noexcept;
 
-/** Whether there is any. */
+/** Whether there is any, a look, or a pass. Atomic loads. */
 bool any() noexcept;
+bool any_look() noexcept;
+bool any_pass() noexcept;
 
 /** On the service thread: what is wanted, once. */
 bool take_look() noexcept;

@@ -31,13 +31,21 @@ int64_t everything_wanted(const hooks::Pass& pass, int64_t freed_bytes) noexcept
   return pass.wanted_bytes - freed_bytes;
 }
 
-void tell_overrun(int64_t now_ns, int64_t round) noexcept {
-  int64_t ran_ns;
-  const int slot = hooks::take_overrun(now_ns, &ran_ns);
-  if (slot >= 0) emit(EventKind::kHookOverran, slot, round, ran_ns);
-}
-
 }  // namespace
+
+void tell_overruns(int64_t now_ns) noexcept {
+  hooks::Overrun overrun;
+  while (hooks::take_overrun(now_ns, &overrun)) {
+    emit(EventKind::kHookOverran, overrun.slot, static_cast<int64_t>(overrun.round),
+         overrun.ran_ns);
+    const bool others =
+        hooks::count(MEMLIMIT_INLINE) > 0 || hooks::count(MEMLIMIT_POLL) > 0 || participants::any();
+    // They are not to wait until the round counts as lost.
+    if (overrun.context == MEMLIMIT_ASYNC && others && service::is_stuck()) {
+      decision::round_was_skipped();
+    }
+  }
+}
 
 int64_t still_wanted(const hooks::Pass& pass, int64_t freed_bytes) noexcept {
   return memlimit::still_wanted(pass.wanted_bytes, freed_bytes, pass.own_bytes, paced::own_bytes(),
@@ -77,7 +85,7 @@ hooks::Outcome run_hooks(int context, const hooks::Pass& pass) noexcept {
 void begin(const decision::Begun& begun, const PacerInput& input) noexcept {
   if (!begun.due) return;
   const int64_t began_ns = os::monotonic_ns();
-  tell_overrun(began_ns, begun.round);
+  tell_overruns(began_ns);
   const hooks::Pass pass = make_pass(begun.round, begun.wanted_bytes, begun.level, input);
   const hooks::Outcome inline_outcome = run_hooks(MEMLIMIT_INLINE, pass);
   const int64_t rest = still_wanted(pass, inline_outcome.freed_bytes);
@@ -85,6 +93,8 @@ void begin(const decision::Begun& begun, const PacerInput& input) noexcept {
   // Needed now, also when it has just stepped aside.
   if (asks_async) service::start();
   const bool async = asks_async && service::running();
+  // Its pass is kept for when the hook returns, and others need not wait for it.
+  const bool stuck = async && service::is_stuck();
   const bool polled = rest > 0 && hooks::count(MEMLIMIT_POLL) > 0;
   if (async) {
     requests::want_pass(rest);
@@ -93,8 +103,10 @@ void begin(const decision::Begun& begun, const PacerInput& input) noexcept {
   if (polled) poller::want(rest);
   const bool spares_runtimes = !begun.asks_runtimes && participants::any();
   const bool at_safe_point =
-      rest > 0 && !spares_runtimes && participants::begin_round(pass, began_ns, !async && !polled);
-  const bool others = async || polled || at_safe_point;
+      rest > 0 && !spares_runtimes &&
+      participants::begin_round(pass, began_ns, (!async || stuck) && !polled);
+  const bool ends_without_async = stuck && inline_outcome.calls > 0;
+  const bool others = (async && !ends_without_async) || polled || at_safe_point;
   // INLINE hooks that are all busy on other threads, and runtimes whose time has not come, were not asked:
   // that says nothing about them.
   const bool nobody_asked =

@@ -27,6 +27,10 @@ int64_t still_wanted(const hooks::Pass& pass, int64_t freed_bytes) noexcept;
 /** hooks::run(), counted as reclaim's CPU time. */
 hooks::Outcome run_hooks(int context, const hooks::Pass& pass) noexcept;
 
+/** Tells of hooks that run past their deadline, each call once; the round of an ASYNC hook that blocks is over for the
+ *  hooks and runtimes that others run. Never waits for a hook. */
+void tell_overruns(int64_t now_ns) noexcept;
+
 /** Begins what was decided, on the program's thread. */
 void begin(const decision::Begun& begun, const PacerInput& input) noexcept;
 

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 
 #include "engine/bell.h"
+#include "engine/relief.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "system/attributes.h"
@@ -92,11 +93,19 @@ bool change(State from, State to) noexcept {
   return state.compare_exchange_strong(seen, static_cast<uint32_t>(to), std::memory_order_acq_rel);
 }
 
+/* Who serves: the service thread, or the one that stands in for it. */
+enum class Server : bool { kService, kRelief };
+
+bool serves(Server server, const Task& task) noexcept {
+  return server == Server::kService || !task.goes_away;
+}
+
 /* Milliseconds for poll(): until the next deadline of any kind. */
-int sleep_ms() noexcept {
+int sleep_ms(Server server) noexcept {
   int64_t deadline_ns = INT64_MAX;
   for (size_t i = 0; i < task_count; ++i) {
-    if (tasks[i]->due_ns != nullptr) deadline_ns = std::min(deadline_ns, tasks[i]->due_ns());
+    if (tasks[i]->due_ns == nullptr || !serves(server, *tasks[i])) continue;
+    deadline_ns = std::min(deadline_ns, tasks[i]->due_ns());
   }
   if (deadline_ns == INT64_MAX) return kLongestSleepMs;
   const int64_t left_ns = deadline_ns - os::monotonic_ns();
@@ -111,7 +120,7 @@ struct Readiness {
   void set_all(Turn::Ready ready) noexcept { std::fill(std::begin(of), std::end(of), ready); }
 };
 
-void sleep_until_woken(Readiness* readiness) noexcept {
+void sleep_until_woken(Server server, Readiness* readiness) noexcept {
   pollfd fds[1 + kMaxTasks];
   size_t waiting_task[1 + kMaxTasks];
   size_t count = 1;
@@ -121,16 +130,17 @@ void sleep_until_woken(Readiness* readiness) noexcept {
     waiting_task[count] = i;
     fds[count++] = {tasks[i]->wait_fd(), POLLIN, 0};
   }
-  const int ready = bell::wait(fds, count, sleep_ms());
+  const int ready = bell::wait(fds, count, sleep_ms(server));
   readiness->set_all(ready > 0 ? Turn::Ready::kNo : Turn::Ready::kUnknown);
   for (size_t i = 1; ready > 0 && i < count; ++i) {
     if (fds[i].revents != 0) readiness->of[waiting_task[i]] = Turn::Ready::kYes;
   }
 }
 
-bool tasks_have_work() noexcept {
+bool tasks_have_work(Server server) noexcept {
   for (size_t i = 0; i < task_count; ++i) {
-    if (tasks[i]->has_work != nullptr && tasks[i]->has_work()) return true;
+    if (tasks[i]->has_work == nullptr || !serves(server, *tasks[i])) continue;
+    if (tasks[i]->has_work()) return true;
   }
   return false;
 }
@@ -149,22 +159,43 @@ void enter() noexcept {
   call_all(&Task::enter);
 }
 
-/* Until somebody wants the thread to end. False: this is a child's copy of the thread. */
-bool serve(int pid) noexcept {
+bool goes_on() noexcept {
+  const State seen = now();
+  return seen == State::kStarting || seen == State::kRunning;
+}
+
+/* Until somebody wants the server to end. False: this is a child's copy of the thread. */
+bool serve(Server server, int pid, bool (*on_duty)() noexcept) noexcept {
   Readiness readiness;
   readiness.set_all(Turn::Ready::kUnknown);
-  while (now() <= State::kRunning) {
+  while (on_duty()) {
     for (size_t i = 0; i < task_count; ++i) {
+      if (!serves(server, *tasks[i])) continue;
       tasks[i]->run({os::monotonic_ns(), readiness.of[i]});
       if (os::process_id() != pid) return false;
     }
-    if (tasks_have_work()) {
+    if (tasks_have_work(server)) {
       readiness.set_all(Turn::Ready::kUnknown); /* descriptors are looked after in between */
     } else {
-      sleep_until_woken(&readiness);
+      sleep_until_woken(server, &readiness);
     }
   }
   return true;
+}
+
+void end_tasks() noexcept {
+  for (size_t i = task_count; i > 0; --i) {
+    if (tasks[i - 1]->end != nullptr) tasks[i - 1]->end();
+  }
+  become(State::kStopped);
+  os::futex_wake(state, INT32_MAX);
+}
+
+/* On the other thread. It does not step aside: whoever waits for that, waits in vain until the hook returns. */
+void stand_in() noexcept {
+  serve(Server::kRelief, os::process_id(),
+        []() noexcept { return relief::on_duty() && goes_on(); });
+  if (now() == State::kStopping) end_tasks();
 }
 
 void* run(void*) noexcept {
@@ -176,17 +207,15 @@ void* run(void*) noexcept {
   emit(EventKind::kServiceStarted, os::thread_id());
   enter();
   change(State::kStarting, State::kRunning);
-  do {
+  for (;;) {
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more. Not by
     // pthread_exit(), which unwinds the stack and ends the process where a function is noexcept.
-    if (!serve(pid)) return nullptr;
+    if (!serve(Server::kService, pid, goes_on)) return nullptr;
+    relief::dismiss();
+    // Unless whoever stood in for this thread has.
+    if (now() == State::kStopping) end_tasks();
     // Who waited for the thread to leave may have given up meanwhile.
-  } while (now() != State::kStopping && !change(State::kLeaving, State::kStopped));
-  if (now() == State::kStopping) {
-    for (size_t i = task_count; i > 0; --i) {
-      if (tasks[i - 1]->end != nullptr) tasks[i - 1]->end();
-    }
-    become(State::kStopped);
+    if (now() == State::kStopped || change(State::kLeaving, State::kStopped)) break;
   }
   os::futex_wake(state, INT32_MAX);
   return nullptr;
@@ -259,6 +288,7 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_AN
   const bool had_it = awaited() || running();
   start_lock.reset_after_fork();
   bell::reset_after_fork();
+  relief::reset_after_fork();
   retry_at_ns = 0;
   begun = false;
   awaits.aside_until_ns.store(0, std::memory_order_relaxed);
@@ -275,6 +305,16 @@ bool add_task(const Task& task) noexcept {
   tasks[task_count++] = &task;
   return true;
 }
+
+Away::Away() noexcept {
+  if (this_thread.is_service) relief::leave(stand_in);
+}
+
+Away::~Away() {
+  if (this_thread.is_service) relief::come_back(bell::ring);
+}
+
+bool is_stuck() noexcept { return relief::serves(); }
 
 void start() noexcept {
   if (now() != State::kStopped || task_count == 0) return;
@@ -366,7 +406,7 @@ MEMLIMIT_FORK_CODE void come_back() noexcept {
 
 MEMLIMIT_FORK_CODE void leave_single_thread() noexcept {
   // Where the count cannot be read, as if there were no other.
-  if (running() && os::thread_count() > 2) return;
+  if (running() && os::thread_count() > 2 + relief::count()) return;
   step_aside();
 }
 

@@ -1,4 +1,4 @@
-/* The one background thread, named "memlimit", with all signals blocked. It runs tasks: rounds, runtimes, the socket,
+/* The background thread, named "memlimit", with all signals blocked. It runs tasks: rounds, runtimes, the socket,
  * the log register here what they want done, and it knows none of them by name.
  *
  * Answers for: existing only when needed (it may be started from inside any allocation), stepping aside where the program
@@ -32,7 +32,7 @@ struct Task {
   void (*begin)() noexcept = nullptr;
   /** The thread is there, for the first time or again. */
   void (*enter)() noexcept = nullptr;
-  /** Once a turn, in the order of registration. It may run code of the program's (hooks). */
+  /** Once a turn, in the order of registration. Whoever runs code of the program's (hooks) says so, see Away. */
   void (*run)(const Turn& turn) noexcept = nullptr;
   /** Whether run() is wanted again at once: then the thread does not sleep. A few atomic loads. */
   bool (*has_work)() noexcept = nullptr;
@@ -40,13 +40,29 @@ struct Task {
   int64_t (*due_ns)() noexcept = nullptr;
   /** What to wait for besides wake(); negative: nothing now. */
   int (*wait_fd)() noexcept = nullptr;
+  /** It is the task that goes away: nobody runs it in its own place. */
+  bool goes_away = false;
   /** The process is about to end, in the reverse order of registration. Not when the thread steps aside. */
   void (*end)() noexcept = nullptr;
   /** stop() has waited for the thread in vain (a hook hangs): what must not be left behind. On stop()'s thread. */
   void (*cut_off)() noexcept = nullptr;
 };
 
-inline constexpr size_t kMaxTasks = 8;
+inline constexpr size_t kMaxTasks = 10;
+
+/** While it lives, the service thread runs code of the program's, which may block: all tasks but those that go away are
+ *  served by another thread after 50 to 100 ms (relief.h). The destructor waits until that one has ended what it is at.
+ *  On another thread: nothing. */
+class Away {
+ public:
+  Away() noexcept;
+  ~Away();
+  Away(const Away&) = delete;
+  Away& operator=(const Away&) = delete;
+};
+
+/** Whether the service thread is away, and has been for so long that another one serves. An atomic load. */
+bool is_stuck() noexcept;
 
 /** Registers a task, which lives for ever. At start, before the first start(). False when there are too many. */
 bool add_task(const Task& task) noexcept;

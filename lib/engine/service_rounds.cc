@@ -58,7 +58,11 @@ void run_async(int64_t wanted_bytes) noexcept {
   const int64_t round = counters::rounds();
   const int64_t began_ns = os::monotonic_ns();
   const counters::ReclaimCpu cpu;
-  const int64_t freed = run_steps(round, wanted_bytes);
+  int64_t freed;
+  {
+    const service::Away away;
+    freed = run_steps(round, wanted_bytes);
+  }
   if (freed < 0) return;
   cpu.stop();
   round::end(round, wanted_bytes, freed, began_ns);
@@ -69,14 +73,14 @@ void run_explicit(int64_t wanted_bytes) noexcept {
   const int64_t round = counters::rounds();
   hooks::Pass pass = round::make_pass(round, wanted_bytes, pressure::level(), decision::sample());
   round::ask_for_everything(&pass);
+  const service::Away away;
   const hooks::Outcome outcome = round::run_hooks(MEMLIMIT_ASYNC, pass);
   if (outcome.forked) return;
   counters::add_reclaimed(outcome.freed_bytes);
 }
 
-bool has_work() noexcept { return requests::any() || purge::is_due(); }
-
-void serve_requests() noexcept {
+void serve_passes(const service::Turn&) noexcept {
+  if (!requests::any_pass()) return;
   requests::begin_pass();
   const int64_t wanted = requests::take_pass();
   if (wanted != 0) {
@@ -94,14 +98,15 @@ void serve_requests() noexcept {
   if (pressure::active()) look::now(true);
 }
 
-void serve(const service::Turn&) noexcept {
+void serve_looks(const service::Turn& turn) noexcept {
+  round::tell_overruns(turn.now_ns);
+  if (!requests::take_look()) return;
   // Without a limit, too: level and quantum are to be what they are without one.
-  if (requests::take_look()) {
-    footprint::read();
-    look::now(true);
-  }
-  if (requests::any()) serve_requests();
-  // Last: threads may be waiting for the hooks.
+  footprint::read();
+  look::now(true);
+}
+
+void serve_purges(const service::Turn&) noexcept {
   if (!purge::is_due()) return;
   purge::serve();
   // The program may be done, and nobody else would see that the footprint has fallen.
@@ -110,10 +115,22 @@ void serve(const service::Turn&) noexcept {
 
 }  // namespace
 
-constinit const service::Task kTask{
+constinit const service::Task kLookTask{
+    .run = serve_looks,
+    .has_work = requests::any_look,
+    .due_ns = hooks::overrun_due_ns,
+};
+
+constinit const service::Task kPassTask{
     .enter = []() noexcept { assist::set_worker(os::thread_id()); },
-    .run = serve,
-    .has_work = has_work,
+    .run = serve_passes,
+    .has_work = requests::any_pass,
+    .goes_away = true,
+};
+
+constinit const service::Task kPurgeTask{
+    .run = serve_purges,
+    .has_work = purge::is_due,
     .due_ns = purge::due_ns,
 };
 

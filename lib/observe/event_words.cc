@@ -50,16 +50,23 @@ void say_room_low(TextWriter& out, const Event& event, const EventNames& names) 
   put_left_out(out, names);
 }
 
-void say_hook_overran(TextWriter& out, const Event& event, const EventNames& names) noexcept {
+void put_hook_call(TextWriter& out, const Event& event, const EventNames& names) noexcept {
   const char* const name = names.hook != nullptr ? names.hook(event.args[0]) : nullptr;
-  out.put("a hook runs too long: ");
-  if (name != nullptr) {
+  if (name != nullptr && name[0] != '\0') {
     out.put_escaped(name);
   } else {
     out.put("the one in slot ").put_int(event.args[0]);
   }
   put_time(out.put(" took "), event.args[2]).put(" in round ").put_int(event.args[1]);
+}
+
+void say_hook_overran(TextWriter& out, const Event& event, const EventNames& names) noexcept {
+  put_hook_call(out.put("a hook runs too long: "), event, names);
   out.put(". Others wait for it meanwhile");
+}
+
+void say_hook_returned(TextWriter& out, const Event& event, const EventNames& names) noexcept {
+  put_hook_call(out.put("a hook that ran too long has returned: "), event, names);
 }
 
 void say_service_failed(TextWriter& out, const Event& event) noexcept {
@@ -74,6 +81,7 @@ bool has_words(EventKind kind) noexcept {
     case EventKind::kLimiterOn:
     case EventKind::kRoomLow:
     case EventKind::kHookOverran:
+    case EventKind::kHookReturned:
     case EventKind::kServiceFailed:
     case EventKind::kSocketFailed: /* by the socket's own task, which has the reason */
       return true;
@@ -93,6 +101,9 @@ size_t say_event(const Event& event, const EventNames& names, char* out, size_t 
       break;
     case EventKind::kHookOverran:
       say_hook_overran(writer, event, names);
+      break;
+    case EventKind::kHookReturned:
+      say_hook_returned(writer, event, names);
       break;
     case EventKind::kServiceFailed:
       say_service_failed(writer, event);

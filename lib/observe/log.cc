@@ -196,6 +196,7 @@ bool Log::wants(LogLevel level) const noexcept {
 bool Log::may_say(const Event& event) noexcept {
   if (event.kind == EventKind::kLimiterOn) return unheld_.allow(event.time_ns);
   if (event.kind == EventKind::kRoomLow) return room_low_.allow(event.time_ns);
+  if (event.kind == EventKind::kHookReturned) return returns_.allow(event.time_ns);
   return event.kind != EventKind::kHookOverran || overruns_.allow(event.time_ns);
 }
 

@@ -134,6 +134,7 @@ class Log {
   RateLimiter unheld_{kSaidIntervalNs}; /* of say_event(), for each kind */
   RateLimiter room_low_{kSaidIntervalNs};
   RateLimiter overruns_{kSaidIntervalNs};
+  RateLimiter returns_{kSaidIntervalNs};
   std::atomic<uint64_t> lost_lines_{0};
   LogBackend* backend_ =
       nullptr; /* never freed but by close(): lines may come until the very end */

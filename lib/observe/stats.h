@@ -74,6 +74,8 @@ struct HookRow {
   int64_t bytes_per_us; /* the measure by which hooks are ranked */
   int64_t backoff;      /* rounds left out before it is asked again; 0 = none */
   int64_t last_result;  /* bytes, or MEMLIMIT_CANNOT_NOW; without meaning while calls == 0 */
+  int64_t overruns;     /* calls that went past their deadline */
+  int64_t running_ns;   /* how long the call lasts that is under way; 0 = none is */
 };
 
 /** Upper bounds of a histogram's buckets, ascending; a last one without bound follows. The labels

@@ -143,6 +143,12 @@ constexpr HookFamily kHookFamilies[] = {
     {{"by_hook_backoff", MetricType::kGauge, StatUnit::kCount,
       "Rounds left out before this hook is asked again."},
      &HookRow::backoff},
+    {{"by_hook_overruns", MetricType::kCounter, StatUnit::kCount,
+      "Calls of this hook that went past their deadline."},
+     &HookRow::overruns},
+    {{"by_hook_running", MetricType::kGauge, StatUnit::kNs,
+      "How long the call of this hook lasts that is under way; 0 = none is."},
+     &HookRow::running_ns},
 };
 
 void put_hooks(const Snapshot& snapshot, MetricsForm form, TextWriter& out) noexcept {

@@ -34,6 +34,23 @@ void put_limiter(TextWriter& out, const Snapshot& snapshot) noexcept {
   out.put('\n');
 }
 
+std::string_view hook_name(const HookRow& row) noexcept {
+  const std::string_view name(row.name, sizeof row.name);
+  return name.substr(0, name.find('\0'));
+}
+
+/** The one that has been running for longest, and for how long. */
+void put_running_hook(TextWriter& out, const Snapshot& snapshot) noexcept {
+  const HookRow* longest = nullptr;
+  for (size_t i = 0; i < snapshot.hook_count; ++i) {
+    const HookRow& row = snapshot.hooks[i];
+    if (row.running_ns > (longest == nullptr ? 0 : longest->running_ns)) longest = &row;
+  }
+  if (longest == nullptr) return;
+  out.put("HookRuns:\t").put_escaped(hook_name(*longest));
+  out.put(" for ").put_int(longest->running_ns / 1'000'000).put(" ms\n");
+}
+
 void render_status(const Snapshot& snapshot, TextWriter& out) noexcept {
   const memlimit_stats& f = snapshot.figures;
   out.put("Name:\t").put_escaped(snapshot.name).put('\n');
@@ -68,6 +85,8 @@ void render_status(const Snapshot& snapshot, TextWriter& out) noexcept {
   put_count(out, "Rounds", f.rounds);
   put_count(out, "Hooks", f.hooks);
   put_count(out, "HookCalls", f.hook_calls);
+  put_count(out, "HookOverruns", f.hook_overruns);
+  put_running_hook(out, snapshot);
   put_kb(out, "Reclaimed", f.reclaimed);
   put_kb(out, "Purged", f.purged);
   put_kb(out, "Overshoot", f.overshoot_peak);
@@ -97,11 +116,6 @@ void put_word(TextWriter& out, std::string_view name, size_t width) noexcept {
   out.pad_to(before, width);
 }
 
-std::string_view hook_name(const HookRow& row) noexcept {
-  const std::string_view name(row.name, sizeof row.name);
-  return name.substr(0, name.find('\0'));
-}
-
 void render_hooks(const Snapshot& snapshot, TextWriter& out) noexcept {
   // One column width for every row, from the widest name, so that a terminal shows a table.
   size_t width = 4;
@@ -112,7 +126,7 @@ void render_hooks(const Snapshot& snapshot, TextWriter& out) noexcept {
   put_word(out, "name", width);
   out.put(
       " context        calls      skips          freed            us   bytes/us backoff"
-      "           last\n");
+      "           last   overruns    running-us\n");
   for (size_t i = 0; i < snapshot.hook_count; ++i) {
     const HookRow& row = snapshot.hooks[i];
     put_word(out, hook_name(row), width);
@@ -127,7 +141,12 @@ void render_hooks(const Snapshot& snapshot, TextWriter& out) noexcept {
     } else {
       out.put_right(row.last_result, 15);
     }
-    out.put('\n');
+    out.put_right(row.overruns, 11);
+    if (row.running_ns == 0) {
+      out.put("             -\n");
+    } else {
+      out.put_right(row.running_ns / 1000, 14).put('\n');
+    }
   }
 }
 

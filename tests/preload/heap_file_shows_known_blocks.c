@@ -4,11 +4,9 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 
-#include "check.h"
+#include "ask_socket.h"
 
 int mallctl(const char* name, void* old, size_t* old_bytes, void* fresh, size_t fresh_bytes);
 #pragma weak mallctl
@@ -31,27 +29,6 @@ struct heap_file {
   struct thread_row thread_rows[kMaxRows];
 };
 
-static const char* socket_path;
-static char answer[256 << 10];
-
-/* Nothing here allocates: what is asked about is the program's own heap. */
-static const char* ask(const char* request) {
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  CHECK(strlen(socket_path) < sizeof address.sun_path);
-  strcpy(address.sun_path, socket_path);
-  CHECK_EQ(connect(fd, (struct sockaddr*)&address, sizeof address), 0);
-  CHECK_EQ(write(fd, request, strlen(request)), strlen(request));
-  size_t length = 0;
-  for (ssize_t got; (got = read(fd, answer + length, sizeof answer - 1 - length)) != 0;) {
-    CHECK(got > 0);
-    length += (size_t)got;
-  }
-  answer[length] = '\0';
-  close(fd);
-  return answer;
-}
-
 static const char* word(const char* at, char* out, size_t cap) {
   while (*at == ' ') ++at;
   size_t length = 0;
@@ -73,7 +50,7 @@ static const char* figure(const char* at, long long* out) {
 static void read_heap(struct heap_file* file) {
   memset(file, 0, sizeof *file);
   bool threads = false;
-  for (const char* line = ask("heap\n"); *line != '\0'; line = strchr(line, '\n') + 1) {
+  for (const char* line = ask_socket("heap\n"); *line != '\0'; line = strchr(line, '\n') + 1) {
     if (strncmp(line, "class ", 6) == 0) continue;
     if (strncmp(line, "thread ", 7) == 0) {
       threads = true;
@@ -120,14 +97,6 @@ static const struct thread_row* row_of(const struct heap_file* file, int tid) {
   finish_saying(kFailedStatus, "no row %s in the file heap", name);
 }
 
-static long long stat_of(const char* key) {
-  char needle[64];
-  snprintf(needle, sizeof needle, "\n%s ", key);
-  const char* const at = strstr(ask("stat\n"), needle);
-  CHECK(at != NULL);
-  return strtoll(at + strlen(needle), NULL, 10);
-}
-
 static size_t jemalloc_figure(const char* name) {
   size_t value = 0, bytes = sizeof value;
   CHECK_EQ(mallctl(name, &value, &bytes, NULL, 0), 0);
@@ -154,20 +123,20 @@ static void check_sums(const struct heap_file* file) {
     spans += row->spans;
     purged += row->purged;
   }
-  CHECK_EQ(live, stat_of("heap_alloc"));
-  CHECK_EQ(large->live_bytes, stat_of("heap_large"));
-  CHECK_EQ(huge->live_bytes, stat_of("heap_huge"));
-  CHECK_EQ(free_bytes, stat_of("heap_free"));
-  CHECK_EQ(cached_bytes, stat_of("heap_cached"));
-  CHECK_EQ(spans, stat_of("heap_spans"));
-  CHECK_EQ((spans + large->spans + slices->free) * kSliceBytes, stat_of("heap_regions"));
+  CHECK_EQ(live, ask_stat("heap_alloc"));
+  CHECK_EQ(large->live_bytes, ask_stat("heap_large"));
+  CHECK_EQ(huge->live_bytes, ask_stat("heap_huge"));
+  CHECK_EQ(free_bytes, ask_stat("heap_free"));
+  CHECK_EQ(cached_bytes, ask_stat("heap_cached"));
+  CHECK_EQ(spans, ask_stat("heap_spans"));
+  CHECK_EQ((spans + large->spans + slices->free) * kSliceBytes, ask_stat("heap_regions"));
   long long of_threads = 0;
   for (int i = 0; i < file->threads; ++i) of_threads += file->thread_rows[i].live;
   CHECK_EQ(of_threads, live);
 
   const struct mallinfo2 info = mallinfo2();
   CHECK_EQ(info.uordblks, live);
-  CHECK_EQ(info.arena, stat_of("heap_regions"));
+  CHECK_EQ(info.arena, ask_stat("heap_regions"));
   CHECK_EQ(info.hblks, huge->live);
   CHECK(info.hblkhd >= (size_t)huge->live_bytes);
   CHECK_EQ(info.smblks, blocks_cached);
@@ -180,7 +149,7 @@ static void check_sums(const struct heap_file* file) {
            (spans * 16 - purged) * 4096 + large->live_bytes + huge->live_bytes);
   CHECK_EQ(jemalloc_figure("stats.retained"), slices->purged * 4096);
   CHECK_EQ(jemalloc_figure("stats.mapped"), (spans + large->spans) * kSliceBytes + info.hblkhd);
-  CHECK_EQ(jemalloc_figure("stats.metadata"), stat_of("heap_records"));
+  CHECK_EQ(jemalloc_figure("stats.metadata"), ask_stat("heap_records"));
 }
 
 enum {

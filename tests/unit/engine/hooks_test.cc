@@ -238,19 +238,27 @@ TEST_CASE("hooks: one that runs past its deadline is told once, by slot", "[hook
   REQUIRE(hooks::add(hook, &id) == 0);
   hooks::Pass pass = pass_for(1);
   pass.budget_ns = 0;
+  const int64_t overruns_before = hooks::sums().overruns;
   std::thread runner([&] { hooks::run(MEMLIMIT_INLINE, pass); });
   while (stage.load() != 1) std::this_thread::yield();
-  int64_t ran_ns = 0;
   const int64_t later_ns = memlimit::os::monotonic_ns() + 1'000'000;
-  const int slot = hooks::take_overrun(later_ns, &ran_ns);
-  REQUIRE(slot >= 0);
-  CHECK(ran_ns > 0);
+  CHECK(hooks::overrun_due_ns() < later_ns);
+  hooks::Overrun overrun{};
+  REQUIRE(hooks::take_overrun(later_ns, &overrun));
+  CHECK(overrun.ran_ns > 0);
+  CHECK(overrun.round == pass.round);
   char name[32];
-  REQUIRE(hooks::name_of(slot, name, sizeof name));
+  REQUIRE(hooks::name_of(overrun.slot, name, sizeof name));
   CHECK(std::string(name) == "hangs");
-  CHECK(hooks::take_overrun(later_ns, &ran_ns) == -1);
+  CHECK_FALSE(hooks::take_overrun(later_ns, &overrun));
+  CHECK(hooks::overrun_due_ns() == INT64_MAX);
+  CHECK(hooks::sums().overruns == overruns_before + 1);
+  CHECK(hooks::sums().running == 1);
+  CHECK(hooks::sums().running_ns > 0);
   stage.store(2);
   runner.join();
+  CHECK(hooks::sums().overruns == overruns_before + 1);
+  CHECK(hooks::sums().running == 0);
   CHECK(hooks::remove(id) == 0);
 }
 

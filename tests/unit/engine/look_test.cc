@@ -239,8 +239,8 @@ TEST_CASE("reclaim: a limit turned off leaves nothing of itself behind", "[recla
   if (by_client_or_hook) {
     const memlimit::ReentryGuard inside;
     limit::set(0, LimitSource::kSocket, "socket");
-    REQUIRE(service_rounds::kTask.has_work());
-    service_rounds::kTask.run({});
+    REQUIRE(service_rounds::kLookTask.has_work());
+    service_rounds::kLookTask.run({});
   } else {
     limit::set(0, LimitSource::kApi, "test");
   }

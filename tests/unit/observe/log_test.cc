@@ -501,6 +501,12 @@ TEST_CASE("log: warnings are told by default, in words and each kind rarely", "[
   log.event(overran(2), {});
   CHECK(terminal.text().empty());
   // Another kind has its own rate.
+  log.event({EventKind::kHookReturned, 2 * kMinuteNs, {3, 7, 12'000'000'000, 0}},
+            {[](int64_t) { return ""; }});
+  CHECK(terminal.text() ==
+        "memlimit[" + pid_text() +
+            "]: a hook that ran too long has returned: the one in slot 3 took 12.0 s in "
+            "round 7\n");
   log.event({EventKind::kLimiterOn, 2 * kMinuteNs, {2 << 20, 1 << 20, 0, 0}}, {});
   log.event({EventKind::kRoomLow, 2 * kMinuteNs, {1 << 20, 64 << 20, 0, 0}}, {});
   CHECK(line_count(terminal.text()) == 2);

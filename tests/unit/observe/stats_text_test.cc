@@ -95,7 +95,7 @@ std::unique_ptr<Snapshot> worst() {
     row.id = UINT64_MAX;
     row.context = memlimit::kContextSafePoint;
     row.calls = row.skips = row.freed_bytes = row.ns = row.bytes_per_us = row.backoff =
-        row.last_result = INT64_MIN;
+        row.last_result = row.overruns = row.running_ns = INT64_MIN;
   }
   return snapshot;
 }
@@ -127,6 +127,7 @@ TEST_CASE("stats_text: status has the shape of /proc/self/status", "[stats_text]
         "Rounds:\t17\n"
         "Hooks:\t2\n"
         "HookCalls:\t30\n"
+        "HookOverruns:\t0\n"
         "Reclaimed:\t   81920 kB\n"
         "Purged:\t       0 kB\n"
         "Overshoot:\t       0 kB\n"
@@ -172,6 +173,18 @@ TEST_CASE("stats_text: status names the runtimes that no round asks", "[stats_te
             .find("\nNotAsked:\tjvm (no adapter: use its own limit)\n") != std::string::npos);
 }
 
+TEST_CASE("stats_text: status names the hook that has been running for longest", "[stats_text]") {
+  auto snapshot = sample();
+  CHECK(render(StatsFile::kStatus, *snapshot).find("HookRuns:") == std::string::npos);
+  snapshot->hooks[0].running_ns = 3'999'999;
+  CHECK(render(StatsFile::kStatus, *snapshot).find("\nHookRuns:\tallocator for 3 ms\n") !=
+        std::string::npos);
+  snapshot->hooks[1].running_ns = 12'000'000'000;
+  CHECK(
+      render(StatsFile::kStatus, *snapshot).find("\nHookRuns:\tmy \"cache\"\\\\ for 12000 ms\n") !=
+      std::string::npos);
+}
+
 TEST_CASE("stats_text: a process cannot forge lines with its name", "[stats_text]") {
   auto snapshot = sample();
   std::strcpy(snapshot->name, "a\nMemLimit:\toff");
@@ -200,11 +213,13 @@ TEST_CASE("stats_text: stat has every figure of memlimit.h, in order", "[stats_t
   }
 }
 
-TEST_CASE("stats_text: the hooks table has a row a hook and nine words a row", "[stats_text]") {
+TEST_CASE("stats_text: the hooks table has a row a hook and eleven words a row", "[stats_text]") {
   auto snapshot = sample();
   add_hook(snapshot.get(), "busy", MEMLIMIT_POLL);
   snapshot->hooks[2].calls = 1;
   snapshot->hooks[2].last_result = MEMLIMIT_CANNOT_NOW;
+  snapshot->hooks[2].overruns = 2;
+  snapshot->hooks[2].running_ns = 12'000'345'678;
   const auto lines = lines_of(render(StatsFile::kHooks, *snapshot));
   REQUIRE(lines.size() == 4);
   for (const std::string& line : lines) {
@@ -213,13 +228,13 @@ TEST_CASE("stats_text: the hooks table has a row a hook and nine words a row", "
     std::istringstream words(line);
     int count = 0;
     for (std::string word; words >> word;) ++count;
-    CHECK(count == 9);
+    CHECK(count == 11);
   }
   CHECK(lines[1].starts_with("allocator   builtin "));
-  CHECK(lines[1].ends_with(" 4096"));
+  CHECK(lines[1].ends_with(" 4096          0             -"));
   CHECK(lines[2].starts_with("my_\"cache\"\\ "));
-  CHECK(lines[2].ends_with(" -"));
-  CHECK(lines[3].ends_with(" cannot-now"));
+  CHECK(lines[2].ends_with(" -          0             -"));
+  CHECK(lines[3].ends_with(" cannot-now          2      12000345"));
 }
 
 TEST_CASE("stats_text: ls names every file", "[stats_text]") {
