@@ -8,6 +8,7 @@
 #include "engine/decision.h"
 #include "engine/figures.h"
 #include "engine/footprint.h"
+#include "engine/group_watch.h"
 #include "engine/hooks.h"
 #include "engine/limit_setting.h"
 #include "engine/log_events.h"
@@ -16,6 +17,7 @@
 #include "engine/plugins.h"
 #include "engine/poll_pass.h"
 #include "engine/poller.h"
+#include "engine/program_work.h"
 #include "engine/purge.h"
 #include "engine/requests.h"
 #include "engine/service.h"
@@ -59,6 +61,8 @@ constexpr const fork::Part* kForkParts[] = {
     &assist::kForkPart,
     &purge::kForkPart,
     &runtimes::kNoticesForkPart,
+    &program_work::kForkPart,
+    &group_watch::kForkPart,
     &stats_server::kForkPart,
     &log_events::kForkPart,
 };
@@ -70,8 +74,8 @@ constexpr const service::Task* kTasks[] = {
     &runtimes::kTask,          //
     &runtimes::sqlite::kTask,  //
     &service_rounds::kLookTask, &service_rounds::kPassTask, &service_rounds::kPurgeTask,
-    &limit_setting::kTask,  //
-    &stats_server::kTask,   //
+    &group_watch::kTask,   //
+    &stats_server::kTask,  //
     &log_events::kEventTask,
 };
 static_assert(sizeof kTasks / sizeof kTasks[0] <= service::kMaxTasks);

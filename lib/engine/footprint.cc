@@ -7,6 +7,7 @@
 #include "engine/account.h"
 #include "engine/paced.h"
 #include "engine/pressure.h"
+#include "engine/program_work.h"
 #include "engine/service.h"
 #include "observe/event_ring.h"
 #include "pacing/purge_pacer.h"
@@ -76,6 +77,7 @@ void read_if_due() noexcept {
   // One thread reads, the others go on with the last figure.
   if (state.due.compare_exchange_strong(due, clock + every, std::memory_order_relaxed)) {
     read();
+    program_work::note();
   }
 }
 

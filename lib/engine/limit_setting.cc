@@ -7,9 +7,7 @@
 #include <utility>
 
 #include "engine/limit.h"
-#include "engine/look.h"
 #include "engine/paced.h"
-#include "engine/pressure.h"
 #include "observe/log.h"
 #include "settings/container_share.h"
 #include "settings/units.h"
@@ -33,15 +31,6 @@ constinit MEMLIMIT_FORK_DATA std::atomic<bool> news{false};      /* for take_new
 constinit bool setting_is_news MEMLIMIT_GUARDED_BY(setting_lock) = false;
 constinit GroupProblem told_problem MEMLIMIT_GUARDED_BY(setting_lock) = GroupProblem::kNone;
 constinit bool told_too_little MEMLIMIT_GUARDED_BY(setting_lock) = false;
-
-/* How often the container is looked at again: some 100 microseconds each time, and whoever lowers a limit
- * in place has the kernel reclaim at once. */
-constexpr int64_t kRefreshNs = 5'000'000'000;
-
-/* How often the thread looks at a group whose working set is paced, from the level moderate on and below
- * it: 25 microseconds each time. */
-constexpr int64_t kGroupPressedNs = 100'000'000;
-constexpr int64_t kGroupCalmNs = 1'000'000'000;
 
 constexpr size_t kSourceCap = 96;
 constexpr size_t kShownPath = 512; /* of a path in the log; a longer one is left out */
@@ -80,8 +69,6 @@ void follow_container() noexcept MEMLIMIT_REQUIRES(setting_lock) {
 bool from_container(const LimitSetting& setting) noexcept {
   return setting.kind == LimitKind::kPercent || setting.kind == LimitKind::kAuto;
 }
-
-bool follows_container() noexcept { return following.load(std::memory_order_relaxed); }
 
 /* No memory controller is how a machine without containers looks. */
 bool is_trouble(GroupProblem problem) noexcept {
@@ -182,6 +169,8 @@ void apply_at_start(const Config& config) noexcept {
   write_fatal(line);
 }
 
+bool follows_container() noexcept { return following.load(std::memory_order_relaxed); }
+
 void refresh() noexcept {
   LockGuard guard(setting_lock);
   if (!follows_container()) return;
@@ -209,47 +198,12 @@ bool take_news(char* line, size_t cap, bool* problem) noexcept {
 
 namespace {
 
-/* Of the service thread; INT64_MAX: nothing is followed. */
-constinit MEMLIMIT_FORK_DATA int64_t refresh_due_ns = INT64_MAX;
-constinit MEMLIMIT_FORK_DATA int64_t group_due_ns = INT64_MAX;
-
-void follow(const service::Turn& turn) noexcept {
-  if (!follows_container()) {
-    refresh_due_ns = group_due_ns = INT64_MAX;
-  } else {
-    if (refresh_due_ns == INT64_MAX || turn.now_ns >= refresh_due_ns) {
-      refresh();
-      refresh_due_ns = turn.now_ns + kRefreshNs;
-    }
-    // A program that sleeps in a container that others fill gives its part, too.
-    if (group_due_ns == INT64_MAX || turn.now_ns >= group_due_ns) {
-      look::at_group();
-      const bool pressed = pressure::level() >= Level::kModerate;
-      group_due_ns = turn.now_ns + (pressed ? kGroupPressedNs : kGroupCalmNs);
-    }
-  }
-  char line[kLineCap];
-  bool problem;
-  if (!take_news(line, sizeof line, &problem)) return;
-  if (problem) {
-    process_log().problem(line);
-  } else {
-    process_log().write(LogLevel::kInfo, line);
-  }
-}
-
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   setting_lock.reset_after_fork();
   group.reset_after_fork();
-  refresh_due_ns = group_due_ns = INT64_MAX;
 }
 
 }  // namespace
-
-constinit const service::Task kTask{
-    .run = follow,
-    .due_ns = []() noexcept { return std::min(refresh_due_ns, group_due_ns); },
-};
 
 constinit const fork::Part kForkPart{"limit", fork::hold<setting_lock>, fork::let_go<setting_lock>,
                                      reset_after_fork};

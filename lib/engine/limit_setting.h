@@ -11,7 +11,6 @@
 #include <cstdint>
 
 #include "engine/fork.h"
-#include "engine/service.h"
 #include "observe/event_ring.h"
 #include "settings/config.h"
 #include "system/cgroup.h"
@@ -29,9 +28,9 @@ void apply_at_start(const Config& config) noexcept;
  *  is in force that the program has set since (memlimit_set). */
 void refresh() noexcept;
 
-/** Follows the container while the limit in force came from a percentage or `auto`, or the group's working set is
- *  paced: refresh() and a look at what others have filled, every so often; news go to the log. */
-extern const service::Task kTask;
+/** Whether there is anything to refresh(): the limit in force came from a percentage or `auto`, or the group's working set is
+ *  paced. An atomic load; any thread. */
+bool follows_container() noexcept;
 
 /** The process's memory group; looked up by the first apply() of a percentage or `auto`, or of any limit with
  *  MEMLIMIT_ACCOUNT=cgroup, else empty. */
