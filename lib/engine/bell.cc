@@ -27,6 +27,7 @@ constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> woken{
     0}; /* 1: the eventfd is readable, or about to be */
 constinit MEMLIMIT_FORK_DATA std::atomic<bool> deaf{
     false}; /* poll() failed: the thread sleeps on `woken` itself */
+constinit MEMLIMIT_FORK_DATA bool rang_before = false; /* the service thread's */
 
 /* The program may close all descriptors, ours among them, and open files under the same numbers: those are not to be
  * read from, written to or closed. */
@@ -85,9 +86,11 @@ int wait(pollfd* fds, size_t count, int longest_ms) noexcept {
   if (fds[0].fd >= 0 && wake_fd_is_lost(fds[0])) wake_fd.store(-1, std::memory_order_seq_cst);
   // Cleared before the work is looked for: a ring that comes from here on writes again. An exchange, to
   // see the work of those that came before.
-  woken.exchange(0, std::memory_order_seq_cst);
+  rang_before = woken.exchange(0, std::memory_order_seq_cst) != 0;
   return ready;
 }
+
+bool rang() noexcept { return rang_before; }
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   const int fd = wake_fd.exchange(-1, std::memory_order_relaxed);

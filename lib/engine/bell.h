@@ -24,6 +24,9 @@ void ring() noexcept;
  *  cannot be told. */
 int wait(pollfd* fds, size_t count, int longest_ms) noexcept;
 
+/** Whether anybody had rung when the last wait ended, heard or, since the eventfd was lost, not. Service thread. */
+bool rang() noexcept;
+
 /** In the child of fork: the eventfd is the parent's. */
 void reset_after_fork() noexcept;
 

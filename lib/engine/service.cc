@@ -15,6 +15,7 @@
 #include "engine/relief.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
+#include "pacing/idle_interval.h"
 #include "system/attributes.h"
 #include "system/lock.h"
 #include "system/os.h"
@@ -28,10 +29,6 @@ constexpr size_t kStackBytes = size_t{1} << 20;
 
 /* After pthread_create failed (RLIMIT_NPROC, a seccomp filter), the next try comes this much later. */
 constexpr int64_t kRetryNs = 1'000'000'000;
-
-/* The longest sleep. A program that closes all descriptors closes the bell's, too; the kernel keeps it for
- * a poll() that is under way, which nobody can end any more. The next one is told, and makes another. */
-constexpr int kLongestSleepMs = 5000;
 
 /* stop() waits this long for the thread to hang up on its clients. */
 constexpr int64_t kStopWaitNs = 200'000'000;
@@ -81,6 +78,7 @@ constinit const Task* tasks[kMaxTasks]{};
 constinit MEMLIMIT_FORK_DATA size_t task_count = 0;
 
 /* The service thread's. */
+constinit MEMLIMIT_FORK_DATA int64_t called_ns = 0; /* when the bell or a descriptor last did */
 constinit MEMLIMIT_FORK_DATA bool begun = false;
 constinit MEMLIMIT_FORK_DATA bool stops_at_exit = false;
 
@@ -100,17 +98,19 @@ bool serves(Server server, const Task& task) noexcept {
   return server == Server::kService || !task.goes_away;
 }
 
-/* Milliseconds for poll(): until the next deadline of any kind. */
+/* Milliseconds for poll(): until the next deadline of any kind. There is a longest sleep without one, since a program that
+ * closes all descriptors closes the bell's, too; the kernel keeps it for a poll() that is under way, which nobody can end any
+ * more. The next one is told, and makes another: not at once, or it could get a low number that the program is about to use. */
 int sleep_ms(Server server) noexcept {
   int64_t deadline_ns = INT64_MAX;
   for (size_t i = 0; i < task_count; ++i) {
     if (tasks[i]->due_ns == nullptr || !serves(server, *tasks[i])) continue;
     deadline_ns = std::min(deadline_ns, tasks[i]->due_ns());
   }
-  if (deadline_ns == INT64_MAX) return kLongestSleepMs;
-  const int64_t left_ns = deadline_ns - os::monotonic_ns();
-  if (left_ns <= 0) return 0;
-  return static_cast<int>(std::min<int64_t>(left_ns / kNsPerMs + 1, kLongestSleepMs));
+  const int64_t now_ns = os::monotonic_ns();
+  if (deadline_ns <= now_ns) return 0;
+  const int64_t left_ns = std::min(deadline_ns - now_ns, longest_sleep_ns(now_ns - called_ns));
+  return static_cast<int>(left_ns / kNsPerMs + 1);
 }
 
 /* What each task's descriptor had, where it has one. */
@@ -131,6 +131,7 @@ void sleep_until_woken(Server server, Readiness* readiness) noexcept {
     fds[count++] = {tasks[i]->wait_fd(), POLLIN, 0};
   }
   const int ready = bell::wait(fds, count, sleep_ms(server));
+  if (ready > 0 || bell::rang()) called_ns = os::monotonic_ns();
   readiness->set_all(ready > 0 ? Turn::Ready::kNo : Turn::Ready::kUnknown);
   for (size_t i = 1; ready > 0 && i < count; ++i) {
     if (fds[i].revents != 0) readiness->of[waiting_task[i]] = Turn::Ready::kYes;
@@ -154,6 +155,7 @@ void call_all(void (*Task::*function)() noexcept) noexcept {
 void enter() noexcept {
   if (!stops_at_exit) atexit(stop);
   stops_at_exit = true;
+  called_ns = os::monotonic_ns();
   if (!begun) call_all(&Task::begin);
   begun = true;
   call_all(&Task::enter);

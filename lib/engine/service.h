@@ -2,7 +2,7 @@
  * the log register here what they want done, and it knows none of them by name.
  *
  * Answers for: existing only when needed (it may be started from inside any allocation), stepping aside where the program
- * must find itself without it, waking up without cause every few seconds only (the program may have closed its
+ * must find itself without it, waking up without cause rarely (the program may have closed its
  * descriptors), being forgotten in the child of a fork and started again there when needed.
  * Threads: all but tasks may be called by any thread, inside malloc too; tasks run on the service thread.
  */
