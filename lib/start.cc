@@ -8,6 +8,7 @@
 #include "engine/decision.h"
 #include "engine/figures.h"
 #include "engine/footprint.h"
+#include "engine/group_voice.h"
 #include "engine/group_watch.h"
 #include "engine/hooks.h"
 #include "engine/limit_setting.h"
@@ -63,6 +64,7 @@ constexpr const fork::Part* kForkParts[] = {
     &runtimes::kNoticesForkPart,
     &program_work::kForkPart,
     &group_watch::kForkPart,
+    &group_voice::kForkPart,
     &stats_server::kForkPart,
     &log_events::kForkPart,
 };

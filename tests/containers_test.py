@@ -289,6 +289,40 @@ def case_kernels_kill_is_announced(build, directory):
     assert 'live set' not in errors, errors
 
 
+NEIGHBOUR = """
+import sys
+def usage(): return int(open(sys.argv[1] + '/memory.usage_in_bytes').read())
+held = []
+while usage() < int(sys.argv[2]):
+    held.append(bytes(50_000))
+for _ in range(1000):
+    churned = bytes(500_000)
+print('full', flush=True)
+sys.stdin.read()
+"""
+
+
+def case_what_concerns_all_is_said_once(build, directory):
+    """Processes that together are over the limit of their container, where none has anything to give."""
+    settings = {'PATH': PROGRAM_PATH, 'LD_PRELOAD': build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': '80%',
+                'MEMLIMIT_SOCKET': 'off', 'MEMLIMIT_ADAPTERS': 'none'}
+    with Group('once', 256 * MIB) as group:
+        script = f'echo $$ >{group.path}/cgroup.procs || exit 99; exec env -i "$@"'
+        command = ['/bin/sh', '-c', script, 'sh', *(f'{key}={value}' for key, value in settings.items()),
+                   '/usr/bin/python3', '-I', '-c', NEIGHBOUR, group.path, str(256 * MIB * 86 // 100)]
+        neighbours = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, text=True) for _ in range(8)]
+        # All of them live until the last has found it.
+        for process in neighbours:
+            line = process.stdout.readline()
+            assert line == 'full\n', f'{line!r}, {process.poll()}'
+        errors = [process.communicate('')[1] for process in neighbours]
+    said = [line for text in errors for line in text.splitlines() if 'cannot be held' in line]
+    assert len(said) == 1, errors
+    assert sum(text.count('nearly full') for text in errors) <= 1, errors
+    assert re.search(r"The container's processes hold 2\d\d MiB after reclaim \(this one [\d.]+ MiB\)", said[0]), said
+
+
 def case_malformed_limit_file_is_told(build, directory):
     """A bind mount puts nonsense in the place of the limit's file, in a mount namespace of its own."""
     if subprocess.run(['unshare', '-m', 'true'], stderr=subprocess.DEVNULL).returncode != 0:

@@ -1,6 +1,7 @@
 /* See group_watch.h. */
 #include "engine/group_watch.h"
 
+#include "engine/group_voice.h"
 #include "engine/hooks.h"
 #include "engine/limit_setting.h"
 #include "engine/look.h"
@@ -85,6 +86,7 @@ void follow(const service::Turn& turn) noexcept {
     look(turn.now_ns);
   }
   tell_news();
+  group_voice::rest(turn.now_ns);
 }
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { forget(); }

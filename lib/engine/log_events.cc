@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/figures.h"
+#include "engine/group_voice.h"
 #include "engine/hooks.h"
 #include "engine/participants.h"
 #include "engine/stats_server.h"
@@ -30,7 +31,8 @@ const char* hook_name(int64_t slot) noexcept {
   return hooks::name_of(static_cast<int>(slot), name, sizeof name) ? name : nullptr;
 }
 
-constexpr EventNames kNames{hook_name, participants::name_of, participants::left_out};
+constexpr EventNames kNames{hook_name, participants::name_of, participants::left_out,
+                            group_voice::own_part, group_voice::may_say};
 
 void tell_events() noexcept {
   Event event;

@@ -41,12 +41,8 @@ void resolve() noexcept {
   state.mode.store(mode, std::memory_order_seq_cst);
 }
 
-bool group_counts() noexcept {
-  return mode() == AccountMode::kCgroup && state.others.load(std::memory_order_relaxed) >= 0;
-}
-
 int64_t others_bytes() noexcept {
-  return group_counts() ? state.others.load(std::memory_order_relaxed) : 0;
+  return counts_group() ? state.others.load(std::memory_order_relaxed) : 0;
 }
 
 void read_group(int64_t max_age_ns) noexcept {
@@ -89,7 +85,7 @@ const char* mode_name() noexcept {
     case AccountMode::kRss:
       return "rss";
     case AccountMode::kCgroup:
-      return group_counts() ? "cgroup" : "rss (no cgroup to read)";
+      return counts_group() ? "cgroup" : "rss (no cgroup to read)";
     default:
       return "heap";
   }
@@ -102,18 +98,22 @@ int64_t held_bytes() noexcept {
 bool idle_counts() noexcept {
   const AccountMode now = mode();
   return now == AccountMode::kRss || state.footprint_over.load(std::memory_order_relaxed) ||
-         (now == AccountMode::kCgroup && (!group_counts() || holds(Hint::kRuntimeHeap)));
+         (now == AccountMode::kCgroup && (!counts_group() || holds(Hint::kRuntimeHeap)));
 }
 
 int64_t own_bytes() noexcept {
   return idle_counts() ? held_bytes() : account::published_usage_bytes() + overhead_bytes();
 }
 
+bool counts_group() noexcept {
+  return mode() == AccountMode::kCgroup && state.others.load(std::memory_order_relaxed) >= 0;
+}
+
 int64_t bytes() noexcept { return others_bytes() + own_bytes(); }
 
 int64_t room_above_bytes(int64_t limit_bytes) noexcept {
   const MemoryGroup* const group = state.group.load(std::memory_order_acquire);
-  if (group == nullptr || !group_counts()) return -1;
+  if (group == nullptr || !counts_group()) return -1;
   return std::max<int64_t>(group->container_bytes() - limit_bytes, 0);
 }
 

@@ -45,6 +45,9 @@ const char* mode_name() noexcept;
  */
 int64_t bytes() noexcept;
 
+/** Whether bytes() is the group's: the part of others in it is known. */
+bool counts_group() noexcept;
+
 /** bytes() with the idle pages: what the kernel counts. */
 int64_t bytes_with_idle() noexcept;
 

@@ -97,6 +97,11 @@ struct EventNames {
   const char* (*adapter)(int64_t index) = nullptr;
   /** Runtimes that no round asks, and why; "" when there is none. NUL-terminated; returns the length. */
   size_t (*left_out)(char* out, size_t cap) = nullptr;
+  /** What this process holds of the bytes that an event has as paced, where those are of its whole container; negative:
+   *  they are its own. */
+  int64_t (*part_of_container)() = nullptr;
+  /** Whether this is the process to say it in words: what concerns a container one of its processes says. */
+  bool (*may_say)(const Event& event) = nullptr;
 };
 
 /**

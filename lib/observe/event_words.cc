@@ -26,19 +26,42 @@ void put_left_out(TextWriter& out, const EventNames& names) noexcept {
   out.put(". Not asked to reclaim: ").put(text);
 }
 
+/* What this process holds of the container's figure; negative: the figure is its own. */
+int64_t part_of_container(const EventNames& names) noexcept {
+  return names.part_of_container != nullptr ? names.part_of_container() : -1;
+}
+
+void put_remaining(TextWriter& out, int64_t needed, int64_t part) noexcept {
+  if (part < 0) {
+    put_size(out, needed).put(" remain after reclaim");
+  } else {
+    put_size(out.put("The container's processes hold "), needed);
+    put_size(out.put(" after reclaim (this one "), part).put(')');
+  }
+}
+
+void put_remained(TextWriter& out, int64_t needed, int64_t part) noexcept {
+  if (part < 0) {
+    put_size(out.put("After reclaim there were "), needed);
+  } else {
+    put_size(out.put("After reclaim the container's processes held "), needed);
+    put_size(out.put(" (this one "), part).put(')');
+  }
+}
+
 void say_limiter_on(TextWriter& out, const Event& event, const EventNames& names) noexcept {
   const int64_t needed = event.args[0], limit = event.args[1];
   const int64_t reclaim_ns = event.args[2], cpu_ns = event.args[3];
   out.put("the limit cannot be held: ");
   if (reclaim_ns == 0) {
-    put_size(out.put("not enough can be given back. "), needed);
-    put_size(out.put(" remain after reclaim, the limit is "), limit);
+    put_remaining(out.put("not enough can be given back. "), needed, part_of_container(names));
+    put_size(out.put(", the limit is "), limit);
     put_size(out.put(": it would hold from "), needed).put(" on");
   } else {
     put_time(out.put("reclaim and waiting for it took "), reclaim_ns);
     put_time(out.put(" in "), cpu_ns).put(" of CPU time, of which they may have half");
     put_size(out.put(". It pauses, and memory may grow past "), limit);
-    if (needed > limit) put_size(out.put(". After reclaim there were "), needed);
+    if (needed > limit) put_remained(out.put(". "), needed, part_of_container(names));
   }
   put_left_out(out, names);
 }

@@ -205,7 +205,7 @@ void Log::event(const Event& event, const EventNames& names) noexcept {
   const LogLevel level = event_level(event.kind);
   const LogTargets ordinary = log_targets(setting_, LineKind::kOrdinary, level);
   const bool in_words = has_words(event.kind) && ordinary.standard_error;
-  char text[512];
+  char text[640];
   if (wants(level) && (!in_words || setting_.level >= LogLevel::kInfo)) {
     format_event(event, names, text, sizeof text);
     write(level, text);
@@ -214,6 +214,7 @@ void Log::event(const Event& event, const EventNames& names) noexcept {
   const LineKind kind = alert ? LineKind::kAlert : LineKind::kOrdinary;
   if (!log_targets(setting_, kind, level).standard_error) return;
   if (say_event(event, names, text, sizeof text) == 0 || !may_say(event)) return;
+  if (names.may_say != nullptr && !names.may_say(event)) return;
   send(kind, level, text);
 }
 

@@ -84,8 +84,8 @@ class Log {
   void report(const char* text) noexcept { send(LineKind::kReport, LogLevel::kInfo, text); }
 
   /** In a file format_event() as a line of the event's level. On standard error say_event() where there are words, each
-   *  kind at most once in ten minutes of the events' own time; format_event() for the others, and from level info on for
-   *  all. */
+   *  kind at most once in ten minutes of the events' own time, and where names.may_say() agrees; format_event() for the
+   *  others, and from level info on for all. */
   void event(const Event& event, const EventNames& names) noexcept;
 
   /** In the child of fork: its own process id in the lines, its own rate. Keeps the file (append mode, so

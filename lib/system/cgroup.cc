@@ -1,5 +1,9 @@
 #include "system/cgroup.h"
 
+#include <cerrno>
+
+#include "system/os.h"
+
 namespace memlimit {
 
 void MemoryGroup::adopt(const cgroup::Limits& limits) noexcept {
@@ -79,6 +83,14 @@ size_t MemoryGroup::problem_path(char* out, size_t cap) const noexcept {
 
 size_t MemoryGroup::watched_path(char* out, size_t cap) const noexcept {
   return place_.shown(watch_length_, "", out, cap);
+}
+
+int MemoryGroup::open_watched(const char* name) const noexcept {
+  char path[kMaxGroupPath];
+  if (watch_length_ == 0 || place_.file(watch_length_, name, path, sizeof path) == 0) {
+    return -ENOENT;
+  }
+  return os::open_read(path);
 }
 
 }  // namespace memlimit

@@ -70,6 +70,10 @@ class MemoryGroup {
   /** The same for the directory of the group that working_set_bytes() reads. */
   size_t watched_path(char* out, size_t cap) const noexcept;
 
+  /** Opens a file of that directory ("/memory.stat"), which all processes that answer to its limit see, for reading.
+   *  Descriptor, or -errno. */
+  int open_watched(const char* name) const noexcept;
+
   /** In the child of fork only. */
   void reset_after_fork() noexcept { lock_.reset_after_fork(); }
 

@@ -85,6 +85,10 @@ struct FileId {
 /** Fills *out; false when the descriptor is not open. */
 bool file_id(int fd, FileId* out) noexcept;
 
+/** flock(2) of an open file for this process alone, without waiting: 0, or -errno (-EWOULDBLOCK: another has it). It lasts
+ *  until the last copy of the descriptor is closed. */
+int try_lock_file(int fd) noexcept;
+
 /** Closes a descriptor. */
 void close_file(int fd) noexcept;
 

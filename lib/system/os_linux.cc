@@ -10,6 +10,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -120,6 +121,11 @@ bool file_id(int fd, FileId* out) noexcept {
   if (fstat(fd, &st) != 0) return false;
   *out = {st.st_dev, st.st_ino};
   return true;
+}
+
+int try_lock_file(int fd) noexcept {
+  ErrnoGuard guard;
+  return syscall(SYS_flock, fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
 }
 
 void close_file(int fd) noexcept {

@@ -32,6 +32,23 @@ TEST_CASE("event_words: a limit below what remains says where it would hold", "[
         "limit is 512 MiB: it would hold from 610 MiB on");
 }
 
+TEST_CASE("event_words: what a container's processes hold is not called this one's",
+          "[event_words]") {
+  EventNames names;
+  names.part_of_container = []() -> int64_t { return 31 * kMiB; };
+  CHECK(said({EventKind::kLimiterOn, 1, {3379 * kMiB, 3277 * kMiB, 0, 0}}, names) ==
+        "the limit cannot be held: not enough can be given back. The container's processes hold "
+        "3.3 GiB after reclaim (this one 31 MiB), the limit is 3.2 GiB: it would hold from 3.3 GiB "
+        "on");
+  CHECK_THAT(
+      said({EventKind::kLimiterOn, 1, {70 * kMiB, 64 * kMiB, 1020 * kMs, 1900 * kMs}}, names),
+      Catch::Matchers::EndsWith(". After reclaim the container's processes held 70 MiB (this "
+                                "one 31 MiB)"));
+  names.part_of_container = []() -> int64_t { return -1; };
+  CHECK_THAT(said({EventKind::kLimiterOn, 1, {610 * kMiB, 512 * kMiB, 0, 0}}, names),
+             Catch::Matchers::Contains("610 MiB remain after reclaim"));
+}
+
 TEST_CASE("event_words: a limit that costs too much time says how much", "[event_words]") {
   // As it was seen: what remained is far below the limit, so that is not why.
   CHECK(said({EventKind::kLimiterOn, 1, {9 * kMiB, 64 * kMiB, 1020 * kMs, 1900 * kMs}}) ==

@@ -460,6 +460,13 @@ TEST_CASE("log: that the limit cannot be held is said once in ten minutes", "[lo
   log.event(limiter_on(11), {});
   CHECK(line_count(terminal.text()) == 1);
 
+  // Another process of the container has said it.
+  memlimit::EventNames silent;
+  silent.may_say = [](const Event&) { return false; };
+  OpenLog other(terminal.fd(), "");
+  other.event(limiter_on(1), silent);
+  CHECK(terminal.text().empty());
+
   OpenLog quiet(terminal.fd(), "error");
   quiet.event(limiter_on(1), {});
   CHECK(terminal.text().empty());
