@@ -43,7 +43,8 @@ GroupSight sight() noexcept {
 
 /* Whether the limit's file would be older than that when the next look comes. */
 bool refresh_is_due(int64_t now_ns) noexcept {
-  return look_due_ns == INT64_MAX || now_ns + 2 * watch.interval_ns - refreshed_ns >= kRefreshNs;
+  return look_due_ns == INT64_MAX ||
+         now_ns + kGrowthOfInterval * watch.interval_ns - refreshed_ns >= kRefreshNs;
 }
 
 void look(int64_t now_ns) noexcept {

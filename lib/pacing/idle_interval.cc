@@ -46,14 +46,14 @@ bool has_moved(const GroupSight& last, const GroupSight& now) noexcept {
 
 int64_t next_look_ns(GroupWatch& watch, const GroupSight& now) noexcept {
   const bool moved = watch.interval_ns == 0 || has_moved(watch.last, now);
-  const int64_t wished = moved ? 0 : watch.interval_ns * 2;
+  const int64_t wished = moved ? 0 : watch.interval_ns * kGrowthOfInterval;
   watch.interval_ns = std::clamp(wished, shortest_ns(now), longest_ns(now));
   watch.last = now;
   return watch.interval_ns;
 }
 
 int64_t longest_sleep_ns(int64_t quiet_ns) noexcept {
-  return std::clamp(quiet_ns, kSleepMinNs, kSleepMaxNs);
+  return std::clamp(quiet_ns, kSleepMinNs / 2, kSleepMaxNs / 2) * 2;
 }
 
 }  // namespace memlimit

@@ -1,6 +1,6 @@
 /* How long a process that does nothing may sleep: until it looks at its memory group again, and at its own descriptors.
  *
- * Answers for: short intervals while anything moves, twice as long each time that nothing has, and a bound that follows from
+ * Answers for: short intervals while anything moves, four times as long each time that nothing has, and a bound that follows from
  * what a process could still do for the others. Refuses: clocks, atomics, files, I/O. Numbers in, a duration out.
  * Threads: any, one at a time for one GroupWatch.
  *
@@ -29,9 +29,13 @@ inline constexpr int64_t kGroupGiverNs = 5'000'000'000;
 
 /** Usage has moved when it did by this share of the room that is left until the kernel kills, and by this share of the
  *  container's memory and so many bytes: processors keep some of a group's pages in stock, and whoever looks touches a few. */
-inline constexpr int64_t kMovedRoomDivisor = 32;
+inline constexpr int64_t kMovedRoomDivisor = 64;
 inline constexpr int64_t kMovedContainerDivisor = 1024;
 inline constexpr int64_t kMovedMinBytes = int64_t{1} << 20;
+
+/** How many times as long the next interval is when nothing has moved. At a steady speed a sixteenth of the room goes between
+ *  two looks at most; twice as long would be twice as many wake-ups in a process's first minute. */
+inline constexpr int64_t kGrowthOfInterval = 4;
 
 /** What a look saw of the group. Bytes. */
 struct GroupSight {
@@ -51,11 +55,11 @@ struct GroupWatch {
 /** Whether it is another picture than at the last look. */
 bool has_moved(const GroupSight& last, const GroupSight& now) noexcept;
 
-/** How long until the next look, after this one: the shortest interval when something has moved, else twice the last. While a
- *  group fills steadily a 32nd of the room, and what fills the room in as long again, goes by between two looks at most. */
+/** How long until the next look, after this one: the shortest interval when something has moved, else kGrowthOfInterval times
+ *  the last. */
 int64_t next_look_ns(GroupWatch& watch, const GroupSight& now) noexcept;
 
-/** The longest sleep without a reason, of a thread that nobody has called for so long: no longer than it has been quiet, from 5
+/** The longest sleep without a reason, of a thread that nobody has called for so long: no longer than twice that, from 5
  *  seconds to a minute. A program that closes its descriptors has as a rule just done something. */
 inline constexpr int64_t kSleepMinNs = 5'000'000'000;
 inline constexpr int64_t kSleepMaxNs = 60'000'000'000;
