@@ -231,6 +231,19 @@ def case_large_and_small_share(build, directory):
             large.end()
 
 
+def case_sleeping_cache_gives_to_a_neighbour(build, directory):
+    """The neighbour has no limit of its own: only a look at the group tells the one that sleeps."""
+    with Group('sleeps', 128 * MIB) as group:
+        with Program(build, group, directory, 'cache', MEMLIMIT='80%') as cache, \
+                Program(build, group, directory, 'neighbour', MEMLIMIT='off') as neighbour:
+            before = cache.ask('fill 60')
+            neighbour.ask('hold 50')
+            after = wait_for('the cache to give', lambda: (held := cache.ask('held')) < before and held)
+            print(f'  {after} of {before} MiB are left')
+            cache.end()
+            neighbour.end()
+
+
 def case_bad_value_is_told(build, directory):
     with Group('bad', 256 * MIB) as group:
         with Program(build, group, directory, MEMLIMIT='eighty%') as program:
