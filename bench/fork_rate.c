@@ -1,10 +1,12 @@
 /* A process with 8 MiB in use forks again and again, and waits for each child. Prints forks a second, and what a fork takes:
  * CPU time of parent and child, and page faults of either.
  *
- * Usage: fork_rate exit|work [forks]
+ * Usage: fork_rate exit|work|threaded [forks]
  * exit: the child ends at once, by _exit(). work: it allocates 50 blocks, writes to them, frees them and ends by exit().
+ * threaded: as exit, in a process that has had a thread: libc's own fork() does more from then on.
  */
 #define _DEFAULT_SOURCE
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,14 @@ static void work(void) {
     memset(blocks[i], (int)i, size);
   }
   for (size_t i = 0; i < kChildBlocks; ++i) free(blocks[i]);
+}
+
+static void* nothing(void* arg) { return arg; }
+
+static void have_had_a_thread(void) {
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, nothing, NULL) != 0 || pthread_join(thread, NULL) != 0)
+    _exit(2);
 }
 
 static void fork_once(int works) {
@@ -75,10 +85,11 @@ static struct Used used(void) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    fputs("usage: fork_rate exit|work [forks]\n", stderr);
+    fputs("usage: fork_rate exit|work|threaded [forks]\n", stderr);
     return 2;
   }
   const int works = strcmp(argv[1], "work") == 0;
+  if (strcmp(argv[1], "threaded") == 0) have_had_a_thread();
   const int forks = argc > 2 ? atoi(argv[2]) : 1000;
   for (size_t i = 0; i < kLiveBlocks; ++i) {
     live[i] = must_malloc(kLiveBytes);

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """How often a process forks under memlimit, with and without a limit, under the same mimalloc alone and under glibc.
 
-    bench/fork_rate.py              both cases, 15 repetitions (about a minute)
+    bench/fork_rate.py              all cases, 15 repetitions (about a minute)
     bench/fork_rate.py --quick      does it run, not how fast
 
-exit    the child ends at once
-work    the child allocates and frees 50 blocks, and ends by exit()
+exit       the child ends at once
+work       the child allocates and frees 50 blocks, and ends by exit()
+threaded   as exit, in a process that has had a thread, after which libc's own fork() touches more pages
 
 The parent has 8 MiB in use, so that a limit of 64 MiB has the service thread up. Rates and CPU time of parent and child
 together are ratios to `forward`, paired (benchlib.py); page faults are counts for one fork.
@@ -18,7 +19,7 @@ import subprocess
 
 import benchlib
 
-CASES = ("exit", "work")
+CASES = ("exit", "work", "threaded")
 LIMIT = ("MEMLIMIT=64MiB",)
 
 
