@@ -26,6 +26,7 @@
 #include "engine/stats_server.h"
 #include "runtimes/notices.h"
 #include "runtimes/sqlite.h"
+#include "system/attributes.h"
 
 namespace memlimit {
 namespace {
@@ -35,15 +36,22 @@ void open_gate() noexcept {
   if (fork::gate().open()) service::wake();
 }
 
+using ResetAllocator = bool() noexcept;
+constinit ResetAllocator* reset_heap = nullptr;
+
+MEMLIMIT_FORK_CODE void reset_allocator() noexcept {
+  if (reset_heap()) account::count_anew();
+}
+
 /* All that fork() has to know. First the service thread goes, which the child does not have and may be anywhere; then the gate, since whoever is inside may take locks; then the locks, in the order of
  * lock_rank.h; then what only begins anew in the child. The allocator and the counts come first there: the others may look at
  * them. */
 constexpr fork::Part kGate{"gate", fork::close_gate, open_gate, fork::reset_gate};
-constinit fork::Part allocator_part{"allocator"};
+constexpr fork::Part kAllocator{.name = "allocator", .reset = reset_allocator};
 constexpr const fork::Part* kForkParts[] = {
     &service::kAsidePart,
     &kGate,
-    &allocator_part,
+    &kAllocator,
     &account::kForkPart,
     &limit_setting::kForkPart,
     &service::kForkPart,
@@ -91,8 +99,8 @@ bool awaits_service(const Config& config) noexcept {
 
 }  // namespace
 
-void register_fork_handlers(void (*reset_allocator)() noexcept) noexcept {
-  allocator_part.reset = reset_allocator;
+void register_fork_handlers(bool (*allocator)() noexcept) noexcept {
+  reset_heap = allocator;
   fork::register_handlers(kForkParts, sizeof kForkParts / sizeof kForkParts[0]);
 }
 

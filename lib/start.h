@@ -22,8 +22,8 @@ struct Interposition {
 };
 
 /** Has fork() find every part of memlimit in the right order. May allocate. reset_allocator: in the child, before anything
- *  else looks at what the allocator holds; allocates nothing. */
-void register_fork_handlers(void (*reset_allocator)() noexcept) noexcept;
+ *  else looks at what the allocator holds; whether it has given up what other threads kept; allocates nothing. */
+void register_fork_handlers(bool (*reset_allocator)() noexcept) noexcept;
 
 /**
  * start() - from the settings to a process under a limit

@@ -24,7 +24,8 @@ struct alignas(128) Published {
   std::atomic<int64_t> heap_peak{0};
   std::atomic<uint64_t> publishes{0};
 };
-constinit Published published{};
+/* First of the section, whose page it begins. */
+alignas(4096) constinit MEMLIMIT_FORK_DATA Published published{};
 
 constinit std::atomic<int64_t> quantum{kQuantumMaxBytes};
 
@@ -115,17 +116,23 @@ uint64_t publish_count() noexcept { return published.publishes.load(std::memory_
 namespace {
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+  published.heap_peak.store(published.taken.load(std::memory_order_relaxed) -
+                                published.returned.load(std::memory_order_relaxed) -
+                                published.kept.load(std::memory_order_relaxed) - charged_now(),
+                            std::memory_order_relaxed);
+  published.publishes.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void count_anew() noexcept {
   const AllocatorTotals blocks = allocator().totals();
   published.taken.store(blocks.taken + charged_in.load(std::memory_order_relaxed),
                         std::memory_order_relaxed);
   published.returned.store(blocks.returned + charged_out.load(std::memory_order_relaxed),
                            std::memory_order_relaxed);
   published.kept.store(blocks.taken - blocks.returned - blocks.live, std::memory_order_relaxed);
-  published.heap_peak.store(blocks.live, std::memory_order_relaxed);
-  published.publishes.store(0, std::memory_order_relaxed);
 }
-
-}  // namespace
 
 constinit const fork::Part kForkPart{.name = "account", .reset = reset_after_fork};
 

@@ -52,8 +52,11 @@ int64_t quantum_bytes() noexcept;
 /** How often a thread has told since the process began. */
 uint64_t publish_count() noexcept;
 
-/** In the child of fork, once the allocator has given up what the other threads kept: what is published begins with what
- *  is held. */
+/** In the child of a process with more threads, once the allocator has given up what those kept: what is published begins
+ *  with what is held. */
+void count_anew() noexcept;
+
+/** In the child of fork: the peak begins with what is published. */
 extern const fork::Part kForkPart;
 
 }  // namespace memlimit::account

@@ -37,7 +37,7 @@ struct Counters {
   std::atomic<int64_t> excused_ns{0};
 };
 constinit MEMLIMIT_FORK_DATA Counters counters{};
-constinit Histogram waits_histogram{kDurationShape};
+constinit MEMLIMIT_FORK_DATA Histogram waits_histogram{kDurationShape};
 
 void record(int64_t ns) noexcept {
   counters.waits.fetch_add(1, std::memory_order_relaxed);

@@ -170,13 +170,23 @@ int64_t exchange_limit_locked(int64_t bytes, const char* text) noexcept
   return pressure::exchange_limit(bytes);
 }
 
+/* As they begin, on the page that fork writes anyway: what of it is not zero the compiler would load from the constants'. */
+constinit MEMLIMIT_FORK_DATA PacerState fresh_pacer{};
+constinit MEMLIMIT_FORK_DATA PurgeState fresh_purge_state{};
+template <typename T>
+const T& not_seen_through(const T& value) noexcept {
+  const T* at = &value;
+  asm("" : "+r"(at));
+  return *at;
+}
+
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   engine_lock.reset_after_fork();
-  pacer = {};
+  pacer = not_seen_through(fresh_pacer);
   limiter = {};
   hopeless = false;
   hopeless_episodes = hopeless_needed = hopeless_since_ns = 0;
-  purge_state = {};
+  purge_state = not_seen_through(fresh_purge_state);
   overhead_state = {};
 }
 

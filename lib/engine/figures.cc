@@ -22,6 +22,7 @@ namespace memlimit::figures {
 namespace {
 
 constinit MEMLIMIT_FORK_DATA int64_t start_ns = 0;
+constinit MEMLIMIT_FORK_DATA int64_t fork_ns = 0; /* the latest, before it */
 constinit int64_t invalid_settings = 0;
 
 void fill_held(memlimit_stats& out) noexcept {
@@ -105,10 +106,13 @@ void fill(Snapshot* snapshot) noexcept {
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { start_ns = os::monotonic_ns(); }
+/* The clock is read in the parent, where it costs no page fault. */
+MEMLIMIT_FORK_CODE void note_fork() noexcept { fork_ns = os::monotonic_ns(); }
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { start_ns = fork_ns; }
 
 }  // namespace
 
-constinit const fork::Part kForkPart{.name = "figures", .reset = reset_after_fork};
+constinit const fork::Part kForkPart{
+    .name = "figures", .hold = note_fork, .reset = reset_after_fork};
 
 }  // namespace memlimit::figures

@@ -66,8 +66,9 @@ void set_report_timer() noexcept {
 }
 
 void begin() noexcept {
+  // Not in the child at once: most of them end, or become another program, before there is anything to tell.
+  if (is_child) process_log().reset_after_fork();
   process_log().open(*config);
-  // Not in the child at once: most of them end, or become another program, before anybody could be told.
   if (is_child) emit(EventKind::kForked, getppid(), os::process_id());
   is_child = false;
   set_report_timer();
@@ -80,8 +81,7 @@ void report_if_due(const service::Turn& turn) noexcept {
 }
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
-  process_events().reset_after_fork();
-  process_log().reset_after_fork();
+  forget_events_after_fork();
   is_child = true;
   report_due_ns = INT64_MAX;
 }

@@ -266,7 +266,7 @@ MEMLIMIT_FORK_CODE void leave() noexcept {
 
 /* A bucket that leaks, as the time at which it will be empty; under start_lock. */
 bool take_return(int64_t now_ns) noexcept {
-  static constinit int64_t empty_at_ns = 0;
+  static constinit MEMLIMIT_FORK_DATA int64_t empty_at_ns = 0;
   const int64_t from_ns = std::max(empty_at_ns, now_ns);
   if (from_ns - now_ns > kReturnEveryNs * kReturnsAtOnce) return false;
   empty_at_ns = from_ns + kReturnEveryNs;

@@ -17,6 +17,7 @@
 #include "observe/stats_text.h"
 #include "settings/config_values.h"
 #include "settings/environment.h"
+#include "system/attributes.h"
 #include "system/os.h"
 #include "system/procfs.h"
 #include "system/text.h"
@@ -31,11 +32,12 @@ constexpr int64_t kLookAtPathNs = 5 * kNsPerSecond;
 
 constinit const Config* config = nullptr;
 constinit char xdg_runtime_dir[108] = {};
-constinit StatsSocket stats_socket{};
-constinit bool forked = false; /* this process is a copy of the program that was started */
+constinit MEMLIMIT_FORK_DATA StatsSocket stats_socket{};
+constinit MEMLIMIT_FORK_DATA bool forked =
+    false; /* this process is a copy of the program that was started */
 /* Service thread. The path is another's of the family, of which nobody was told: nothing is lost while this process is
  * small. */
-constinit bool untold = false;
+constinit MEMLIMIT_FORK_DATA bool untold = false;
 constinit int64_t look_at_path_ns = 0;
 
 /* The figures that are known here alone. */
@@ -173,6 +175,16 @@ bool has_subscribers() noexcept { return stats_socket.has_subscribers(); }
 
 void publish_event(std::string_view line) noexcept { stats_socket.publish_event(line); }
 
+namespace {
+
+MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+  stats_socket.forget_after_fork();
+  forked = true;
+  untold = false;
+}
+
+}  // namespace
+
 constinit const service::Task kTask{
     .begin = []() noexcept { open(Opened::kFirst); },
     .run = serve,
@@ -186,14 +198,6 @@ constinit const service::Task kTask{
     .cut_off = []() noexcept { stats_socket.remove_path(); },
 };
 
-constinit const fork::Part kForkPart{
-    .name = "socket",
-    .reset =
-        []() noexcept {
-          stats_socket.forget_after_fork();
-          forked = true;
-          untold = false;
-        },
-};
+constinit const fork::Part kForkPart{.name = "socket", .reset = reset_after_fork};
 
 }  // namespace memlimit::stats_server

@@ -40,6 +40,9 @@ constinit std::atomic<uint32_t> cache_bytes{kCacheBytes};
 constinit std::atomic<uint32_t> owned{0};               /* caches that a thread has */
 constinit std::atomic<int64_t> lost[kSmallClasses + 1]; /* blocks, as ThreadCache::lost_bytes */
 
+/* In the child of a fork, of the thread that forked and has another number here: its cache is not written to for that. */
+constinit MEMLIMIT_FORK_DATA std::atomic<const ThreadCache*> forked_with{nullptr};
+
 /* No blocks, and no room yet: a stack grows when it is used. */
 void empty_stacks(ThreadCache& cache) noexcept {
   for (unsigned i = 1; i <= kSmallClasses; ++i) {
@@ -142,7 +145,17 @@ void thread_exit() noexcept {
   owned.fetch_sub(1, std::memory_order_relaxed);
   empty_stacks(cache);
   cache.owner_tid.store(0, std::memory_order_relaxed);
+  if (forked_with.load(std::memory_order_relaxed) == &cache) {
+    forked_with.store(nullptr, std::memory_order_relaxed);
+  }
   free_caches.push(&cache);
+}
+
+int32_t owner_tid(const ThreadCache& cache) noexcept {
+  const int32_t tid = cache.owner_tid.load(std::memory_order_relaxed);
+  // A thread that forks is the first of its child, and has the process's number.
+  const bool forked = tid != 0 && forked_with.load(std::memory_order_relaxed) == &cache;
+  return forked ? os::process_id() : tid;
 }
 
 MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
@@ -164,10 +177,9 @@ MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
     free_caches.push(cache);
     owned.fetch_sub(1, std::memory_order_relaxed);
   }
-  if (cache_owner.cache != nullptr) {
-    cache_owner.cache->owner_tid.store(os::thread_id(), std::memory_order_relaxed);
-    take_news(*cache_owner.cache);
-  }
+  forked_with.store(cache_owner.cache, std::memory_order_relaxed);
+  // Sums are taken anew then.
+  if (had_others && cache_owner.cache != nullptr) take_news(*cache_owner.cache);
   return had_others;
 }
 

@@ -156,7 +156,7 @@ ClassFigures of_class(unsigned class_index) noexcept {
 
 void for_each_thread(void (*visit)(const ThreadFigures&, void*), void* arg) noexcept {
   for (const ThreadCache* cache = thread_caches::all(); cache != nullptr; cache = cache->next) {
-    const int32_t tid = cache->owner_tid.load(std::memory_order_relaxed);
+    const int32_t tid = thread_caches::owner_tid(*cache);
     if (tid == 0) continue;
     const int64_t former = cache->former_bytes.load(std::memory_order_relaxed);
     visit({tid, cache->held_bytes() - former, static_cast<int64_t>(cache->cached_bytes())}, arg);

@@ -287,8 +287,10 @@ void publish_own() noexcept {
 
 void thread_exit() noexcept { thread_caches::thread_exit(); }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
-  regions::reset_after_fork(thread_caches::reset_after_fork());
+MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
+  const bool had_others = thread_caches::reset_after_fork();
+  regions::reset_after_fork(had_others);
+  return had_others;
 }
 
 }  // namespace memlimit::heap

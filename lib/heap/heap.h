@@ -150,7 +150,7 @@ void publish_own() noexcept;
 void thread_exit() noexcept;
 
 /** In the child of fork: the blocks in other threads' stacks are given up. A child that does not call it (_Fork, clone)
- *  works all the same; its leases are then fewer. */
-void reset_after_fork() noexcept;
+ *  works all the same; its leases are then fewer. Whether there were any. */
+bool reset_after_fork() noexcept;
 
 }  // namespace memlimit::heap

@@ -6,6 +6,7 @@
 
 #include "heap/page_source.h"
 #include "heap/tagged_stack.h"
+#include "system/attributes.h"
 #include "system/os.h"
 
 namespace memlimit::heap {
@@ -271,8 +272,8 @@ void set_first_chunk_bytes(size_t bytes) noexcept {
 size_t mapped_bytes() noexcept { return mapped.load(std::memory_order_relaxed); }
 size_t record_bytes() noexcept { return records.load(std::memory_order_relaxed); }
 
-void reset_after_fork(bool had_others) noexcept {
-  mapping.store(0, std::memory_order_relaxed);
+MEMLIMIT_FORK_CODE void reset_after_fork(bool had_others) noexcept {
+  if (mapping.load(std::memory_order_relaxed) != 0) mapping.store(0, std::memory_order_relaxed);
   if (!had_others) return;
   for (uint32_t id = 0, end = count(); id < end; ++id) {
     const Region* const region = hints::region(id);

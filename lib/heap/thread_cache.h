@@ -195,6 +195,9 @@ void thread_exit() noexcept;
 /** In the child of fork: what the other threads' caches hold is given up. Whether there were any. */
 bool reset_after_fork() noexcept;
 
+/** The thread that has it; 0: nobody's. For figures: a thread that forked has another number in the child. */
+int32_t owner_tid(const ThreadCache& cache) noexcept;
+
 /** Blocks of a class that were given up so. */
 int64_t lost_blocks(unsigned class_index) noexcept;
 

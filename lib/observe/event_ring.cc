@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "memlimit.h"
+#include "system/attributes.h"
 #include "system/os.h"
 #include "system/text.h"
 
@@ -30,7 +31,6 @@ const Row& row_of(EventKind kind) noexcept {
 #define MEMLIMIT_EVENT(id, name, level, sentence, ...) \
   {name, LogLevel::level, sentence, {__VA_ARGS__}},
 #include "observe/events.inc"
-#include "system/attributes.h"
 #undef MEMLIMIT_EVENT
   };
   return kRows[static_cast<size_t>(kind)];
@@ -77,6 +77,25 @@ void put_arg(TextWriter& out, const Arg& arg, int64_t value, const EventNames& n
 }
 
 constinit EventRing g_events;
+
+/* The child of a fork has its parent's events. Who looks first forgets them: most children end, or become another program,
+ * before anybody does. */
+enum class Events : uint32_t { kOwn, kParents, kBeingForgotten };
+constinit MEMLIMIT_FORK_DATA std::atomic<Events> events_are{Events::kOwn};
+
+/* False: another thread is at it, or the one that this signal handler interrupts. */
+bool have_own_events() noexcept {
+  Events seen = events_are.load(std::memory_order_acquire);
+  if (seen == Events::kOwn) return true;
+  if (seen == Events::kBeingForgotten) return false;
+  if (!events_are.compare_exchange_strong(seen, Events::kBeingForgotten,
+                                          std::memory_order_acquire)) {
+    return seen == Events::kOwn;
+  }
+  g_events.reset_after_fork();
+  events_are.store(Events::kOwn, std::memory_order_release);
+  return true;
+}
 
 }  // namespace
 
@@ -134,7 +153,7 @@ bool EventRing::take_lost(Event* event) noexcept {
   return true;
 }
 
-MEMLIMIT_FORK_CODE void EventRing::reset_after_fork() noexcept {
+void EventRing::reset_after_fork() noexcept {
   // Only what was written to: the others are the parent's pages, or nobody's, until the child writes there.
   const uint64_t written =
       std::min<uint64_t>(head_.load(std::memory_order_relaxed), uint64_t{kCapacity});
@@ -146,10 +165,18 @@ MEMLIMIT_FORK_CODE void EventRing::reset_after_fork() noexcept {
   untold_.store(0, std::memory_order_relaxed);
 }
 
-EventRing& process_events() noexcept { return g_events; }
+EventRing& process_events() noexcept {
+  while (!have_own_events()) os::yield();
+  return g_events;
+}
+
+MEMLIMIT_FORK_CODE void forget_events_after_fork() noexcept {
+  events_are.store(Events::kParents, std::memory_order_relaxed);
+}
 
 bool emit(EventKind kind, int64_t arg0, int64_t arg1, int64_t arg2, int64_t arg3) noexcept {
   os::ErrnoGuard guard;
+  if (!have_own_events()) return false;
   return g_events.push({kind, os::monotonic_ns(), {arg0, arg1, arg2, arg3}});
 }
 

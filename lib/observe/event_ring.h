@@ -83,10 +83,13 @@ class EventRing {
   bool take_lost(Event* event) noexcept;
 };
 
-/** This process's ring. */
+/** This process's ring. In no signal handler: in a child of fork it waits for whoever forgets the parent's events. */
 EventRing& process_events() noexcept;
 
-/** process_events().push() with the time of now; errno is kept. Reads the clock (vDSO). */
+/** In the child of fork: what is in the ring is the parent's. */
+void forget_events_after_fork() noexcept;
+
+/** Adds an event with the time of now to this process's ring, as push() does; errno is kept. Reads the clock (vDSO). */
 bool emit(EventKind kind, int64_t arg0 = 0, int64_t arg1 = 0, int64_t arg2 = 0,
           int64_t arg3 = 0) noexcept;
 

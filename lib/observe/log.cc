@@ -218,7 +218,7 @@ void Log::event(const Event& event, const EventNames& names) noexcept {
   send(kind, level, text);
 }
 
-MEMLIMIT_FORK_CODE void Log::reset_after_fork() noexcept {
+void Log::reset_after_fork() noexcept {
   pid_ = os::process_id();
   unheld_.reset();
   room_low_.reset();

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "observe/socket_io.h"
+#include "system/attributes.h"
+#include "system/raw_call.h"
 
 namespace memlimit {
 
@@ -29,10 +31,10 @@ int SocketDoor::open(int listen_fd) noexcept {
 void SocketDoor::close() noexcept { close_both(socket_io::hang_up); }
 
 // Only closed: shutdown() and epoll_ctl() would reach through to what the parent goes on using.
-void SocketDoor::close_copies() noexcept { close_both(os::close_file); }
+MEMLIMIT_FORK_CODE void SocketDoor::close_copies() noexcept { close_both(os::close_file); }
 
 /* The set first, which is known by the listener. */
-void SocketDoor::close_both(void (*close_socket)(int)) noexcept {
+MEMLIMIT_FORK_CODE void SocketDoor::close_both(void (*close_socket)(int)) noexcept {
   const bool own_set = is_ours();
   const int epoll_fd = epoll_fd_.exchange(-1);
   if (own_set) os::close_file(epoll_fd);
@@ -42,13 +44,15 @@ void SocketDoor::close_both(void (*close_socket)(int)) noexcept {
 }
 
 /* Epoll sets share one inode with eventfds and others; but no other has the listener in it. */
-bool SocketDoor::is_ours() const noexcept {
+MEMLIMIT_FORK_CODE bool SocketDoor::is_ours() const noexcept {
   const int epoll_fd = epoll_fd_.load(), listen_fd = listen_fd_.load();
   if (epoll_fd < 0 || !socket_io::is_file(listen_fd, listener_id_)) return false;
   // Not EPOLL_CTL_MOD: the set may be the parent's, who changes what it waits for meanwhile.
   epoll_event nothing{0, {.u64 = kListenerKey}};
-  if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listen_fd, &nothing) != 0) return errno == EEXIST;
-  epoll_ctl(epoll_fd, EPOLL_CTL_DEL, listen_fd, nullptr);  // a set of the program's
+  const long added =
+      os::raw_call(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, listen_fd, os::address(&nothing));
+  if (added != 0) return added == -EEXIST;
+  os::raw_call(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_DEL, listen_fd);  // a set of the program's
   return false;
 }
 

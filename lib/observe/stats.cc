@@ -45,8 +45,11 @@ HistogramCopy Histogram::copy() const noexcept {
 }
 
 MEMLIMIT_FORK_CODE void Histogram::reset() noexcept {
-  for (auto& bucket : bucket_) bucket.store(0, std::memory_order_relaxed);
-  sum_.store(0, std::memory_order_relaxed);
+  // One that is empty is not written to: in the child of fork that would be a page of its own.
+  for (auto& bucket : bucket_) {
+    if (bucket.load(std::memory_order_relaxed) != 0) bucket.store(0, std::memory_order_relaxed);
+  }
+  if (sum_.load(std::memory_order_relaxed) != 0) sum_.store(0, std::memory_order_relaxed);
 }
 
 }  // namespace memlimit

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "observe/socket_io.h"
+#include "system/attributes.h"
 #include "system/os.h"
 #include "system/text.h"
 
@@ -71,8 +72,7 @@ void StatsSocket::abandon() noexcept {
   reset();
 }
 
-void StatsSocket::forget_after_fork() noexcept {
-  os::ErrnoGuard guard;
+MEMLIMIT_FORK_CODE void StatsSocket::forget_after_fork() noexcept {
   slots_.close_copies();
   door_.close_copies();
   slots_.unmap();
@@ -80,7 +80,7 @@ void StatsSocket::forget_after_fork() noexcept {
 }
 
 /** Everything but descriptors and path, as it was before open(). */
-void StatsSocket::reset() noexcept {
+MEMLIMIT_FORK_CODE void StatsSocket::reset() noexcept {
   slots_.reset();
   bound_ = BoundSocket{};
   content_ = SocketContent{};

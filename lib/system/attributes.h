@@ -16,7 +16,8 @@
 
 /* What fork writes, and the functions that write it, side by side: each page of ours that the child touches is a fault, and
  * where a virtual machine's cost 12 microseconds thirty of them were half of a fork. GNU ld puts sections of that name together;
- * another linker's order costs faults alone. */
+ * another linker's order costs faults alone. The data are one page, which engine/account.cc begins; what is written elsewhere
+ * is first compared, and the code calls nothing of libc's (raw_call.h). */
 #define MEMLIMIT_FORK_DATA __attribute__((section("memlimit_fork")))
 #define MEMLIMIT_FORK_CODE __attribute__((section(".text.sorted.fork")))
 

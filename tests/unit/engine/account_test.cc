@@ -101,7 +101,31 @@ TEST_CASE("account: the peak is never below what was read", "[account]") {
   CHECK(account::heap_peak_bytes() >= high);
 }
 
-TEST_CASE("account: in the child of a fork what is published begins with what is held",
+TEST_CASE("account: in the child of a fork what is published stays, and the peak begins with it",
+          "[account][fork]") {
+  const Ledger ledger;
+  account::charge(77);
+  allocate(4321);
+  account::note_peak(account::totals().usage_bytes() + 100'000);
+  const int64_t published = account::published_usage_bytes();
+  const pid_t child = fork();
+  if (child == 0) {
+    account::kForkPart.reset();
+    const int64_t charged = account::totals().charged_bytes;
+    const bool good = account::published_usage_bytes() == published &&
+                      account::heap_peak_bytes() == published - charged &&
+                      account::publish_count() == 0;
+    _exit(good ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  account::charge(-77);
+  release(4321);
+  pretended::publish_own(false);
+}
+
+TEST_CASE("account: what is published is counted anew where threads were left behind",
           "[account][fork]") {
   const Ledger ledger;
   account::charge(77);
@@ -110,6 +134,7 @@ TEST_CASE("account: in the child of a fork what is published begins with what is
   REQUIRE(account::published_usage_bytes() != usage);
   const pid_t child = fork();
   if (child == 0) {
+    account::count_anew();
     account::kForkPart.reset();
     const bool good = account::published_usage_bytes() == usage &&
                       account::heap_peak_bytes() == usage - account::totals().charged_bytes &&

@@ -99,6 +99,20 @@ TEST_CASE("event_ring: the child of fork starts with an empty ring", "[event_rin
   }
 }
 
+TEST_CASE("event_ring: the first who looks in the child of a fork forgets the parent's events",
+          "[event_ring][fork]") {
+  Event event;
+  memlimit::emit(EventKind::kRound, 1);
+  memlimit::forget_events_after_fork();
+  memlimit::emit(EventKind::kRound, 2);
+  REQUIRE(memlimit::process_events().pop(&event));
+  CHECK(event.args[0] == 2);
+  CHECK_FALSE(memlimit::process_events().pop(&event));
+  memlimit::emit(EventKind::kRound, 3);
+  memlimit::forget_events_after_fork();
+  CHECK_FALSE(memlimit::process_events().pop(&event));
+}
+
 TEST_CASE("event_ring: with many writers nothing is lost, doubled, torn or out of a writer's order",
           "[event_ring][threads]") {
   const auto ring = std::make_unique<EventRing>();
