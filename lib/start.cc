@@ -37,7 +37,7 @@ void open_gate() noexcept {
 }
 
 using ResetAllocator = bool() noexcept;
-constinit ResetAllocator* reset_heap = nullptr;
+constinit MEMLIMIT_FORK_DATA ResetAllocator* reset_heap = nullptr;
 
 MEMLIMIT_FORK_CODE void reset_allocator() noexcept {
   if (reset_heap()) account::count_anew();
@@ -76,6 +76,8 @@ constexpr const fork::Part* kForkParts[] = {
     &stats_server::kForkPart,
     &log_events::kForkPart,
 };
+
+static_assert(sizeof kForkParts / sizeof kForkParts[0] <= fork::kMaxParts);
 
 /* In the order of a turn: first what frees memory, last what tells of it. The log is opened before others write to
  * it. */

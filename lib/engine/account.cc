@@ -16,21 +16,20 @@ MEMLIMIT_TLS ThreadState this_thread{};
 namespace account {
 namespace {
 
-/* The published sums share a line: they are written together, once a quantum. */
+/* The published sums share a line: they are written together, once a quantum or charge. */
 struct alignas(128) Published {
   std::atomic<int64_t> taken{0}; /* with what was charged */
   std::atomic<int64_t> returned{0};
   std::atomic<int64_t> kept{0}; /* by threads, of what they took */
   std::atomic<int64_t> heap_peak{0};
   std::atomic<uint64_t> publishes{0};
+  std::atomic<int64_t> charged_in{0}; /* by hand */
+  std::atomic<int64_t> charged_out{0};
 };
 /* First of the section, whose page it begins. */
 alignas(4096) constinit MEMLIMIT_FORK_DATA Published published{};
 
 constinit std::atomic<int64_t> quantum{kQuantumMaxBytes};
-
-constinit std::atomic<int64_t> charged_in{0};
-constinit std::atomic<int64_t> charged_out{0};
 
 void raise_peak(int64_t heap_bytes) noexcept {
   int64_t peak = published.heap_peak.load(std::memory_order_relaxed);
@@ -40,8 +39,8 @@ void raise_peak(int64_t heap_bytes) noexcept {
 }
 
 int64_t charged_now() noexcept {
-  const int64_t out = charged_out.load(std::memory_order_acquire);
-  return charged_in.load(std::memory_order_acquire) - out;
+  const int64_t out = published.charged_out.load(std::memory_order_acquire);
+  return published.charged_in.load(std::memory_order_acquire) - out;
 }
 
 /* Adds, and returns the sum; zero is no write. */
@@ -65,29 +64,29 @@ void charge(int64_t bytes) noexcept {
   // In both orders the heap (usage less charges) reads too low for a moment, never too high: a peak that
   // never was would stay in the statistics for ever.
   if (bytes >= 0) {
-    charged_in.fetch_add(bytes, std::memory_order_release);
+    published.charged_in.fetch_add(bytes, std::memory_order_release);
     add(published.taken, bytes);
   } else {
     // Negated as unsigned: -INT64_MIN does not exist as a signed number.
     const auto off = static_cast<int64_t>(-static_cast<uint64_t>(bytes));
     add(published.returned, off);
-    charged_out.fetch_add(off, std::memory_order_release);
+    published.charged_out.fetch_add(off, std::memory_order_release);
   }
   allocator().publish_own(false);
 }
 
 Totals totals() noexcept {
   Totals sum{};
-  sum.charged_out_bytes = charged_out.load(std::memory_order_acquire);
+  sum.charged_out_bytes = published.charged_out.load(std::memory_order_acquire);
   const AllocatorTotals blocks = allocator().totals();
-  sum.charged_in_bytes = charged_in.load(std::memory_order_acquire);
+  sum.charged_in_bytes = published.charged_in.load(std::memory_order_acquire);
   sum.allocated_bytes = blocks.allocated + sum.charged_in_bytes;
   sum.freed_bytes = blocks.allocated - blocks.live + sum.charged_out_bytes;
   sum.charged_bytes = sum.charged_in_bytes - sum.charged_out_bytes;
   return sum;
 }
 
-int64_t published_usage_bytes() noexcept {
+MEMLIMIT_FORK_CODE int64_t published_usage_bytes() noexcept {
   const int64_t returned = published.returned.load(std::memory_order_relaxed);
   return published.taken.load(std::memory_order_relaxed) - returned;
 }
@@ -127,9 +126,9 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
 
 void count_anew() noexcept {
   const AllocatorTotals blocks = allocator().totals();
-  published.taken.store(blocks.taken + charged_in.load(std::memory_order_relaxed),
+  published.taken.store(blocks.taken + published.charged_in.load(std::memory_order_relaxed),
                         std::memory_order_relaxed);
-  published.returned.store(blocks.returned + charged_out.load(std::memory_order_relaxed),
+  published.returned.store(blocks.returned + published.charged_out.load(std::memory_order_relaxed),
                            std::memory_order_relaxed);
   published.kept.store(blocks.taken - blocks.returned - blocks.live, std::memory_order_relaxed);
 }

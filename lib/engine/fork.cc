@@ -3,6 +3,7 @@
 #include "engine/fork.h"
 
 #include <atomic>
+#include <cassert>
 
 #include <pthread.h>
 
@@ -19,8 +20,14 @@ namespace {
  * whoever forks may hold the loader's lock, for which somebody inside waits. */
 constexpr int64_t kPatienceNs = 50'000'000;
 
-constinit MEMLIMIT_FORK_DATA const Part* const* parts = nullptr;
-constinit MEMLIMIT_FORK_DATA size_t part_count = 0;
+/* What the table has, side by side: its rows are spread over pages that a child would touch for nothing else. */
+struct Steps {
+  void (*hold[kMaxHolds])() noexcept;
+  void (*let_go[kMaxHolds])() noexcept; /* in the order of the table, as the others */
+  void (*reset[kMaxParts])() noexcept;
+  uint8_t holds, lets_go, resets;
+};
+constinit MEMLIMIT_FORK_DATA Steps steps{};
 
 constinit MEMLIMIT_FORK_DATA ForkGate process_gate{};
 constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> gate_patience_ns{kPatienceNs};
@@ -33,16 +40,12 @@ MEMLIMIT_FORK_CODE void prepare() {
   // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
   ++this_thread.guard_depth;
   if (forks_here++ > 0) return;
-  for (size_t i = 0; i < part_count; ++i) {
-    if (parts[i]->hold != nullptr) parts[i]->hold();
-  }
+  for (size_t i = 0; i < steps.holds; ++i) steps.hold[i]();
 }
 
 MEMLIMIT_FORK_CODE void parent() {
   if (forks_here == 1) {
-    for (size_t i = part_count; i > 0; --i) {
-      if (parts[i - 1]->let_go != nullptr) parts[i - 1]->let_go();
-    }
+    for (size_t i = steps.lets_go; i > 0; --i) steps.let_go[i - 1]();
   }
   --forks_here;
   --this_thread.guard_depth;
@@ -51,9 +54,7 @@ MEMLIMIT_FORK_CODE void parent() {
 MEMLIMIT_FORK_CODE void child() {
   // Also inside an outer fork, which goes on in this process when the signal handler returns: it then finds its locks
   // free, and parent() lets go of none.
-  for (size_t i = 0; i < part_count; ++i) {
-    if (parts[i]->reset != nullptr) parts[i]->reset();
-  }
+  for (size_t i = 0; i < steps.resets; ++i) steps.reset[i]();
   --forks_here;
   --this_thread.guard_depth;
 }
@@ -61,8 +62,14 @@ MEMLIMIT_FORK_CODE void child() {
 }  // namespace
 
 void register_handlers(const Part* const* table, size_t count) noexcept {
-  parts = table;
-  part_count = count;
+  steps = {};
+  for (size_t i = 0; i < count; ++i) {
+    const Part& part = *table[i];
+    assert(steps.holds < kMaxHolds && steps.lets_go < kMaxHolds && steps.resets < kMaxParts);
+    if (part.hold != nullptr) steps.hold[steps.holds++] = part.hold;
+    if (part.let_go != nullptr) steps.let_go[steps.lets_go++] = part.let_go;
+    if (part.reset != nullptr) steps.reset[steps.resets++] = part.reset;
+  }
   pthread_atfork(prepare, parent, child);
 }
 

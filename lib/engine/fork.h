@@ -27,6 +27,9 @@ struct Part {
   void (*reset)() noexcept = nullptr;
 };
 
+/** The most parts of a table, and the most of them that hold something. */
+inline constexpr size_t kMaxParts = 26, kMaxHolds = 12;
+
 /** For a part that is a lock. */
 template <Lock& lock>
 void hold() noexcept {

@@ -21,6 +21,7 @@ namespace {
 
 constinit MEMLIMIT_FORK_DATA Lock setting_lock{LockRank::kLimit};
 constinit MemoryGroup group;
+constinit MEMLIMIT_FORK_DATA bool group_is_found = false; /* or being looked for */
 constinit LimitSetting in_force MEMLIMIT_GUARDED_BY(setting_lock){};
 constinit LimitSource asked_by MEMLIMIT_GUARDED_BY(setting_lock) = LimitSource::kEnvironment;
 /* What in_force came to when it was last put in force. */
@@ -141,6 +142,7 @@ void apply(const LimitSetting& setting, LimitSource source) noexcept {
   paced::set_hint(paced::Hint::kContainerLimit, shared);
   const bool uses_group = setting.kind != LimitKind::kOff && paced::mode() == AccountMode::kCgroup;
   if (shared || uses_group) {
+    group_is_found = true;
     group.find();
     paced::set_group(&group);
     told_problem = group.problem();
@@ -200,7 +202,7 @@ namespace {
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   setting_lock.reset_after_fork();
-  group.reset_after_fork();
+  if (group_is_found) group.reset_after_fork();
 }
 
 }  // namespace

@@ -101,7 +101,7 @@ bool idle_counts() noexcept {
          (now == AccountMode::kCgroup && (!counts_group() || holds(Hint::kRuntimeHeap)));
 }
 
-int64_t own_bytes() noexcept {
+MEMLIMIT_FORK_CODE int64_t own_bytes() noexcept {
   return idle_counts() ? held_bytes() : account::published_usage_bytes() + overhead_bytes();
 }
 

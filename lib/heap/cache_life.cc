@@ -37,7 +37,7 @@ namespace {
 constinit std::atomic<ThreadCache*> all_caches{nullptr};
 constinit TaggedStack<ThreadCache> free_caches;
 constinit std::atomic<uint32_t> cache_bytes{kCacheBytes};
-constinit std::atomic<uint32_t> owned{0};               /* caches that a thread has */
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> owned{0}; /* caches that a thread has */
 constinit std::atomic<int64_t> lost[kSmallClasses + 1]; /* blocks, as ThreadCache::lost_bytes */
 
 /* In the child of a fork, of the thread that forked and has another number here: its cache is not written to for that. */
@@ -142,9 +142,10 @@ void thread_exit() noexcept {
   heap_ops().publish(take_news(cache));
   cache_owner.phase = CachePhase::kTornDown;
   cache_owner.cache = nullptr;
-  owned.fetch_sub(1, std::memory_order_relaxed);
   empty_stacks(cache);
   cache.owner_tid.store(0, std::memory_order_relaxed);
+  // Last: a fork that comes before looks for it.
+  owned.fetch_sub(1, std::memory_order_relaxed);
   if (forked_with.load(std::memory_order_relaxed) == &cache) {
     forked_with.store(nullptr, std::memory_order_relaxed);
   }
@@ -159,6 +160,10 @@ int32_t owner_tid(const ThreadCache& cache) noexcept {
 }
 
 MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
+  const uint32_t own = cache_owner.cache != nullptr ? 1 : 0;
+  forked_with.store(cache_owner.cache, std::memory_order_relaxed);
+  // No cache's page is touched for nothing.
+  if (owned.load(std::memory_order_relaxed) == own) return false;
   bool had_others = false;
   for (ThreadCache* cache = all(); cache != nullptr; cache = cache->next) {
     if (cache == cache_owner.cache || cache->owner_tid.load(std::memory_order_relaxed) == 0)
@@ -175,9 +180,8 @@ MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
     take_news(*cache);
     cache->owner_tid.store(0, std::memory_order_relaxed);
     free_caches.push(cache);
-    owned.fetch_sub(1, std::memory_order_relaxed);
   }
-  forked_with.store(cache_owner.cache, std::memory_order_relaxed);
+  owned.store(own, std::memory_order_relaxed);
   // Sums are taken anew then.
   if (had_others && cache_owner.cache != nullptr) take_news(*cache_owner.cache);
   return had_others;

@@ -22,7 +22,8 @@ constexpr uint32_t kMostChunkRegions = 16;
 
 constinit std::atomic<uint32_t> ids_given{0};
 constinit std::atomic<uint32_t> first_chunk_regions{4};
-constinit std::atomic<uint32_t> mapping{0}; /* a thread maps a chunk: others wait for a while */
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> mapping{
+    0}; /* a thread maps a chunk: others wait for a while */
 constinit std::atomic<size_t> mapped{0};
 constinit std::atomic<size_t> records{0};
 

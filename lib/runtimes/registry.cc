@@ -363,7 +363,9 @@ int count() noexcept { return __builtin_popcount(attached_set.load(std::memory_o
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   for (Slot& slot : slots) slot = {};
-  for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
+  if (any()) {
+    for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
+  }
   help_wanted.store(false, std::memory_order_relaxed);
   open = {};
   last_level = Level::kLow;
