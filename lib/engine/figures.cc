@@ -113,6 +113,6 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { start_ns = fork_ns; }
 }  // namespace
 
 constinit const fork::Part kForkPart{
-    .name = "figures", .hold = note_fork, .reset = reset_after_fork};
+    .name = "figures", .hold = note_fork, .reset = reset_after_fork, .alone = true};
 
 }  // namespace memlimit::figures

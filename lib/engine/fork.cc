@@ -9,6 +9,7 @@
 
 #include "engine/thread_state.h"
 #include "system/attributes.h"
+#include "system/os.h"
 
 namespace memlimit::fork {
 
@@ -26,6 +27,7 @@ struct Steps {
   void (*let_go[kMaxHolds])() noexcept; /* in the order of the table, as the others */
   void (*reset[kMaxParts])() noexcept;
   uint8_t holds, lets_go, resets;
+  bool hold_alone[kMaxHolds], let_go_alone[kMaxHolds];
 };
 constinit MEMLIMIT_FORK_DATA Steps steps{};
 
@@ -36,25 +38,43 @@ constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> gate_patience_ns{kPatienceNs};
  * about to, it must not wait for. */
 MEMLIMIT_TLS uint32_t forks_here = 0;
 
+MEMLIMIT_FORK_CODE void hold(bool alone) noexcept {
+  for (size_t i = 0; i < steps.holds; ++i) {
+    if (steps.hold_alone[i] == alone) steps.hold[i]();
+  }
+}
+
+MEMLIMIT_FORK_CODE void let_go(bool alone) noexcept {
+  for (size_t i = steps.lets_go; i > 0; --i) {
+    if (steps.let_go_alone[i - 1] == alone) steps.let_go[i - 1]();
+  }
+}
+
 MEMLIMIT_FORK_CODE void prepare() {
+  if (forks_here == 0) {
+    hold(true);
+    // Nothing is noted either: this thread's own page would be copied for it.
+    if (os::is_lone_thread()) return;
+  }
   // What the program's own handlers allocate meanwhile, should they run after this, starts nothing.
   ++this_thread.guard_depth;
-  if (forks_here++ > 0) return;
-  for (size_t i = 0; i < steps.holds; ++i) steps.hold[i]();
+  if (forks_here++ == 0) hold(false);
 }
 
 MEMLIMIT_FORK_CODE void parent() {
-  if (forks_here == 1) {
-    for (size_t i = steps.lets_go; i > 0; --i) steps.let_go[i - 1]();
+  if (forks_here == 1) let_go(false);
+  if (forks_here > 0) {
+    --forks_here;
+    --this_thread.guard_depth;
   }
-  --forks_here;
-  --this_thread.guard_depth;
+  if (forks_here == 0) let_go(true);
 }
 
 MEMLIMIT_FORK_CODE void child() {
   // Also inside an outer fork, which goes on in this process when the signal handler returns: it then finds its locks
   // free, and parent() lets go of none.
   for (size_t i = 0; i < steps.resets; ++i) steps.reset[i]();
+  if (forks_here == 0) return;
   --forks_here;
   --this_thread.guard_depth;
 }
@@ -66,8 +86,14 @@ void register_handlers(const Part* const* table, size_t count) noexcept {
   for (size_t i = 0; i < count; ++i) {
     const Part& part = *table[i];
     assert(steps.holds < kMaxHolds && steps.lets_go < kMaxHolds && steps.resets < kMaxParts);
-    if (part.hold != nullptr) steps.hold[steps.holds++] = part.hold;
-    if (part.let_go != nullptr) steps.let_go[steps.lets_go++] = part.let_go;
+    if (part.hold != nullptr) {
+      steps.hold_alone[steps.holds] = part.alone;
+      steps.hold[steps.holds++] = part.hold;
+    }
+    if (part.let_go != nullptr) {
+      steps.let_go_alone[steps.lets_go] = part.alone;
+      steps.let_go[steps.lets_go++] = part.let_go;
+    }
     if (part.reset != nullptr) steps.reset[steps.resets++] = part.reset;
   }
   pthread_atfork(prepare, parent, child);

@@ -25,6 +25,9 @@ struct Part {
   void (*let_go)() noexcept = nullptr;
   /** In the child, which has this thread alone: undoes hold(), and forgets what is the parent's. */
   void (*reset)() noexcept = nullptr;
+  /** hold() and let_go() are for a process of one thread, too. Others have nobody to keep out there, and the parent would
+   *  write to pages that it shares with the child. */
+  bool alone = false;
 };
 
 /** The most parts of a table, and the most of them that hold something. */

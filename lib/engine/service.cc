@@ -379,6 +379,9 @@ MEMLIMIT_FORK_CODE void step_aside() noexcept {
   if (!runs && !awaited()) return;
   // The child of vfork, or of a raw clone, has the parent's memory or a copy of it.
   const std::atomic<int>& pid = runs ? owner_pid : awaits.pid;
+  // Who forks and forks writes nothing each time.
+  const int64_t aside_ns = awaits.aside_until_ns.load(std::memory_order_relaxed);
+  if (!runs && aside_ns != 0 && aside_ns - os::monotonic_ns() > kAsideNs / 2) return;
   if (pid.load(std::memory_order_relaxed) != os::process_id()) return;
   os::ErrnoGuard errno_guard;
   ReentryGuard reentry;
@@ -447,7 +450,7 @@ void stop() noexcept {
 }
 
 constinit const fork::Part kAsidePart{
-    .name = "aside", .hold = leave_single_thread, .let_go = come_back};
+    .name = "aside", .hold = leave_single_thread, .let_go = come_back, .alone = true};
 
 constinit const fork::Part kForkPart{"service", fork::hold<start_lock>, fork::let_go<start_lock>,
                                      reset_after_fork};

@@ -43,6 +43,9 @@ int thread_id() noexcept;
 /** Whether this process has a thread of that id, one that is just ending included. */
 bool thread_exists(int tid) noexcept;
 
+/** Whether libc is certain that the process has one thread. Two loads. */
+bool is_lone_thread() noexcept;
+
 /** Threads of this process, those that are just ending included; -1 where /proc does not say. */
 int thread_count() noexcept;
 

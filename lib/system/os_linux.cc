@@ -21,6 +21,9 @@
 #include "system/attributes.h"
 #include "system/raw_call.h"
 
+/* <sys/single_threaded.h> has it since glibc 2.32; where it is not, this is null. */
+extern "C" __attribute__((weak)) char __libc_single_threaded;
+
 namespace memlimit::os {
 namespace {
 
@@ -48,6 +51,11 @@ int64_t thread_cpu_ns(int tid) noexcept {
 
 MEMLIMIT_FORK_CODE int process_id() noexcept { return static_cast<int>(raw_call(SYS_getpid)); }
 int thread_id() noexcept { return static_cast<int>(raw_call(SYS_gettid)); }
+
+MEMLIMIT_FORK_CODE bool is_lone_thread() noexcept {
+  return &__libc_single_threaded != nullptr &&
+         __atomic_load_n(&__libc_single_threaded, __ATOMIC_RELAXED) != 0;
+}
 
 bool thread_exists(int tid) noexcept {
   ErrnoGuard guard;

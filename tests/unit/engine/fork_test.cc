@@ -2,6 +2,7 @@
 #include "engine/fork.h"
 
 #include <string>
+#include <thread>
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -53,6 +54,8 @@ constexpr const fork_parts::Part* kParts[] = {&kFirst, &kNothing, &kSecond};
 /* Handlers stay registered: they are of no use to other tests, and of no harm. */
 void begin() {
   static const bool registered = [] {
+    // Where libc knows of no other thread, nothing is held.
+    std::thread([] {}).join();
     fork_parts::register_handlers(kParts, sizeof kParts / sizeof kParts[0]);
     return true;
   }();
