@@ -60,8 +60,8 @@ struct OpenRound {
 };
 
 constinit MEMLIMIT_FORK_DATA Lock table_lock{LockRank::kAdapters};
-constinit MEMLIMIT_FORK_DATA Slot slots[kCount] MEMLIMIT_GUARDED_BY(table_lock){};
-constinit MEMLIMIT_FORK_DATA OpenRound open MEMLIMIT_GUARDED_BY(table_lock){};
+constinit Slot slots[kCount] MEMLIMIT_GUARDED_BY(table_lock){};
+constinit OpenRound open MEMLIMIT_GUARDED_BY(table_lock){};
 constinit MEMLIMIT_FORK_DATA Level last_level MEMLIMIT_GUARDED_BY(table_lock) = Level::kLow;
 
 /* One bit for each adapter. */
@@ -362,12 +362,13 @@ int count() noexcept { return __builtin_popcount(attached_set.load(std::memory_o
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
-  for (Slot& slot : slots) slot = {};
+  // Otherwise nothing was ever written there: pages that nobody has touched.
   if (any()) {
+    for (Slot& slot : slots) slot = {};
+    open = {};
     for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
   }
   help_wanted.store(false, std::memory_order_relaxed);
-  open = {};
   last_level = Level::kLow;
   open_number.store(0, std::memory_order_relaxed);
   thread_rounds = {};
