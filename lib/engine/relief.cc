@@ -41,12 +41,12 @@ struct State {
   std::atomic<int> count{0};
   std::atomic<int> tid{0}; /* 0: it has not begun */
   void (*serve)() noexcept = nullptr;
+  int pid = 0;                   /* of the process in which the service thread went away */
   uint32_t retry_at_absence = 0; /* the service thread's */
 };
 constinit MEMLIMIT_FORK_DATA State state{};
 
-/* Of the thread that asks. A thread that could not be waited for is
- * dismissed for ever, also when there is a new one. */
+/* Of the thread that asks. One that could not be waited for stays dismissed when there is a new one. */
 MEMLIMIT_TLS uint32_t generation = 0;
 
 bool is_dismissed() noexcept {
@@ -125,6 +125,7 @@ void make_thread() noexcept {
 
 void leave(void (*serve)() noexcept) noexcept {
   state.serve = serve;
+  state.pid = os::process_id();
   const uint32_t absence = state.absences.fetch_add(1, std::memory_order_relaxed);
   state.turn.store(kNobody, std::memory_order_seq_cst);
   if (count() == 0 && absence >= state.retry_at_absence) make_thread();
@@ -132,7 +133,9 @@ void leave(void (*serve)() noexcept) noexcept {
 }
 
 void come_back(void (*wake)() noexcept) noexcept {
-  // In the child of a fork that the hook made it is nobody's turn but this thread's.
+  // In the child of a fork that the hook made it is nobody's turn but this thread's, also when it was made without
+  // fork's handlers (a raw clone).
+  if (os::process_id() != state.pid) state.turn.store(kService, std::memory_order_relaxed);
   while (turn() != kService && !change(kNobody, kService)) {
     if (change(kRelief, kWantedBack)) wake();
     os::futex_wait(state.turn, kWantedBack, -1);
