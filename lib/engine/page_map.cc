@@ -48,11 +48,30 @@ int64_t PageMap::protect(uintptr_t address, size_t length, bool writable,
   return apply(address, length, change);
 }
 
+PageMap::Region* PageMap::find(size_t index) const noexcept {
+  if (index >= kRegions) return nullptr;
+  Part* const part = parts_[index / kPartRegions].load(std::memory_order_acquire);
+  return part == nullptr ? nullptr : &part->regions[index % kPartRegions];
+}
+
+PageMap::Region* PageMap::find_or_make(size_t index) noexcept {
+  if (Region* const region = find(index)) return region;
+  auto* const fresh = static_cast<Part*>(os::map_pages(sizeof(Part)));
+  if (fresh == nullptr) return nullptr;
+  Part* seen = nullptr;
+  // Zero pages are regions of which nothing is known.
+  if (!parts_[index / kPartRegions].compare_exchange_strong(seen, fresh, std::memory_order_acq_rel,
+                                                            std::memory_order_acquire)) {
+    os::unmap_pages(fresh, sizeof(Part));
+  }
+  return find(index);
+}
+
 PageMap::Use PageMap::at(uintptr_t address) const noexcept {
-  const size_t index = address >> kRegionShift;
-  if (index >= kRegions) return Use::kNone;
+  Region* const region = find(address >> kRegionShift);
+  if (region == nullptr) return Use::kNone;
   uint64_t state = kWholeNone;
-  const Leaf* const leaf = enter(regions_[index], &state);
+  const Leaf* const leaf = enter(*region, &state);
   if (leaf == nullptr) return static_cast<Use>(state);
   const size_t page = (address >> kPageShift) % kRegionPages;
   const uint64_t bit = uint64_t{1} << page % kWordPages;
@@ -63,7 +82,7 @@ PageMap::Use PageMap::at(uintptr_t address) const noexcept {
   } else if ((word.anonymous.load(std::memory_order_relaxed) & bit) != 0) {
     use = Use::kReserved;
   }
-  leave(regions_[index], 0);
+  leave(*region, 0);
   return use;
 }
 
@@ -87,15 +106,15 @@ bool PageMap::uniform(uintptr_t address, size_t length) const noexcept {
   uintptr_t page = address >> kPageShift;
   const uintptr_t end = ((address + length - 1) >> kPageShift) + 1;
   while (page < end) {
-    const size_t index = page / kRegionPages;
+    Region* const region = find(page / kRegionPages);
     const size_t first = page % kRegionPages;
     const size_t last = std::min<size_t>(first + (end - page), kRegionPages);
     uint64_t state = kWholeNone;
-    const Leaf* const leaf = index < kRegions ? enter(regions_[index], &state) : nullptr;
+    const Leaf* const leaf = region != nullptr ? enter(*region, &state) : nullptr;
     bool same = static_cast<Use>(state) == use;
     if (leaf != nullptr) {
       same = uniform_in_leaf(*leaf, first, last, use);
-      leave(regions_[index], 0);
+      leave(*region, 0);
     }
     if (!same) return false;
     page += last - first;
@@ -113,7 +132,11 @@ int64_t PageMap::apply(uintptr_t address, size_t length, const Change& change) n
   while (page < end) {
     const size_t first = page % kRegionPages;
     const size_t last = std::min<size_t>(first + (end - page), kRegionPages);
-    pages += apply_in_region(regions_[page / kRegionPages], first, last, change);
+    const size_t index = page / kRegionPages;
+    // What was never mapped stays so without a part.
+    const bool needs_part = state_after(kWholeNone, change) != kWholeNone;
+    Region* const region = needs_part ? find_or_make(index) : find(index);
+    if (region != nullptr) pages += apply_in_region(*region, first, last, change);
     page += last - first;
   }
   const int64_t bytes = pages * (int64_t{1} << kPageShift);

@@ -9,7 +9,9 @@
  * Bits lie in leaves of 64 KiB for each GiB of address space, of which only touched pages cost memory: 4 KiB
  * for each 64 MiB. A leaf is made when the first bit in it is set and given back when the last is cleared: V8
  * maps its pages all over the address space, each time elsewhere. A GiB that is set whole needs no leaf, so
- * that a mapping of terabytes costs two words a GiB. What lies beyond 128 TiB is not counted.
+ * that a mapping of terabytes costs two words a GiB. Those words lie in parts of 1 TiB, made when something is first mapped
+ * there and kept: a table of all would be 2 MiB of variables, which count where a process's memory is locked or its data are
+ * limited. What lies beyond 128 TiB is not counted.
  *
  * Threads: all, in any context. Lock-free: calls that overlap in time and place leave every page counted
  * at most once. In the child of fork the map is right as it is; a leaf that another thread was using in the
@@ -37,8 +39,8 @@ class PageMap {
   };
 
   /** The range [address, address + length) became this; rounded out to whole pages. Returns by how much
-   *  the count changed, in bytes. Maps pages for itself when a leaf is missing; when that fails the
-   *  range stays as it was. */
+   *  the count changed, in bytes. Maps pages for itself when a leaf or a part is missing; when that
+   *  fails the range stays as it was. */
   int64_t set(uintptr_t address, size_t length, Use use) noexcept;
 
   /** Access to the range changed: what is kReserved or kData becomes kData with `writable`, and kReserved
@@ -59,6 +61,7 @@ class PageMap {
   static constexpr unsigned kRegionShift = 30;
   static constexpr unsigned kAddressBits = 47;
   static constexpr size_t kRegions = size_t{1} << (kAddressBits - kRegionShift);
+  static constexpr size_t kPartRegions = 1024;
   static constexpr size_t kRegionPages = size_t{1} << (kRegionShift - kPageShift);
   static constexpr size_t kWordPages = 64;
 
@@ -78,6 +81,10 @@ class PageMap {
     std::atomic<int64_t> bits{0};
   };
 
+  struct Part {
+    Region regions[kPartRegions];
+  };
+
   /* What one call changed in a leaf. */
   struct Changed {
     int64_t data_pages = 0;
@@ -91,6 +98,11 @@ class PageMap {
     bool writable = false;
     bool accessible = false;
   };
+
+  /* nullptr: all of its part is kNone, or the region lies beyond what is counted. */
+  Region* find(size_t index) const noexcept;
+  /* The same, but makes the part; nullptr when that is impossible. */
+  Region* find_or_make(size_t index) noexcept;
 
   int64_t apply(uintptr_t address, size_t length, const Change& change) noexcept;
   int64_t apply_in_region(Region& region, size_t first, size_t end, const Change& change) noexcept;
@@ -106,7 +118,7 @@ class PageMap {
   static Leaf* enter_or_make(Region& region) noexcept;
   static void leave(Region& region, int64_t changed_bits) noexcept;
 
-  mutable Region regions_[kRegions]{};
+  std::atomic<Part*> parts_[kRegions / kPartRegions]{};
   std::atomic<int64_t> data_bytes_{0};
 };
 

@@ -18,7 +18,6 @@ namespace {
 constexpr uintptr_t kPage = 4096;
 constexpr uintptr_t kGiB = uintptr_t{1} << 30;
 
-/* Large: two MiB of region entries. */
 std::unique_ptr<PageMap> make_map() { return std::make_unique<PageMap>(); }
 
 /* Bytes of address space that this process has mapped. */
