@@ -368,6 +368,11 @@ class Distrusts(unittest.TestCase):
                 with self.assertRaisesRegex(text.UserError, r"^7 \(gone\) has ended$"):
                     request(processes.Process(7, "gone", path))
 
+    def test_a_process_that_ends_before_it_answers(self):
+        with server(lambda connection: None) as path:
+            with self.assertRaisesRegex(text.UserError, r"^7 \(gone\): no answer: it is about to end$"):
+                processes.Process(7, "gone", path, by_address=True).stat()
+
 
 def bound(name):
     """A socket that listens at a path, or at an abstract name that begins with NUL."""

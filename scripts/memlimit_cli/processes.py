@@ -69,7 +69,11 @@ class Process:
             raise UserError(f"{self.pid} ({self.name}): {error.strerror or error}") from error
 
     def stat(self):
-        return client.parse_stat(self.ask("stat"))
+        figures = client.parse_stat(self.ask("stat"))
+        if not figures:
+            # A process that ends hangs up on whoever has just asked it.
+            raise UserError(f"{self.pid} ({self.name}): no answer: it is about to end")
+        return figures
 
 
 def read(path):
