@@ -35,15 +35,21 @@ void return_all(SpanRef span, unsigned class_index) {
   }
 }
 
+/* One of which no other test holds a block; those that are in use stay leased. */
+SpanRef lease_unused(unsigned class_index) {
+  SpanRef span = spans::lease(class_index);
+  while (spans::count_free(span, class_index) != kClasses[class_index].blocks) {
+    span = spans::lease(class_index);
+    REQUIRE(span);
+  }
+  return span;
+}
+
 }  // namespace
 
 TEST_CASE("spans: a new span has all its blocks, once", "[heap]") {
   for (const unsigned class_index : {kTiny, class_of(100), class_of(1000), kClass}) {
-    SpanRef span = spans::lease(class_index);
-    while (spans::count_free(span, class_index) != kClasses[class_index].blocks) {
-      span = spans::lease(class_index);  // one that others use: it stays leased
-      REQUIRE(span);
-    }
+    const SpanRef span = lease_unused(class_index);
     CHECK(claim_all(span, class_index) == kClasses[class_index].blocks);
     CHECK(claim_all(span, class_index) == 0);
     return_all(span, class_index);
@@ -52,7 +58,7 @@ TEST_CASE("spans: a new span has all its blocks, once", "[heap]") {
 }
 
 TEST_CASE("spans: a block that is returned twice is told", "[heap]") {
-  const SpanRef span = spans::lease(kClass);
+  const SpanRef span = lease_unused(kClass);
   REQUIRE(spans::claim(span, kClass, 0, 1) == 1);
   CHECK(spans::return_blocks(span, kClass, 0, 1) == 0);
   CHECK(spans::return_blocks(span, kClass, 0, 1) == 1);
@@ -60,10 +66,8 @@ TEST_CASE("spans: a block that is returned twice is told", "[heap]") {
 }
 
 TEST_CASE("spans: only a span that is wholly free can be taken", "[heap]") {
-  const SpanRef span = spans::lease(kClass);
+  const SpanRef span = lease_unused(kClass);
   const uint64_t all = spans::full_word(kClasses[kClass], 0);
-  while (spans::count_free(span, kClass) != kClasses[kClass].blocks)
-    FAIL("somebody else uses the class");
   REQUIRE(spans::claim(span, kClass, 0, 1) == 1);
   CHECK_FALSE(spans::take_whole(span, kClass));
   CHECK(spans::count_free(span, kClass) == kClasses[kClass].blocks - 1U);
