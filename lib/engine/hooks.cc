@@ -16,6 +16,7 @@
 
 #include "engine/account.h"
 #include "engine/allocator.h"
+#include "engine/service.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
 #include "pacing/ranking.h"
@@ -375,6 +376,8 @@ Outcome run(int context, const Pass& pass) noexcept {
     record(call.id,
            {turn, wanted, freed, end_ns - begin_ns, end_ns > deadline_ns, headroom_of(pass)},
            answer);
+    // It is to be told now, and the service thread may sleep for long.
+    if (end_ns > deadline_ns) service::wake();
 
     outcome.calls += 1;
     outcome.skips += answer < 0 ? 1 : 0;

@@ -21,9 +21,14 @@ namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
+/* Most events wake nobody. Who listens hears of them this late at most; nobody else needs the thread for that, and what
+ * the log says by default comes with a wake-up of its own. */
+constexpr int64_t kHeardNs = 5 * kNsPerSecond;
+
 constinit const Config* config = nullptr;
 constinit MEMLIMIT_FORK_DATA bool is_child = false;
 constinit MEMLIMIT_FORK_DATA int64_t report_due_ns = INT64_MAX; /* service thread */
+constinit int64_t told_ns = 0;                                  /* service thread */
 
 /* On the service thread only. */
 const char* hook_name(int64_t slot) noexcept {
@@ -97,7 +102,17 @@ constinit const service::Task kReportTask{
 };
 
 constinit const service::Task kEventTask{
-    .run = [](const service::Turn&) noexcept { tell_events(); },
+    .run =
+        [](const service::Turn& turn) noexcept {
+          told_ns = turn.now_ns;
+          tell_events();
+        },
+    .due_ns =
+        []() noexcept {
+          const bool heard =
+              config->log.level >= LogLevel::kInfo || stats_server::has_subscribers();
+          return heard ? told_ns + kHeardNs : INT64_MAX;
+        },
     .end = tell_events,
 };
 

@@ -29,6 +29,22 @@ struct Ledger {
 
 int64_t heap() { return account::totals().heap_bytes(); }
 
+/* Whether the child of a fork publishes so much usage, and counts from there. */
+bool has_begun_anew(int64_t usage_bytes) {
+  return account::published_usage_bytes() == usage_bytes &&
+         account::heap_peak_bytes() == usage_bytes - account::totals().charged_bytes &&
+         account::publish_count() == 0;
+}
+
+template <typename Holds>
+void check_child(Holds holds) {
+  const pid_t child = fork();
+  if (child == 0) _exit(holds() ? 0 : 1);
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+}
+
 }  // namespace
 
 TEST_CASE("account: totals are the allocator's, published are what was told", "[account]") {
@@ -108,18 +124,10 @@ TEST_CASE("account: in the child of a fork what is published stays, and the peak
   allocate(4321);
   account::note_peak(account::totals().usage_bytes() + 100'000);
   const int64_t published = account::published_usage_bytes();
-  const pid_t child = fork();
-  if (child == 0) {
+  check_child([published] {
     account::kForkPart.reset();
-    const int64_t charged = account::totals().charged_bytes;
-    const bool good = account::published_usage_bytes() == published &&
-                      account::heap_peak_bytes() == published - charged &&
-                      account::publish_count() == 0;
-    _exit(good ? 0 : 1);
-  }
-  int status = -1;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
+    return has_begun_anew(published);
+  });
   account::charge(-77);
   release(4321);
   pretended::publish_own(false);
@@ -132,18 +140,11 @@ TEST_CASE("account: what is published is counted anew where threads were left be
   allocate(4321);
   const int64_t usage = account::totals().usage_bytes();
   REQUIRE(account::published_usage_bytes() != usage);
-  const pid_t child = fork();
-  if (child == 0) {
+  check_child([usage] {
     account::count_anew();
     account::kForkPart.reset();
-    const bool good = account::published_usage_bytes() == usage &&
-                      account::heap_peak_bytes() == usage - account::totals().charged_bytes &&
-                      account::publish_count() == 0;
-    _exit(good ? 0 : 1);
-  }
-  int status = -1;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
+    return has_begun_anew(usage);
+  });
   account::charge(-77);
   release(4321);
   pretended::publish_own(false);
