@@ -8,6 +8,7 @@
 #include "engine/decision.h"
 #include "engine/figures.h"
 #include "engine/footprint.h"
+#include "engine/footprint_watch.h"
 #include "engine/group_voice.h"
 #include "engine/group_watch.h"
 #include "engine/hooks.h"
@@ -86,8 +87,9 @@ constexpr const service::Task* kTasks[] = {
     &runtimes::kTask,          //
     &runtimes::sqlite::kTask,  //
     &service_rounds::kLookTask, &service_rounds::kPassTask, &service_rounds::kPurgeTask,
-    &group_watch::kTask,   //
-    &stats_server::kTask,  //
+    &footprint_watch::kTask,  //
+    &group_watch::kTask,      //
+    &stats_server::kTask,     //
     &log_events::kEventTask,
 };
 static_assert(sizeof kTasks / sizeof kTasks[0] <= service::kMaxTasks);

@@ -582,6 +582,7 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("rounds_come_closer_near_the_limit", limit_of("256MiB"));
   check_claim("threads_that_sleep_keep_little", limit_of("96MiB"));
   check_claim("threads_wait_near_the_limit", limit_of("64MiB"));
+  check_claim("touched_memory_opens_rounds", limit_of("256MiB", {"MEMLIMIT_ACCOUNT=rss"}));
 }
 
 TEST_CASE("preload: a program built with the header runs with and without the library", "[limit]") {

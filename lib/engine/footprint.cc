@@ -6,6 +6,7 @@
 
 #include "engine/account.h"
 #include "engine/paced.h"
+#include "engine/participants.h"
 #include "engine/pressure.h"
 #include "engine/program_work.h"
 #include "engine/service.h"
@@ -30,6 +31,7 @@ struct alignas(64) State {
   std::atomic<int64_t> due{0}; /* the clock at which to read it again */
   std::atomic<int64_t> rss_anon{0};
   std::atomic<int64_t> rss_read_ns{INT64_MIN / 2};
+  std::atomic<bool> wakes_when_unseen{false};
 };
 constinit MEMLIMIT_FORK_DATA State state{};
 
@@ -43,11 +45,16 @@ void note(int64_t footprint) noexcept {
     // Others share the room that is left: no time to try a purge first.
     is_over(limit);
   }
+  if (state.wakes_when_unseen.load(std::memory_order_relaxed) && may_pass_unseen(touch_sight())) {
+    wake_when_unseen(false);
+    service::wake();
+  }
 }
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   state.due.store(0, std::memory_order_relaxed);
   state.rss_read_ns.store(INT64_MIN / 2, std::memory_order_relaxed);
+  state.wakes_when_unseen.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -82,6 +89,21 @@ void read_if_due() noexcept {
 }
 
 void due_sooner(int64_t bytes) noexcept { state.due.fetch_sub(bytes, std::memory_order_relaxed); }
+
+TouchSight touch_sight() noexcept {
+  TouchSight sight;
+  sight.grows_unseen = participants::grows_unseen();
+  if (paced::mode() == AccountMode::kHeap && !sight.grows_unseen) return sight;
+  sight.footprint_bytes = paced::footprint_bytes();
+  sight.untouched_bytes = paced::untouched_bytes();
+  sight.limit_bytes = pressure::limit_bytes();
+  sight.headroom_bytes = sight.limit_bytes - paced::bytes_with_idle();
+  return sight;
+}
+
+void wake_when_unseen(bool wanted) noexcept {
+  state.wakes_when_unseen.store(wanted, std::memory_order_relaxed);
+}
 
 /* RssAnon, read again when the last reading is older than that. It is footprint_bytes() summed more
  * exactly, at ten times the cost. */

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "engine/fork.h"
+#include "pacing/touch_interval.h"
 
 namespace memlimit::footprint {
 
@@ -24,6 +25,13 @@ void due_sooner(int64_t bytes) noexcept;
 
 /** The footprint presses, and no purge brings it down: from now on it is paced, until it has fallen. */
 void is_over(int64_t limit_bytes) noexcept;
+
+/** Of the last reading, what decides whether memory that is mapped can pass the limit without a call (touch_interval.h);
+ *  without the two clocks. A limit of 0 where the footprint is not paced and no runtime grows unseen. */
+TouchSight touch_sight() noexcept;
+
+/** Whether a reading that shows that it can is to wake the service thread; once. */
+void wake_when_unseen(bool wanted) noexcept;
 
 /** RssAnon, read again when the last reading is older than that; bytes. */
 int64_t rss_anon_bytes(int64_t max_age_ns) noexcept;

@@ -220,7 +220,8 @@ bool wants_service() noexcept {
   // The footprint of a runtime's process says little before rounds are near: small scripts are to stay
   // without a second thread.
   return usage >= std::min(kServiceUsageBytes, limit / kServiceLimitDivisor) ||
-         paced::own_bytes() - inherited.own_bytes >= limit / kServiceFootprintDivisor;
+         paced::own_bytes() - inherited.own_bytes >= limit / kServiceFootprintDivisor ||
+         may_pass_unseen(footprint::touch_sight());
 }
 
 namespace {

@@ -18,6 +18,7 @@ struct alignas(64) State {
   std::atomic<AccountMode> mode{AccountMode::kHeap};
   std::atomic<MemoryGroup*> group{nullptr};
   std::atomic<int64_t> footprint{0};
+  std::atomic<int64_t> untouched{-1};
   std::atomic<bool> footprint_over{false};
   std::atomic<int64_t> beyond_usage{-1}; /* of the footprint; negative: taken */
   std::atomic<int64_t> overhead{0};
@@ -140,11 +141,16 @@ void set_overhead(int64_t bytes) noexcept {
 int64_t overhead_bytes() noexcept { return state.overhead.load(std::memory_order_relaxed); }
 
 int64_t read(bool keep_open, int64_t group_max_age_ns) noexcept {
-  const int64_t footprint = keep_open ? footprint_file.read() : procfs::footprint_bytes();
-  note_footprint(footprint);
+  const procfs::OwnMemory own = keep_open ? footprint_file.read() : procfs::own_memory();
+  note_footprint(own.resident_bytes);
+  state.untouched.store(
+      own.writable_bytes < 0 ? -1 : std::max<int64_t>(own.writable_bytes - own.resident_bytes, 0),
+      std::memory_order_relaxed);
   if (mode() == AccountMode::kCgroup) read_group(group_max_age_ns);
-  return footprint;
+  return own.resident_bytes;
 }
+
+int64_t untouched_bytes() noexcept { return state.untouched.load(std::memory_order_relaxed); }
 
 int64_t footprint_bytes() noexcept { return state.footprint.load(std::memory_order_relaxed); }
 

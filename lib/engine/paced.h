@@ -80,6 +80,9 @@ void note_footprint(int64_t bytes) noexcept;
 /** The last footprint read, without a system call. */
 int64_t footprint_bytes() noexcept;
 
+/** What was mapped and could be touched without a call when read() was last called; negative: unknown. */
+int64_t untouched_bytes() noexcept;
+
 /** Working set of the group, at most 10 ms old; 0 when there is none to read. */
 int64_t group_bytes() noexcept;
 

@@ -36,6 +36,12 @@ bool any() noexcept {
   return found;
 }
 
+bool grows_unseen() noexcept {
+  bool found = false;
+  for_each(&Participant::grows_unseen, [&](auto grows) { found = found || grows(); });
+  return found;
+}
+
 bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noexcept {
   bool due = false;
   for_each(&Participant::begin_round,

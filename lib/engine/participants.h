@@ -21,6 +21,9 @@ struct Participant {
   /** Whether it has a heap of its own in the process, which rounds can shrink. A few atomic loads; any thread. */
   bool (*present)() noexcept = nullptr;
 
+  /** Whether a heap of its own grows for long without a call that the library sees. A few atomic loads; any thread. */
+  bool (*grows_unseen)() noexcept = nullptr;
+
   /** A round wants bytes: takes it to the runtimes that are due, and asks the calling thread's. False when none is due;
    *  else the round ends when the first of them has arrived at its safe point, unless `ends_round` is false. In
    *  malloc's slow path. */
@@ -66,9 +69,10 @@ inline constexpr size_t kMax = 4;
  */
 bool add(const Participant& participant) noexcept;
 
-/** Of all of them, the functions of Participant: any() is whether one is present, begin_round() whether one will take
+/** Of all of them, the functions of Participant: any() is whether one is present, grows_unseen() whether one does, begin_round() whether one will take
  *  part, wants_service() whether one does. Threads and context as there. */
 bool any() noexcept;
+bool grows_unseen() noexcept;
 bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noexcept;
 void ask_if_wanted() noexcept;
 bool wants_service() noexcept;

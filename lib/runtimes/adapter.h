@@ -62,6 +62,9 @@ struct Adapter {
 
   /** On the service thread, after request_help(); nullptr: there is nothing it could do. */
   void (*help)() noexcept;
+
+  /** Its heap grows for long without one call of malloc or mmap, so that the service thread looks by itself. */
+  bool grows_unseen = false;
 };
 
 /** What the runtime's callback calls: runs `reclaim` if a round still wants it, and measures. */

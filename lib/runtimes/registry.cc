@@ -300,6 +300,13 @@ void serve(const service::Turn&) noexcept {
 
 bool any() noexcept { return attached_set.load(std::memory_order_relaxed) != 0; }
 
+bool grows_unseen() noexcept {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (kAdapters[i]->grows_unseen && is_attached(i)) return true;
+  }
+  return false;
+}
+
 void ask_if_wanted() noexcept {
   const uint64_t number = open_number.load(std::memory_order_acquire);
   if (number == 0 || thread_rounds.asked == number || thread_rounds.reclaiming) return;
@@ -376,6 +383,7 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_AN
 
 constexpr Participant kParticipant{
     .present = any,
+    .grows_unseen = grows_unseen,
     .begin_round = begin_round,
     .ask_if_wanted = ask_if_wanted,
     .wants_service = service_wanted,

@@ -23,19 +23,19 @@ void skip_blanks(std::string_view* text) noexcept {
 }
 
 /* A single read is the whole of it: statm is one short line, made when it is read. */
-int64_t statm_of(int fd) noexcept {
+OwnMemory statm_of(int fd) noexcept {
   char text[128];
   const int64_t length = os::read_start(fd, text, sizeof text);
-  if (length <= 0) return kUnknown;
+  if (length <= 0) return {};
   return parse_statm({text, static_cast<size_t>(length)}, os::page_bytes());
 }
 
-int64_t read_statm(const char* path) noexcept {
+OwnMemory read_statm(const char* path) noexcept {
   const int fd = os::open_read(path);
-  if (fd < 0) return kUnknown;
-  const int64_t bytes = statm_of(fd);
+  if (fd < 0) return {};
+  const OwnMemory memory = statm_of(fd);
   os::close_file(fd);
-  return bytes;
+  return memory;
 }
 
 int64_t find_kb(const char* path, std::string_view key) noexcept {
@@ -105,21 +105,28 @@ bool thread_is_runnable(int tid) noexcept {
   return length > 0 && parse_runnable({text, static_cast<size_t>(length)});
 }
 
-int64_t parse_statm(std::string_view text, int64_t page_bytes) noexcept {
-  int64_t fields[3]; /* size, resident, shared, in pages */
-  for (int64_t& field : fields) {
+OwnMemory parse_statm(std::string_view text, int64_t page_bytes) noexcept {
+  enum Field : size_t { kSize, kResident, kShared, kText, kLibraries, kData, kFields };
+  constexpr size_t kNeeded = kShared + 1;
+  int64_t pages[kFields];
+  size_t count = 0;
+  for (; count < kFields; ++count) {
     skip_blanks(&text);
-    field = take_integer(&text);
-    if (field == kUnknown) return kUnknown;
-    if (!text.empty() && text.front() != ' ' && text.front() != '\n') return kUnknown;
+    pages[count] = take_integer(&text);
+    if (pages[count] == kUnknown) break;
+    if (!text.empty() && text.front() != ' ' && text.front() != '\n') break;
   }
-  // All zero is what the kernel shows for a thread group whose leader has ended, not a footprint.
-  if (fields[0] == 0) return kUnknown;
+  // A size of zero is what the kernel shows for a thread group whose leader has ended, not a footprint.
+  if (count < kNeeded || pages[kSize] == 0) return {};
+  OwnMemory memory;
   // The counters are read one after the other: a page dropped in between must not make it negative.
-  if (fields[2] >= fields[1]) return 0;
-  int64_t bytes = 0;
-  if (__builtin_mul_overflow(fields[1] - fields[2], page_bytes, &bytes)) return kUnknown;
-  return bytes;
+  const int64_t own = pages[kResident] > pages[kShared] ? pages[kResident] - pages[kShared] : 0;
+  if (__builtin_mul_overflow(own, page_bytes, &memory.resident_bytes)) return {};
+  if (count == kFields &&
+      __builtin_mul_overflow(pages[kData], page_bytes, &memory.writable_bytes)) {
+    memory.writable_bytes = kUnknown;
+  }
+  return memory;
 }
 
 int64_t parse_kb_line(std::string_view line, std::string_view key) noexcept {
@@ -146,17 +153,19 @@ size_t clean_name(std::string_view text, char* out, size_t cap) noexcept {
   return length;
 }
 
-int64_t footprint_bytes() noexcept {
-  const int64_t bytes = read_statm("/proc/self/statm");
+OwnMemory own_memory() noexcept {
+  const OwnMemory memory = read_statm("/proc/self/statm");
   // `self` is the thread group's leader; when that has ended (pthread_exit in main) it shows
   // nothing.
-  return bytes != kUnknown ? bytes : read_statm("/proc/thread-self/statm");
+  return memory.resident_bytes != kUnknown ? memory : read_statm("/proc/thread-self/statm");
 }
+
+int64_t footprint_bytes() noexcept { return own_memory().resident_bytes; }
 
 int64_t footprint_bytes_of(int pid) noexcept {
   char path[32];
   TextWriter(path, sizeof path).put("/proc/").put_int(pid).put("/statm");
-  return read_statm(path);
+  return read_statm(path).resident_bytes;
 }
 
 /* Drops what is not, or no longer, this process's open statm. */
@@ -169,8 +178,8 @@ void FootprintFile::check() noexcept {
   fd_ = -1;
 }
 
-int64_t FootprintFile::read() noexcept {
-  if (!lock_.try_lock()) return footprint_bytes();
+OwnMemory FootprintFile::read() noexcept {
+  if (!lock_.try_lock()) return own_memory();
   check();
   if (fd_ < 0) {
     const int fd = os::open_read("/proc/self/statm");
@@ -180,9 +189,9 @@ int64_t FootprintFile::read() noexcept {
       if (!os::file_id(fd_, &id_)) fd_ = -1;
     }
   }
-  const int64_t bytes = fd_ >= 0 ? statm_of(fd_) : kUnknown;
+  const OwnMemory memory = fd_ >= 0 ? statm_of(fd_) : OwnMemory{};
   lock_.unlock();
-  return bytes != kUnknown ? bytes : footprint_bytes();
+  return memory.resident_bytes != kUnknown ? memory : own_memory();
 }
 
 void FootprintFile::close() noexcept {

@@ -21,13 +21,23 @@ namespace memlimit::procfs {
 /** What every function here returns when the kernel gives no usable answer. */
 inline constexpr int64_t kUnknown = -1;
 
-/** Resident less shared memory of the process in bytes, from /proc/self/statm: its anonymous memory.
- *  Kernels from 6.2 keep it in per-CPU counters which some of them sum only roughly. About 5
- *  microseconds, most of them to open and close; see FootprintFile. */
+/** A process's own memory, from /proc/<pid>/statm. */
+struct OwnMemory {
+  /** Resident less shared: its anonymous memory. Kernels from 6.2 keep it in per-CPU counters which some of them sum only
+   *  roughly. */
+  int64_t resident_bytes = kUnknown;
+  /** Mapped private and writable, resident or not: what it can touch without another call. */
+  int64_t writable_bytes = kUnknown;
+};
+
+/** This process's. About 5 microseconds, most of them to open and close; see FootprintFile. */
+OwnMemory own_memory() noexcept;
+
+/** The resident part of own_memory(). */
 int64_t footprint_bytes() noexcept;
 
 /**
- * footprint_bytes() by a descriptor that stays open, at a quarter of the cost.
+ * own_memory() by a descriptor that stays open, at a quarter of the cost.
  *
  * Programs close descriptors that they did not open, open others in their place, and fork. So before
  * each read the descriptor must prove to be the file that was opened, by this process; one that does
@@ -39,9 +49,9 @@ class FootprintFile {
   FootprintFile(const FootprintFile&) = delete;
   FootprintFile& operator=(const FootprintFile&) = delete;
 
-  /** As footprint_bytes(); opens the descriptor when there is none. Takes no lock that it would have
+  /** As own_memory(); opens the descriptor when there is none. Takes no lock that it would have
    *  to wait for. */
-  int64_t read() noexcept;
+  OwnMemory read() noexcept;
 
   /** Gives the descriptor back (end of the process, limit turned off). */
   void close() noexcept;
@@ -104,8 +114,9 @@ bool maps_all_ids(std::string_view text) noexcept;
 /** The parent's id from /proc/<pid>/stat: two fields behind the name, which may have any character in it. */
 int64_t parse_parent(std::string_view stat) noexcept;
 
-/** The second field of statm less its third, times the page size. */
-int64_t parse_statm(std::string_view text, int64_t page_bytes) noexcept;
+/** The second field of statm less its third, and the sixth, times the page size. Both are unknown where the first three
+ *  fields are not numbers. */
+OwnMemory parse_statm(std::string_view text, int64_t page_bytes) noexcept;
 
 /** Bytes from a line such as "RssAnon:     1234 kB", when it is `key`'s ("RssAnon:"). */
 int64_t parse_kb_line(std::string_view line, std::string_view key) noexcept;

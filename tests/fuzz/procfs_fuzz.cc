@@ -100,7 +100,9 @@ struct Root {
 };
 
 void parse(std::string_view text) {
-  check(procfs::parse_statm(text, 4096) >= procfs::kUnknown);
+  const procfs::OwnMemory memory = procfs::parse_statm(text, 4096);
+  check(memory.resident_bytes >= procfs::kUnknown);
+  check(memory.writable_bytes >= procfs::kUnknown);
   check(procfs::parse_kb_line(text, "RssAnon:") >= procfs::kUnknown);
   std::string_view rest = text;
   check(procfs::take_integer(&rest) >= procfs::kUnknown && rest.size() <= text.size());

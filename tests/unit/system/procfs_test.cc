@@ -41,14 +41,37 @@ TEST_CASE("procfs: a thread runs or waits for a processor, or for something else
 }
 
 TEST_CASE("procfs: the footprint is resident less shared, in bytes", "[procfs]") {
-  CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 4096) == (442 - 413) * 4096);
-  CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 65536) == (442 - 413) * 65536);
-  CHECK(procfs::parse_statm("100 20 20", 4096) == 0);
-  CHECK(procfs::parse_statm("1 2 0\n", 4096) == 8192);
+  CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 4096).resident_bytes == (442 - 413) * 4096);
+  CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 65536).resident_bytes ==
+        (442 - 413) * 65536);
+  CHECK(procfs::parse_statm("100 20 20", 4096).resident_bytes == 0);
+  CHECK(procfs::parse_statm("1 2 0\n", 4096).resident_bytes == 8192);
+}
+
+TEST_CASE("procfs: what a process can touch is its sixth field", "[procfs]") {
+  CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 4096).writable_bytes == 123 * 4096);
+  for (const char* text : {"765 442 413 5 0\n", "765 442 413 5 0 x 0\n", "765 442 413 5 0 -1 0\n",
+                           "765 442 413 5 0 9223372036854775807 0\n", "0 0 0 0 0 0 0\n", ""}) {
+    CAPTURE(text);
+    CHECK(procfs::parse_statm(text, 4096).writable_bytes == procfs::kUnknown);
+  }
+  CHECK(procfs::parse_statm("765 442 413 5 0 x 0\n", 4096).resident_bytes == 29 * 4096);
+}
+
+TEST_CASE("procfs: a mapping can be touched before it is", "[procfs]") {
+  constexpr size_t kBytes = size_t{64} << 20;
+  const procfs::OwnMemory before = procfs::own_memory();
+  void* const block =
+      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(block != MAP_FAILED);
+  const procfs::OwnMemory after = procfs::own_memory();
+  munmap(block, kBytes);
+  CHECK(after.writable_bytes - before.writable_bytes > int64_t{kBytes} / 2);
+  CHECK(after.resident_bytes - before.resident_bytes < int64_t{kBytes} / 2);
 }
 
 TEST_CASE("procfs: shared above resident, as a race can show it, is no footprint", "[procfs]") {
-  CHECK(procfs::parse_statm("765 10 12 5 0 123 0\n", 4096) == 0);
+  CHECK(procfs::parse_statm("765 10 12 5 0 123 0\n", 4096).resident_bytes == 0);
 }
 
 TEST_CASE("procfs: a statm that makes no sense is unknown", "[procfs]") {
@@ -57,7 +80,7 @@ TEST_CASE("procfs: a statm that makes no sense is unknown", "[procfs]") {
         "765 442x 413", "0 0 0 0 0 0 0\n", "99999999999999999999 1 1",
         "765 9223372036854775807 1 0 0 0 0", "765\n442\n413\n", " 765 442 413garbage"}) {
     CAPTURE(text);
-    CHECK(procfs::parse_statm(text, 4096) == procfs::kUnknown);
+    CHECK(procfs::parse_statm(text, 4096).resident_bytes == procfs::kUnknown);
   }
 }
 
@@ -241,7 +264,7 @@ int highest_fd() {
 TEST_CASE("procfs: a kept descriptor tells the same footprint", "[procfs]") {
   procfs::FootprintFile file;
   const int before = highest_fd();
-  const int64_t first = file.read();
+  const int64_t first = file.read().resident_bytes;
   REQUIRE(first > 0);
   const int kept = highest_fd();
   CHECK(kept > before);
@@ -249,11 +272,11 @@ TEST_CASE("procfs: a kept descriptor tells the same footprint", "[procfs]") {
   constexpr size_t kBytes = size_t{64} << 20;
   std::vector<char> block(kBytes, 1);
   asm volatile("" : : "r"(block.data()) : "memory");  // clang may leave out what nobody reads
-  CHECK(file.read() - first > int64_t{kBytes} / 2);
+  CHECK(file.read().resident_bytes - first > int64_t{kBytes} / 2);
   CHECK(highest_fd() == kept);  // and opens nothing anew
   file.close();
   CHECK(highest_fd() == before);
-  CHECK(file.read() > 0);
+  CHECK(file.read().resident_bytes > 0);
   file.close();
   file.close();
 }
@@ -261,19 +284,19 @@ TEST_CASE("procfs: a kept descriptor tells the same footprint", "[procfs]") {
 TEST_CASE("procfs: a descriptor closed or taken over by the program is not read and not closed",
           "[procfs]") {
   procfs::FootprintFile file;
-  const int64_t first = file.read();
+  const int64_t first = file.read().resident_bytes;
   REQUIRE(first > 0);
   const int kept = highest_fd();
 
   close(kept);
-  CHECK(file.read() > first / 2);
+  CHECK(file.read().resident_bytes > first / 2);
   REQUIRE(highest_fd() == kept);
 
   TempDir root;
   root.write("/trap", "9999999 9999999 1 0 0 0 0\n");
   const int trap = open((root.path() + "/trap").c_str(), O_RDONLY);
   REQUIRE(dup2(trap, kept) == kept);
-  CHECK(file.read() < int64_t{9999998} * 4096);
+  CHECK(file.read().resident_bytes < int64_t{9999998} * 4096);
   char text[8] = {};
   CHECK(read(kept, text, 7) == 7);
   CHECK(std::string(text) == "9999999");
@@ -281,7 +304,7 @@ TEST_CASE("procfs: a descriptor closed or taken over by the program is not read 
   close(trap);
   file.close();
 
-  CHECK(file.read() > 0);
+  CHECK(file.read().resident_bytes > 0);
   const int again = highest_fd();
   const int null = open("/dev/null", O_RDONLY);
   REQUIRE(dup2(null, again) == again);
@@ -293,22 +316,22 @@ TEST_CASE("procfs: a descriptor closed or taken over by the program is not read 
 
 TEST_CASE("procfs: a child of fork reads its own footprint, by one descriptor", "[procfs][fork]") {
   procfs::FootprintFile file;
-  REQUIRE(file.read() > 0);
+  REQUIRE(file.read().resident_bytes > 0);
   const int kept = highest_fd();
   constexpr size_t kBytes = size_t{64} << 20;
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    const int64_t before = file.read();
+    const int64_t before = file.read().resident_bytes;
     void* block = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memset(block, 1, kBytes);
-    const bool own = file.read() - before > int64_t{kBytes} / 2;
+    const bool own = file.read().resident_bytes - before > int64_t{kBytes} / 2;
     _exit(own && highest_fd() == kept ? 0 : 1);
   }
   int status = -1;
   waitpid(child, &status, 0);
   CHECK(status == 0);
-  CHECK(file.read() > 0);
+  CHECK(file.read().resident_bytes > 0);
   CHECK(highest_fd() == kept);
   file.close();
 }
@@ -319,7 +342,7 @@ TEST_CASE("procfs: threads reading together all get a footprint", "[procfs][thre
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
-      for (int i = 0; i < 2000; ++i) bad += file.read() <= 0;
+      for (int i = 0; i < 2000; ++i) bad += file.read().resident_bytes <= 0;
     });
   }
   for (auto& thread : threads) thread.join();

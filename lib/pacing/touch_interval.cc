@@ -1,0 +1,51 @@
+/* See touch_interval.h. */
+#include "pacing/touch_interval.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace memlimit {
+namespace {
+
+constexpr int64_t kNsPerSecond = 1'000'000'000;
+
+int64_t longest_ns(const TouchSight& now) noexcept {
+  return now.grows_unseen ? kTouchRuntimeNs : kTouchLongestNs;
+}
+
+/* In doubles: bytes times nanoseconds pass 2^63. */
+int64_t shortest_ns(const TouchSight& now) noexcept {
+  const double half = static_cast<double>(std::max<int64_t>(now.headroom_bytes, 0)) / 2;
+  const double ns = half * static_cast<double>(kNsPerSecond) / kTouchBytesPerSecond;
+  return static_cast<int64_t>(
+      std::clamp(ns, static_cast<double>(kTouchShortestNs), static_cast<double>(kTouchRuntimeNs)));
+}
+
+bool rests(const TouchSight& last, const TouchSight& now) noexcept {
+  const int64_t moved = std::abs(now.footprint_bytes - last.footprint_bytes);
+  return now.limit_bytes == last.limit_bytes && moved <= now.limit_bytes / kTouchMovedDivisor &&
+         now.cpu_ns - last.cpu_ns <= (now.now_ns - last.now_ns) / kTouchWorkDivisor;
+}
+
+}  // namespace
+
+bool may_pass_unseen(const TouchSight& now) noexcept {
+  if (now.limit_bytes <= 0) return false;
+  if (now.grows_unseen) return true;
+  return now.untouched_bytes > std::max<int64_t>(now.headroom_bytes, 0) &&
+         now.untouched_bytes >= now.limit_bytes / kTouchLimitDivisor;
+}
+
+int64_t next_touch_look_ns(TouchWatch& watch, const TouchSight& now) noexcept {
+  if (!may_pass_unseen(now)) {
+    watch = {};
+    return INT64_MAX;
+  }
+  const bool quiet = watch.interval_ns != 0 && rests(watch.last, now);
+  watch.interval_ns = quiet ? std::min(watch.interval_ns * kTouchGrowth, longest_ns(now))
+                            : std::min(shortest_ns(now), longest_ns(now));
+  watch.last = now;
+  return watch.interval_ns;
+}
+
+}  // namespace memlimit
