@@ -16,11 +16,10 @@
 #include "address_range.h"
 #include "atfork.h"
 #include "backing.h"
+#include "check_settings.h"
 #include "dlopen.h"
 #include "engine/allocator.h"
-#include "engine/plugins.h"
 #include "engine/service.h"
-#include "engine/stats_server.h"
 #include "heap_ties.h"
 #include "mappings.h"
 #include "observe/log.h"
@@ -33,8 +32,6 @@
 using namespace memlimit;
 
 namespace {
-
-constexpr int kBadSettingStatus = 78; /* EX_CONFIG of sysexits.h */
 
 constinit Config config{};
 
@@ -51,10 +48,6 @@ int find_allocator(dl_phdr_info* info, size_t, void* mimalloc_function) {
     return 1;
   }
   return 0;
-}
-
-void report(const ConfigErrors& errors) noexcept {
-  for (int i = 0; i < errors.count; ++i) write_fatal(errors.items[i].text);
 }
 
 const char* find_variable(char** envp, const char* name) noexcept {
@@ -80,10 +73,7 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   report(errors);
   if (config.strict && errors.error_count > 0) _exit(kBadSettingStatus);
   // Before anything is done that the settings ask for: they may be those of another user's process.
-  if (config.check) {
-    const bool good = check_plugins(config) == 0 && stats_server::can_open(config);
-    _exit(good ? 0 : kBadSettingStatus);
-  }
+  if (config.check) _exit(can_be_met(config) ? 0 : kBadSettingStatus);
 
   heap_ties::notice_thread_exits();
   atfork::register_ours();

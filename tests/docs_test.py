@@ -214,7 +214,13 @@ def commands(path):
 
 OURS = re.compile(r"(?<![\w./-])(?:build/)?((?:scripts|bench|tests|\.ci)/[\w./-]*\w)")
 BUNDLED = re.compile(r"/opt/memlimit/([\w.-]*\w)")
+COMPILED = {"scripts/memlimit-run": "launcher/options.c"}
 IN_BUNDLE = ("memlimit-run", "memlimit", "libmemlimit.so")
+
+
+def source_of(path):
+    """The file that a path of the build tree is made from: the same script, but for what is compiled."""
+    return SOURCE / COMPILED.get(path, path)
 
 
 def names_of_ours(line):
@@ -222,16 +228,16 @@ def names_of_ours(line):
     for match in OURS.finditer(line):
         # What a build makes: copies of scripts, and the tests' programs.
         if not match[0].startswith("build/tests/"):
-            yield match[0], SOURCE / match[1]
+            yield match[0], source_of(match[1])
 
 
 def unknown_options(line):
     """Options that a command gives to a script of ours whose text does not have them."""
     match = OURS.search(line)
-    if match is None or not (SOURCE / match[1]).is_file():
+    if match is None or not source_of(match[1]).is_file():
         return []
     words = re.split(r" (?:--|\||>|&&|#)(?: |$)", line[match.end() :] + " ", maxsplit=1)[0].split()
-    script = (SOURCE / match[1]).read_text(encoding="utf-8")
+    script = source_of(match[1]).read_text(encoding="utf-8")
     if "benchlib" in script:
         script += text_of("bench/benchlib.py")
     given = [word.split("=")[0] for word in words if re.match(r"--\w", word)]
@@ -265,7 +271,8 @@ class Tables(unittest.TestCase):
 
     def test_options_of_memlimit_run_are_its_own(self):
         # The table of the options, against what the launcher prints.
-        help_text = text_of("scripts/memlimit-run").split("<<'USAGE'", 1)[1].split("\nUSAGE\n", 1)[0]
+        launcher = [str(BUILD / "scripts" / "memlimit-run"), "--help"]
+        help_text = subprocess.run(launcher, capture_output=True, text=True, check=True).stdout
         printed = re.findall(r"^ +(?:-l, )?(--[a-z]+=\S+) +(MEMLIMIT\w*|the)", help_text, re.M)
         told = re.findall(r"^\| (?:`-l`, )?`(--[a-z]+=\S+)` \| `?(MEMLIMIT\w*|the)", text_of("scripts/README.md"), re.M)
         self.assertGreater(len(told), 5)

@@ -23,6 +23,18 @@ __attribute__((constructor)) static void enter(void) {
   (void)!write(1, "loaded\\n", 7);
 }
 """
+GO_NOTE = """#include <stdio.h>
+#include <stdlib.h>
+__attribute__((section(".note.go.buildid"), aligned(4), used)) static const struct {
+  unsigned name_bytes, text_bytes, type;
+  char name[4], text[8];
+} note = {4, 8, 4, "Go", "1234567"};
+int main(void) {
+  puts(getenv("GOMEMLIMIT") ? getenv("GOMEMLIMIT") : "unset");
+  puts(getenv("LD_PRELOAD"));
+  return 0;
+}
+"""
 SHOW = 'printf "%s\\n" "${LD_PRELOAD-}" "${MEMLIMIT-unset}" "${MEMLIMIT_LOG-unset}"'
 
 
@@ -31,6 +43,16 @@ def run(*arguments, **settings):
     return subprocess.run(
         [RUN, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
+
+
+def compiled(directory, name, code, *options):
+    """A program of C code; skips the test where there is no compiler."""
+    if shutil.which("gcc") is None:
+        raise unittest.SkipTest("no gcc")
+    program = pathlib.Path(directory) / name
+    program.with_suffix(".c").write_text(code, encoding="utf-8")
+    subprocess.run(["gcc", *options, f"{program}.c", "-o", str(program)], check=True)
+    return str(program)
 
 
 class Starts(unittest.TestCase):
@@ -76,17 +98,11 @@ class Starts(unittest.TestCase):
         self.assertGreater(int(result.stdout), 0)
 
     def test_a_plugin_is_loaded_into_the_program_and_nowhere_else(self):
-        if shutil.which("gcc") is None:
-            self.skipTest("no gcc")
         with tempfile.TemporaryDirectory() as name:
-            plugin, program = f"{name}/plugin.so", f"{name}/program"
-            # It needs a function of its program, so that no shell can load it.
-            for output, options, code in (
-                (plugin, ["-shared", "-fPIC"], PLUGIN),
-                (program, ["-rdynamic"], "void program_says(void) {}\nint main(void) { return 7; }\n"),
-            ):
-                pathlib.Path(f"{output}.c").write_text(code, encoding="utf-8")
-                subprocess.run(["gcc", *options, f"{output}.c", "-o", output], check=True)
+            # It needs a function of its program, so that nothing else can load it.
+            plugin = compiled(name, "plugin", PLUGIN, "-shared", "-fPIC")
+            code = "void program_says(void) {}\nint main(void) { return 7; }\n"
+            program = compiled(name, "program", code, "-rdynamic")
             result = run("-l", "64MiB", "--", program, MEMLIMIT_PLUGINS=plugin)
             self.assertEqual((result.returncode, result.stdout, result.stderr), (7, "loaded\n", ""))
 
@@ -103,6 +119,106 @@ class Starts(unittest.TestCase):
             for path in (root / "bin" / "memlimit-run", root / "elsewhere" / "run"):
                 result = subprocess.run([path, "sh", "-c", SHOW], capture_output=True, text=True, check=False)
                 self.assertEqual(result.stdout.split("\n")[0], str(library), result.stderr)
+
+
+class Scripts(unittest.TestCase):
+    def script(self, directory, text):
+        path = pathlib.Path(directory) / "script"
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+        return str(path)
+
+    def test_a_script_is_started_by_what_its_first_line_names(self):
+        with tempfile.TemporaryDirectory() as name:
+            for line in ("#!/bin/sh", "#! /bin/sh -e", "#!/usr/bin/env sh"):
+                with self.subTest(line):
+                    path = self.script(name, f'{line}\nprintf "%s|" "$0" "$@" "$LD_PRELOAD"\n')
+                    result = run("-l", "1GiB", "--", path, "a b")
+                    self.assertEqual((result.stdout, result.stderr), (f"{path}|a b|{LIBRARY}|", ""))
+
+    def test_a_script_without_a_first_line_is_the_shells(self):
+        with tempfile.TemporaryDirectory() as name:
+            path = self.script(name, 'echo "$LD_PRELOAD" "$@"\n')
+            result = run("-l", "1GiB", "--", path, "a")
+            self.assertEqual((result.stdout, result.stderr), (f"{LIBRARY} a\n", ""))
+
+    def test_a_script_whose_interpreter_is_missing(self):
+        with tempfile.TemporaryDirectory() as name:
+            result = run("--", self.script(name, "#!/no/such/interpreter\n"))
+            self.assertEqual((result.returncode, result.stdout), (127, ""))
+            self.assertIn("No such file", result.stderr)
+
+
+class NotReached(unittest.TestCase):
+    """Programs that no preload gets into are started, and that is said."""
+
+    def test_a_static_program(self):
+        with tempfile.TemporaryDirectory() as name:
+            program = compiled(name, "program", "int main(void) { return 7; }\n", "-static")
+            result = run("-l", "64MiB", "--", program)
+            said = f"memlimit-run: {program} is a static program: the limit is for what it starts, not for itself\n"
+            self.assertEqual((result.returncode, result.stderr), (7, said))
+
+    def test_a_go_program_gets_its_own_limit(self):
+        with tempfile.TemporaryDirectory() as name:
+            linked = compiled(name, "linked", GO_NOTE)
+            static = compiled(name, "static", GO_NOTE, "-static")
+            for limit, expected in (("64MiB", str(64 << 20)), ("off", "unset")):
+                with self.subTest(limit):
+                    result = run("-l", limit, "--", linked)
+                    self.assertEqual((result.stdout, result.stderr), (f"{expected}\n{LIBRARY}\n", ""))
+            percent = run("-l", "50%", "--", linked).stdout.split("\n")[0]
+            self.assertGreater(int(percent), 1 << 20)
+            kept = run("-l", "64MiB", "--", linked, GOMEMLIMIT="1GiB")
+            self.assertEqual(kept.stdout.split("\n")[0], "1GiB")
+            alone = run("-l", "64MiB", "--", static)
+            self.assertEqual(alone.stdout.split("\n")[0], str(64 << 20))
+            said = f"memlimit-run: {static} is a static Go program: GOMEMLIMIT={64 << 20} holds it, without statistics\n"
+            self.assertEqual(alone.stderr, said)
+
+    def test_another_program_gets_none(self):
+        self.assertEqual(run("-l", "64MiB", "sh", "-c", "echo ${GOMEMLIMIT-unset}").stdout, "unset\n")
+
+    def test_go_itself(self):
+        if shutil.which("go") is None:
+            self.skipTest("no go")
+        with tempfile.TemporaryDirectory() as name:
+            source = pathlib.Path(name) / "main.go"
+            source.write_text(
+                'package main\nimport "runtime/debug"\nfunc main() { println(debug.SetMemoryLimit(-1)) }\n',
+                encoding="utf-8",
+            )
+            environment = {**os.environ, "CGO_ENABLED": "0", "GOCACHE": f"{name}/cache", "GO111MODULE": "off"}
+            subprocess.run(["go", "build", "-o", f"{name}/main", source], env=environment, check=True, cwd=name)
+            result = run("-l", "64MiB", "--", f"{name}/main")
+            self.assertEqual(result.stderr.split("\n")[1], str(64 << 20))
+            self.assertIn("is a static Go program", result.stderr)
+
+
+class BareImage(unittest.TestCase):
+    """An image with a loader, libc and one program: no shell, no /tmp, and the launcher as its first process."""
+
+    def test_it_needs_nothing_but_what_the_program_needs(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root for chroot")
+        with tempfile.TemporaryDirectory() as name:
+            root = pathlib.Path(name)
+            code = '#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\nint main(void) {'
+            code += 'printf("%d %s\\n", getpid(), getenv("MEMLIMIT")); return getenv("LD_PRELOAD") == NULL; }\n'
+            program = compiled(name, "program", code)
+            needed = subprocess.run(["ldd", program, LIBRARY], capture_output=True, text=True, check=True).stdout
+            for path in {word for word in needed.split() if word.startswith("/") and not word.endswith(":")}:
+                (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, root / path[1:])
+            for path in (RUN, LIBRARY):
+                shutil.copy(path, root)
+            (root / "proc").mkdir()
+            script = 'mount -t proc proc "$1/proc" && exec chroot "$1" /memlimit-run -l 64MiB /program'
+            isolated = ["unshare", "--pid", "--fork", "--mount", "sh", "-c", script, "sh", name]
+            result = subprocess.run(isolated, capture_output=True, text=True, check=False)
+            if "unshare" in result.stderr or "mount" in result.stderr:
+                self.skipTest(result.stderr.strip())
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "1 64MiB\n", ""))
 
 
 class Refuses(unittest.TestCase):
@@ -215,6 +331,26 @@ class Refuses(unittest.TestCase):
     def test_a_library_that_cannot_be_loaded(self):
         self.refused(run("--library=/etc/passwd", "echo", "started"), 78, "cannot be loaded")
         self.refused(run("--library=/no/such.so", "echo", "started"), 78, "cannot read")
+
+    def test_a_program_of_another_machine(self):
+        with tempfile.TemporaryDirectory() as name:
+            program = pathlib.Path(name) / "program"
+            content = bytearray(pathlib.Path("/bin/true").read_bytes())
+            content[18:20] = (0x08).to_bytes(2, "little")  # e_machine: MIPS
+            program.write_bytes(content)
+            program.chmod(0o755)
+            self.refused(run("--", str(program)), 78, "is not for the kind of machine", "The program is not started")
+
+    def test_a_program_that_is_cut_short_is_no_script(self):
+        content = pathlib.Path("/bin/true").read_bytes()
+        with tempfile.TemporaryDirectory() as name:
+            program = pathlib.Path(name) / "program"
+            for length in (16, 51, 52, 63, 64, 100, 120, 400):
+                with self.subTest(length):
+                    program.write_bytes(content[:length])
+                    program.chmod(0o755)
+                    self.refused(run("--", str(program)), 126, f"memlimit-run: {program}: ")
+            self.assertEqual(os.listdir(name), ["program"])
 
     def test_a_library_whose_path_the_loader_would_split(self):
         with tempfile.TemporaryDirectory() as name:
