@@ -15,7 +15,7 @@
 static void find_here(char here[PATH_MAX]) {
   const ssize_t length = readlink("/proc/self/exe", here, PATH_MAX - 1);
   if (length <= 0)
-    die(kStatusSetting,
+    die(kStatusSetting, "%s",
         "cannot find my own file: is /proc mounted? Name the library with --library");
   here[length] = '\0';
   char* const slash = strrchr(here, '/');
@@ -88,7 +88,7 @@ void preload(const char* library) {
   const bool alone = before == NULL || *before == '\0';
   if (asprintf(&list, "%s%s%s", library, alone ? "" : ":", alone ? "" : before) < 0 ||
       setenv("LD_PRELOAD", list, 1) != 0) {
-    die(kStatusSetting, "no memory for the environment");
+    die(kStatusSetting, "%s", "no memory for the environment");
   }
   free(list);
 }

@@ -87,7 +87,7 @@ __attribute__((noreturn)) static void become_script(const struct program* progra
   size_t count = 0;
   while (command[count] != NULL) ++count;
   char** const words = calloc(count + 2, sizeof *words);
-  if (words == NULL) die(kStatusNotExecutable, "no memory for the command");
+  if (words == NULL) die(kStatusNotExecutable, "%s", "no memory for the command");
   words[0] = (char*)"sh";
   words[1] = (char*)program->path;
   memcpy(words + 2, command + 1, count * sizeof *words);

@@ -69,7 +69,7 @@ static void set_option(struct options* options, const char* word, size_t length,
     if (kOptions[i].variable == NULL) {
       options->library = value;
     } else if (setenv(kOptions[i].variable, value, 1) != 0) {
-      die(kStatusSetting, "no memory for the environment");
+      die(kStatusSetting, "%s", "no memory for the environment");
     }
     return;
   }
@@ -85,11 +85,11 @@ struct options read_options(char** argv) {
     options.command = word + 1;
     if (strcmp(text, "--") == 0) break;
     if (strcmp(text, "-h") == 0 || strcmp(text, "--help") == 0) {
-      print(kUsage);
+      dprintf(STDOUT_FILENO, "%s", kUsage);
       exit(0);
     }
     if (strcmp(text, "--version") == 0) {
-      print("memlimit-run " MEMLIMIT_VERSION "\n");
+      dprintf(STDOUT_FILENO, "memlimit-run %s\n", MEMLIMIT_VERSION);
       exit(0);
     }
     const char* const equals = strchr(text, '=');
@@ -104,8 +104,8 @@ struct options read_options(char** argv) {
     }
   }
   if (*options.command == NULL) {
-    complain("no command");
-    complain_text(kUsage);
+    complain("%s", "no command");
+    dprintf(STDERR_FILENO, "%s", kUsage);
     exit(kStatusUsage);
   }
   return options;

@@ -1,7 +1,10 @@
-/* What memlimit-run prints, and the statuses it ends with before the command begins. */
+/* What memlimit-run prints, and the statuses it ends with before the command begins. What cannot be written is not the
+ * command's concern. */
 #pragma once
 
-#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 enum {
   kStatusUsage = 64,          /* EX_USAGE of sysexits.h: a wrong option */
@@ -10,14 +13,8 @@ enum {
   kStatusNotFound = 127,
 };
 
-/** A text on standard output. */
-void print(const char* text);
-
-/** A line on standard error, after the program's name; cut at 4 KiB. */
-__attribute__((format(printf, 1, 2))) void complain(const char* format, ...);
-
-/** A text on standard error as it is. */
-void complain_text(const char* text);
+/** A line on standard error, after the program's name, in one write; the format is a literal, and has an argument. */
+#define complain(format, ...) dprintf(STDERR_FILENO, "memlimit-run: " format "\n", __VA_ARGS__)
 
 /** complain(), and the end. */
-__attribute__((noreturn, format(printf, 2, 3))) void die(int status, const char* format, ...);
+#define die(status, ...) (complain(__VA_ARGS__), exit(status))
