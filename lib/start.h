@@ -18,7 +18,7 @@ namespace memlimit {
 /** What the interposition brings along. */
 struct Interposition {
   AllocatorOps allocator;
-  const std::atomic<uint32_t>* loader_calls;
+  runtimes::LoaderCalls loader_calls;
 };
 
 /** Has fork() find every part of memlimit in the right order. May allocate. reset_allocator: in the child, before anything

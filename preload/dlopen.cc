@@ -20,6 +20,9 @@ __attribute__((visibility("hidden"), used)) void* memlimit_real_dlmopen = nullpt
 /* Calls so far, begun or ended: whoever finds it changed looks for new libraries. */
 __attribute__((visibility("hidden"), used)) std::atomic<uint32_t> memlimit_loader_calls{0};
 
+__attribute__((visibility("hidden"), used)) std::atomic<void (*)(const void* caller)>
+    memlimit_loader_listener{nullptr};
+
 __attribute__((visibility("hidden"), used)) void memlimit_resolve_dlopen() {
   memlimit_real_dlmopen = dlsym(RTLD_NEXT, "dlmopen");
   memlimit_real_dlopen = dlsym(RTLD_NEXT, "dlopen");
@@ -28,6 +31,8 @@ __attribute__((visibility("hidden"), used)) void memlimit_resolve_dlopen() {
 }  // extern "C"
 
 static_assert(RTLD_DEEPBIND == 8, "the assembly below clears this bit");
+static_assert(sizeof memlimit_loader_listener == sizeof(void*),
+              "the assembly below loads and calls it");
 
 #if defined(__x86_64__)
 
@@ -55,8 +60,25 @@ __asm__(R"(
         .cfi_adjust_cfa_offset -8
         popq    %rdi
         .cfi_adjust_cfa_offset -8
-        movq    \real(%rip), %rax
-1:      lock incl memlimit_loader_calls(%rip)
+1:      movq    memlimit_loader_listener(%rip), %rax
+        testq   %rax, %rax
+        je      2f
+        pushq   %rdi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rsi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rdx
+        .cfi_adjust_cfa_offset 8
+        movq    24(%rsp), %rdi
+        call    *%rax
+        popq    %rdx
+        .cfi_adjust_cfa_offset -8
+        popq    %rsi
+        .cfi_adjust_cfa_offset -8
+        popq    %rdi
+        .cfi_adjust_cfa_offset -8
+2:      movq    \real(%rip), %rax
+        lock incl memlimit_loader_calls(%rip)
         andl    $~8, \flags
         jmp     *%rax
         .cfi_endproc
@@ -90,14 +112,29 @@ __asm__(R"(
         ldp     x0, x1, [sp, #16]
         ldp     x29, x30, [sp], #48
         .cfi_adjust_cfa_offset -48
-        adrp    x16, \real
+1:      adrp    x16, memlimit_loader_listener
+        ldr     x16, [x16, :lo12:memlimit_loader_listener]
+        cbz     x16, 2f
+        stp     x29, x30, [sp, #-48]!
+        .cfi_adjust_cfa_offset 48
+        .cfi_rel_offset x30, 8
+        stp     x0, x1, [sp, #16]
+        str     x2, [sp, #32]
+        mov     x0, x30
+        blr     x16
+        ldr     x2, [sp, #32]
+        ldp     x0, x1, [sp, #16]
+        ldp     x29, x30, [sp], #48
+        .cfi_restore x30
+        .cfi_adjust_cfa_offset -48
+2:      adrp    x16, \real
         ldr     x16, [x16, :lo12:\real]
-1:      adrp    x17, memlimit_loader_calls
+        adrp    x17, memlimit_loader_calls
         add     x17, x17, :lo12:memlimit_loader_calls
-2:      ldxr    w14, [x17]
+3:      ldxr    w14, [x17]
         add     w14, w14, #1
         stxr    w15, w14, [x17]
-        cbnz    w15, 2b
+        cbnz    w15, 3b
         and     \flags, \flags, #~8
         br      x16
         .cfi_endproc

@@ -78,8 +78,9 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   heap_ties::notice_thread_exits();
   atfork::register_ours();
   const char* const xdg_runtime_dir = secure ? nullptr : find_variable(envp, "XDG_RUNTIME_DIR");
-  const int failed_plugins =
-      memlimit::start(config, {heap_ties::kAllocatorOps, &memlimit_loader_calls}, xdg_runtime_dir);
+  const int failed_plugins = memlimit::start(
+      config, {heap_ties::kAllocatorOps, {&memlimit_loader_calls, &memlimit_loader_listener}},
+      xdg_runtime_dir);
   if (failed_plugins > 0 && config.strict) _exit(kBadSettingStatus);
 }
 

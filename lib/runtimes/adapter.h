@@ -65,6 +65,10 @@ struct Adapter {
 
   /** Its heap grows for long without one call of malloc or mmap, so that the service thread looks by itself. */
   bool grows_unseen = false;
+
+  /** The runtime's own code calls dlopen, on that thread, before anything is loaded. No lock is held but the
+   *  runtime's; any of its functions may be called, and may jump out as they do. nullptr: of no interest. */
+  void (*on_dlopen)() = nullptr;
 };
 
 /** What the runtime's callback calls: runs `reclaim` if a round still wants it, and measures. */

@@ -72,11 +72,18 @@ constinit MEMLIMIT_FORK_DATA std::atomic<uint64_t> open_number{0}; /* 0: no roun
 constinit bool threads_are_named = false;
 constinit MEMLIMIT_FORK_DATA std::atomic<bool> help_wanted{false};
 
-constinit const std::atomic<uint32_t>* loader_calls = nullptr;
+constinit LoaderCalls loader_calls{};
 constinit std::atomic<uint32_t> handled_calls{0};
 constinit std::atomic<int64_t> look_again_ns{0};
 constinit int looks = 0;                    /* service thread */
 constinit unsigned long long seen_adds = 0; /* service thread */
+
+/* Where the code of a runtime lies that wants to know when it loads something. Written before it is attached. */
+struct CodeRange {
+  uintptr_t begin = 0;
+  uintptr_t end = 0;
+};
+constinit CodeRange code_ranges[kCount]{};
 
 /* How often the service thread looks whether the fork is over. */
 constexpr int64_t kForkPauseNs = 1'000'000;
@@ -102,6 +109,16 @@ bool is_wanted(size_t index) noexcept {
 
 bool is_missing(size_t index) noexcept { return is_wanted(index) && !is_attached(index); }
 
+/* On the thread that loads, outside of everything of ours. An adapter's function may jump out of it. */
+void before_dlopen(const void* caller) {
+  const auto address = reinterpret_cast<uintptr_t>(caller);
+  for (size_t i = 0; i < kCount; ++i) {
+    if (!is_attached(i) || address < code_ranges[i].begin || address >= code_ranges[i].end)
+      continue;
+    kAdapters[i]->on_dlopen();
+  }
+}
+
 bool try_attach(size_t index, const ElfImage& image) noexcept {
   if (!is_missing(index) || image.symbol(kAdapters[index]->landmark) == nullptr) return false;
   if (!kAdapters[index]->attach(image)) {
@@ -109,6 +126,10 @@ bool try_attach(size_t index, const ElfImage& image) noexcept {
     return false;
   }
   left_out::note(index, left_out::Why::kNone);
+  if (kAdapters[index]->on_dlopen != nullptr) {
+    code_ranges[index] = {image.begin(), image.end()};
+    loader_calls.listener->store(before_dlopen, std::memory_order_release);
+  }
   attached_set.fetch_or(uint32_t{1} << index, std::memory_order_release);
   // malloc sees a small part of such a heap.
   paced::set_hint(paced::Hint::kRuntimeHeap, true);
@@ -255,8 +276,8 @@ void record(size_t index, const OpenRound& round, int64_t wanted_bytes, const Ou
 
 /* A few atomic loads; any thread. */
 bool discovery_due() noexcept {
-  if (loader_calls == nullptr) return false;
-  if (loader_calls->load(std::memory_order_relaxed) !=
+  if (loader_calls.count == nullptr) return false;
+  if (loader_calls.count->load(std::memory_order_relaxed) !=
       handled_calls.load(std::memory_order_relaxed)) {
     return true;
   }
@@ -265,7 +286,7 @@ bool discovery_due() noexcept {
 }
 
 void discover() noexcept {
-  const uint32_t calls = loader_calls->load(std::memory_order_relaxed);
+  const uint32_t calls = loader_calls.count->load(std::memory_order_relaxed);
   if (handled_calls.exchange(calls, std::memory_order_relaxed) != calls) looks = 0;
   const bool again = looks < kLooks;
   look_again_ns.store(again ? os::monotonic_ns() + kLookAgainNs[looks] : 0,
@@ -396,7 +417,7 @@ constexpr Participant kParticipant{
 
 }  // namespace
 
-void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcept {
+void configure(const Config& config, const LoaderCalls& calls) noexcept {
   uint32_t wanted = 0;
   for (size_t i = 0; i < kCount; ++i) {
     if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
@@ -408,7 +429,7 @@ void configure(const Config& config, const std::atomic<uint32_t>* calls) noexcep
   static_assert(kAdapters[0] == &kCPython);
   wanted_set.store(wanted, std::memory_order_relaxed);
   loader_calls = calls;
-  handled_calls.store(calls->load(std::memory_order_relaxed), std::memory_order_relaxed);
+  handled_calls.store(calls.count->load(std::memory_order_relaxed), std::memory_order_relaxed);
   dl_iterate_phdr(attach_all, nullptr);
   participants::add(kParticipant);
 }
@@ -433,19 +454,25 @@ void arrive(const Adapter& adapter) {
     return;
   }
   const int pid = os::process_id();
+  const int thread = os::thread_id();
   const int64_t begin_ns = os::monotonic_ns();
   const int64_t cpu_before_ns = os::thread_cpu_ns();
   const int64_t own_before = allocator().own_net_freed();
   const int64_t footprint_before = paced::footprint_bytes();
   const Work work{round.pass.level, wanted, round.pass.usage_bytes, round.pass.limit_bytes,
                   round.pass.everything};
-  thread_rounds.reclaiming = true;
+  // Of the thread that it begins on: where a finaliser waits, Ruby may go on on another thread of its pool.
+  bool* const reclaiming = &thread_rounds.reclaiming;
+  *reclaiming = true;
   const Outcome outcome = adapter.reclaim(work);
-  thread_rounds.reclaiming = false;
+  *reclaiming = false;
   // A finaliser forked, and this is the child: the round is the parent's.
   if (os::process_id() != pid) return;
-  const int64_t own = allocator().own_net_freed() - own_before;
-  const int64_t cpu_ns = os::thread_cpu_ns() - cpu_before_ns + outcome.parallel_cpu_ns;
+  const bool moved = os::thread_id() != thread;
+  const int64_t own = moved ? 0 : allocator().own_net_freed() - own_before;
+  const int64_t elapsed_ns = os::monotonic_ns() - begin_ns;
+  const int64_t cpu_ns =
+      (moved ? elapsed_ns : os::thread_cpu_ns() - cpu_before_ns) + outcome.parallel_cpu_ns;
   const int64_t footprint_after = round::purge_after_runtime(own);
   const int64_t end_ns = os::monotonic_ns();
   const int64_t freed = std::max({int64_t{0}, own, footprint_before - footprint_after});

@@ -16,9 +16,16 @@
 
 namespace memlimit::runtimes {
 
+/** Calls of dlopen and dlmopen, as the interposition sees them. Both live for ever. */
+struct LoaderCalls {
+  const std::atomic<uint32_t>* count;
+  /** Called with the caller's return address before a library is loaded, once it is not null. */
+  std::atomic<void (*)(const void* caller)>* listener;
+};
+
 /** Once, from the constructor, when every library of the program's start is relocated: discovers what is
- *  there, and takes part in rounds. `loader_calls` counts calls of dlopen; it must live for ever. */
-void configure(const Config& config, const std::atomic<uint32_t>* loader_calls) noexcept;
+ *  there, and takes part in rounds. */
+void configure(const Config& config, const LoaderCalls& calls) noexcept;
 
 /** Looks for runtimes among libraries loaded since the last time, and helps adapters that asked. It may wait for a
  *  dlopen that is under way, if that is about to load a runtime. */
