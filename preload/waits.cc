@@ -13,7 +13,6 @@
 #include <csignal>
 #include <ctime>
 
-#include <dlfcn.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -22,6 +21,8 @@
 #include <unistd.h>
 
 #include "engine/service.h"
+#include "next_function.h"
+#include "semaphores.h"
 #include "system/attributes.h"
 
 using namespace memlimit;
@@ -32,51 +33,40 @@ MEMLIMIT_ALWAYS_INLINE void about_to_wait(service::WaitFor what = service::WaitF
   if (MEMLIMIT_UNLIKELY(service::awaited())) service::start_before_wait(what);
 }
 
-/* One of libc's functions. Before the constructor has run it is looked up by whoever calls. */
-template <typename F>
-struct Real;
-template <typename Result, typename... Arguments>
-struct Real<Result(Arguments...)> {
-  using Function = Result (*)(Arguments...);
-  const char* name;
-  Function function = nullptr;
-
-  MEMLIMIT_COLD void find() noexcept {
-    function = reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
-  }
-  MEMLIMIT_ALWAYS_INLINE Result operator()(Arguments... arguments) {
-    if (MEMLIMIT_UNLIKELY(function == nullptr)) find();
-    return function(arguments...);
-  }
-};
-
-constinit Real<int(pollfd*, nfds_t, int)> real_poll{"poll"};
-constinit Real<int(pollfd*, nfds_t, const timespec*, const sigset_t*)> real_ppoll{"ppoll"};
-constinit Real<int(int, fd_set*, fd_set*, fd_set*, timeval*)> real_select{"select"};
-constinit Real<int(int, epoll_event*, int, int)> real_epoll_wait{"epoll_wait"};
-constinit Real<int(int, epoll_event*, int, int, const sigset_t*)> real_epoll_pwait{"epoll_pwait"};
-constinit Real<int(int, sockaddr*, socklen_t*)> real_accept{"accept"};
-constinit Real<int(int, sockaddr*, socklen_t*, int)> real_accept4{"accept4"};
-constinit Real<unsigned(unsigned)> real_sleep{"sleep"};
-constinit Real<int(const timespec*, timespec*)> real_nanosleep{"nanosleep"};
-constinit Real<int(clockid_t, int, const timespec*, timespec*)> real_clock_nanosleep{
-    "clock_nanosleep"};
-constinit Real<pid_t(pid_t, int*, int)> real_waitpid{"waitpid"};
+constinit NextFunction<int(pollfd*, nfds_t, int)> real_poll{{"poll"}};
+constinit NextFunction<int(pollfd*, nfds_t, const timespec*, const sigset_t*)> real_ppoll{
+    {"ppoll"}};
+constinit NextFunction<int(int, fd_set*, fd_set*, fd_set*, timeval*)> real_select{{"select"}};
+constinit NextFunction<int(int, epoll_event*, int, int)> real_epoll_wait{{"epoll_wait"}};
+constinit NextFunction<int(int, epoll_event*, int, int, const sigset_t*)> real_epoll_pwait{
+    {"epoll_pwait"}};
+constinit NextFunction<int(int, sockaddr*, socklen_t*)> real_accept{{"accept"}};
+constinit NextFunction<int(int, sockaddr*, socklen_t*, int)> real_accept4{{"accept4"}};
+constinit NextFunction<unsigned(unsigned)> real_sleep{{"sleep"}};
+constinit NextFunction<int(const timespec*, timespec*)> real_nanosleep{{"nanosleep"}};
+constinit NextFunction<int(clockid_t, int, const timespec*, timespec*)> real_clock_nanosleep{
+    {"clock_nanosleep"}};
+constinit NextFunction<pid_t(pid_t, int*, int)> real_waitpid{{"waitpid"}};
 
 }  // namespace
 
 void waits::find_functions() noexcept {
-  real_poll.find();
-  real_ppoll.find();
-  real_select.find();
-  real_epoll_wait.find();
-  real_epoll_pwait.find();
-  real_accept.find();
-  real_accept4.find();
-  real_sleep.find();
-  real_nanosleep.find();
-  real_clock_nanosleep.find();
-  real_waitpid.find();
+  NextSymbol* const symbols[] = {
+      &real_poll.symbol,
+      &real_ppoll.symbol,
+      &real_select.symbol,
+      &real_epoll_wait.symbol,
+      &real_epoll_pwait.symbol,
+      &real_accept.symbol,
+      &real_accept4.symbol,
+      &real_sleep.symbol,
+      &real_nanosleep.symbol,
+      &real_clock_nanosleep.symbol,
+      &real_waitpid.symbol,
+      &semaphores::real_wait.symbol,
+      &semaphores::real_clockwait.symbol,
+  };
+  find_next_symbols(symbols, sizeof symbols / sizeof symbols[0]);
 }
 
 /* libc's headers declare some of these as never throwing or with attributes of their own; what is defined here has their

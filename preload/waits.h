@@ -3,7 +3,8 @@
 
 namespace memlimit::waits {
 
-/** Finds libc's own functions, which no signal handler is to have to. From the constructor. */
+/** Finds libc's own functions, which no signal handler is to have to; those of semaphores.h, too. From the
+ *  constructor. */
 void find_functions() noexcept;
 
 }  // namespace memlimit::waits

@@ -4,12 +4,13 @@
  * main thread then runs the call between two bytecodes, with the GIL held, where the program's own signal
  * handlers run too; so finalisers run in the thread in which the program expects them.
  *
- * While the main thread is blocked nothing comes of that. From 3.12 on a call may be left to any thread of
- * the interpreter; that is done where the program has the collector enabled, for then it would run in such
- * threads by itself. Up to 3.11 it takes a thread of our own, in which finalisers run that may not like it
- * (sqlite3's objects refuse): only who names the adapter `cpython-threads` gets that.
+ * A main thread that waits for a lock comes to it, too: cpython_waits.h. While it is blocked otherwise nothing comes
+ * of that. From 3.12 on a call may be left to any thread of the interpreter; that is done where the program has
+ * the collector enabled, for then it would run in such threads by itself. Else it takes a thread of our own, in
+ * which finalisers run that may not like it (sqlite3's objects refuse): only who names the adapter
+ * `cpython-threads` gets that.
  *
- * Not served: sub-interpreters, and an interpreter that runs in another thread than the process's first
+ * Not served: builds without a GIL, sub-interpreters, and an interpreter that runs in another thread than the process's first
  * (the request then waits for a main thread that may never run Python).
  */
 #include <atomic>
@@ -20,6 +21,7 @@
 
 #include "engine/allocator.h"
 #include "runtimes/adapter.h"
+#include "runtimes/cpython_waits.h"
 #include "runtimes/generation.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -76,13 +78,21 @@ constexpr int kMostQueued = 2;
 /* A request that the main thread has not come to for so long is taken to another thread. */
 constexpr int64_t kBlockedNs = 100'000'000;
 
+/* When a round asked last. In the child of fork it is as in the parent. */
+constinit std::atomic<int64_t> last_asked_ns{0};
+constexpr int64_t kLatelyNs = 2'000'000'000;
+
 /* A thread of ours is collecting, or about to. */
 constinit MEMLIMIT_FORK_DATA std::atomic<bool> helping{false};
 
 /* At the safe point only, which one thread at a time reaches: the GIL's. */
 constinit GenerationChoice choice{};
 
+/* Of builds without a GIL only: any thread may then be anywhere while a call runs, which was never tried. */
+constexpr const char kFreeThreadedOnly[] = "_Py_DecRefShared";
+
 bool attach(const ElfImage& image) noexcept {
+  if (image.symbol(kFreeThreadedOnly) != nullptr) return false;
   Functions found{};
   const bool complete = image.find("Py_IsInitialized", &found.is_initialized) &&
                         (image.find("Py_IsFinalizing", &found.is_finalizing) ||
@@ -115,6 +125,7 @@ bool attach(const ElfImage& image) noexcept {
     image.find("PyGC_Disable", &found.disable);
   }
   python = found;
+  cpython_waits::watch(image);
   return true;
 }
 
@@ -237,6 +248,7 @@ Asked ask(int64_t now_ns) noexcept {
   if (!ready) queued_calls.store(0, std::memory_order_relaxed);
   if (!main_thread && python.this_thread_state() == nullptr) return Asked::kNotMine;
   if (!ready) return Asked::kNotNow;
+  last_asked_ns.store(now_ns, std::memory_order_relaxed);
   const int64_t since_ns = outstanding_ns.load(std::memory_order_relaxed);
   if (since_ns != 0 && now_ns - since_ns < kRequestExpiresNs) {
     const bool blocked = !main_thread && now_ns - since_ns >= kBlockedNs;
@@ -283,6 +295,15 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
 }
 
 }  // namespace
+
+bool cpython_waits::call_is_queued() noexcept {
+  return queued_calls.load(std::memory_order_relaxed) > 0 && is_ready();
+}
+
+bool cpython_waits::asked_lately(int64_t now_ns) noexcept {
+  const int64_t asked_ns = last_asked_ns.load(std::memory_order_relaxed);
+  return asked_ns != 0 && now_ns - asked_ns < kLatelyNs;
+}
 
 /* Not from the adapter's own symbols: it may be off. */
 bool warns_of_threads_after_fork() noexcept {

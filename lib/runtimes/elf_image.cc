@@ -111,11 +111,19 @@ const ElfW(Sym) * ElfImage::by_sysv_hash(const char* name) const noexcept {
   return nullptr;
 }
 
+const ElfW(Sym) * ElfImage::lookup(const char* name) const noexcept {
+  if (gnu_hash_ != nullptr) return by_gnu_hash(name);
+  return sysv_hash_ != nullptr ? by_sysv_hash(name) : nullptr;
+}
+
 void* ElfImage::symbol(const char* name) const noexcept {
-  const ElfW(Sym)* const found = gnu_hash_ != nullptr
-                                     ? by_gnu_hash(name)
-                                     : (sysv_hash_ != nullptr ? by_sysv_hash(name) : nullptr);
+  const ElfW(Sym)* const found = lookup(name);
   return found == nullptr ? nullptr : reinterpret_cast<void*>(base_ + found->st_value);
+}
+
+size_t ElfImage::symbol_bytes(const char* name) const noexcept {
+  const ElfW(Sym)* const found = lookup(name);
+  return found == nullptr ? 0 : found->st_size;
 }
 
 bool ElfImage::contains(const void* address) const noexcept {

@@ -25,6 +25,9 @@ class ElfImage {
   /** The address of a defined function or variable that others may use; nullptr when there is none. */
   void* symbol(const char* name) const noexcept;
 
+  /** How many bytes the image says the symbol has; 0 when there is none. */
+  size_t symbol_bytes(const char* name) const noexcept;
+
   /** symbol() as a pointer to a function. */
   template <typename Function>
   bool find(const char* name, Function* out) const noexcept {
@@ -49,6 +52,7 @@ class ElfImage {
   uintptr_t end() const noexcept;
 
  private:
+  const ElfW(Sym) * lookup(const char* name) const noexcept;
   const ElfW(Sym) * by_gnu_hash(const char* name) const noexcept;
   const ElfW(Sym) * by_sysv_hash(const char* name) const noexcept;
   bool matches(const ElfW(Sym) & symbol, const char* name) const noexcept;

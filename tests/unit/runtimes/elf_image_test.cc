@@ -96,3 +96,15 @@ TEST_CASE("elf_image: knows what it is linked with, and by which name", "[elf_im
   CHECK((own.begin() <= address && address < own.end()));
   CHECK_FALSE((libc.begin() <= address && address < libc.end()));
 }
+
+TEST_CASE("elf_image: knows how long a function is", "[elf_image]") {
+  const ElfImage libc = libc_image();
+  Dl_info info{};
+  void* symbol = nullptr;
+  REQUIRE(dladdr1(libc.symbol("qsort"), &info, &symbol, RTLD_DL_SYMENT) != 0);
+  REQUIRE(symbol != nullptr);
+  const size_t bytes = static_cast<const ElfW(Sym)*>(symbol)->st_size;
+  CHECK(libc.symbol_bytes("qsort") == bytes);
+  CHECK(libc.symbol_bytes("qsort") > 0);
+  CHECK(libc.symbol_bytes("there_is_no_such_function") == 0);
+}
