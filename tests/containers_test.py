@@ -384,8 +384,8 @@ def run_in_group(group, command, directory, copies=1, **settings):
     return results
 
 
-def survives(build, directory, limit_mb, command, copies=1, **settings):
-    """Killed by the kernel without the library, finished with it at 85 % of the group."""
+def survives(build, directory, limit_mb, command, copies=1, percent=85, **settings):
+    """Killed by the kernel without the library, finished with it at so much of the group."""
     if shutil.which(command[0], path=PROGRAM_PATH) is None:
         print(f'  (left out: no {command[0]})')
         return
@@ -393,7 +393,7 @@ def survives(build, directory, limit_mb, command, copies=1, **settings):
     with Group('plain', limit_mb * 1_000_000) as group:
         plain = run_in_group(group, command, directory, copies)
     with Group('under', limit_mb * 1_000_000) as group:
-        settings = {'LD_PRELOAD': build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': '85%',
+        settings = {'LD_PRELOAD': build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': f'{percent}%',
                     'MEMLIMIT_SOCKET': 'off', **settings}
         under = run_in_group(group, command, directory, copies, **settings)
         peak = group.peak()
@@ -416,12 +416,63 @@ def case_python_small_cycles_collector_off(build, directory):
     survives(build, directory, 200, ['/usr/bin/python3', 'cycles_uncollected.py', 'small', '2000000'])
 
 
+def case_python_main_thread_in_join(build, directory):
+    survives(build, directory, 200, ['/usr/bin/python3', 'threaded_server.py', 'join', '1500'], percent=80)
+
+
+def case_python_main_thread_in_event_wait(build, directory):
+    survives(build, directory, 200, ['/usr/bin/python3', 'threaded_server.py', 'event', '1500'], percent=80)
+
+
+def case_python_main_thread_in_select(build, directory):
+    """With the recipe of lib/cpython.md: nothing is to interrupt a select that does not expect it."""
+    survives(build, directory, 200, ['/usr/bin/python3', 'threaded_server.py', 'select', '1500'], percent=80,
+             MEMLIMIT_SIGNAL='USR2')
+
+
 def case_ruby_waves_of_old_objects(build, directory):
     survives(build, directory, 180, ['ruby', 'old_objects.rb', 'waves', '200000'])
 
 
 def case_ruby_collector_disabled(build, directory):
     survives(build, directory, 180, ['ruby', 'old_objects.rb', 'disabled', '500000'])
+
+
+@contextlib.contextmanager
+def library_in(root, build):
+    """The library that is built for any system, with what it is linked with, in a directory of that root. Its path there."""
+    library = build / 'preload' / 'relocatable' / 'libmemlimit.so'
+    linked = subprocess.run(['ldd', library], check=True, stdout=subprocess.PIPE, text=True).stdout
+    directory = pathlib.Path(tempfile.mkdtemp(prefix='memlimit-', dir=root / 'tmp'))
+    try:
+        shutil.copy(library, directory)
+        shutil.copy(re.search(r'libmimalloc\S* => (\S+)', linked)[1], directory)
+        shutil.copytree(PROGRAMS, directory / 'programs')
+        yield pathlib.Path('/') / directory.relative_to(root)
+    finally:
+        shutil.rmtree(directory)
+
+
+def case_ruby_of_debian_13(build, directory):
+    """Ruby 3.3 in a root that tests/README.md tells how to make; left out where there is none."""
+    root = pathlib.Path(os.environ.get('MEMLIMIT_DEBIAN_13', ''))
+    if not os.environ.get('MEMLIMIT_DEBIAN_13') or not (root / 'usr/bin/ruby3.3').exists():
+        print('  (left out: MEMLIMIT_DEBIAN_13 names no root with Ruby 3.3)')
+        return
+    script = ('mount --rbind /proc "$1/proc" && mount --rbind /sys "$1/sys" && mount --rbind /dev "$1/dev" && '
+              'exec /usr/sbin/chroot "$@"')
+    with library_in(root, build) as place:
+        for arguments in (['waves', '300000'], ['disabled', '500000']):
+            settings = [f'LD_PRELOAD={place}/libmemlimit.so', 'MEMLIMIT=80%', 'MEMLIMIT_SOCKET=off']
+            statuses = []
+            for variables in ([], settings):
+                command = ['unshare', '-m', 'sh', '-c', script, 'sh', root, 'env', *variables, 'ruby3.3',
+                           place / 'programs/old_objects.rb', *arguments]
+                with Group('debian13', 180_000_000) as group:
+                    status, output, errors = run_in_group(group, command, directory)[0]
+                    statuses.append(status)
+                    print(f'  {arguments[0]}: status {status}, peak {group.peak() / 1e6:.0f} of 180 MB')
+            assert statuses == [-signal.SIGKILL, 0] and output == 'done\n', (statuses, output, errors)
 
 
 def case_three_nodes_in_one_group(build, directory):

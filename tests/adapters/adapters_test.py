@@ -129,36 +129,151 @@ def case_adapters_can_be_turned_off(bench):
 
 
 BLOCKED = PEAK + '''
-import gc, threading
+import gc, os, select, signal, sys, threading, time
+if "RECIPE" in os.environ:
+    signal.signal(signal.SIGUSR2, lambda *_: gc.collect())
 gc.disable()
 foreign = []
 known = {threading.main_thread().ident}
+finished = threading.Event()
+reader, writer = os.pipe()
 class Node:
     def __del__(self):
         if threading.get_ident() not in known:
             foreign.append(threading.current_thread().name)
 def churn():
     known.add(threading.get_ident())
-    for i in range(300_000):
+    for i in range(150_000):
         node = Node()
         node.me = node
         node.text = bytes(4000)
+    finished.set()
+    os.write(writer, b"x")
 thread = threading.Thread(target=churn)
 thread.start()
+HOW
 thread.join()
 gc.collect()
+assert not gc.isenabled()
 print(peak_mib(), len(foreign))
 '''
 
 
-def case_cpython_main_thread_blocked(bench):
-    """By default nothing happens, and no finaliser runs where the program does not expect it; who names
-    cpython-threads has both."""
-    uncollected, ended = bench.number([PYTHON, '-c', BLOCKED])
-    assert ended.output.split()[1] == '0', ended.output
-    peak, ended = bench.number([PYTHON, '-c', BLOCKED], MEMLIMIT_ADAPTERS='cpython-threads')
-    assert ended.adapter('cpython')[0] > 0 and peak < uncollected / 2, (ended.output, uncollected)
-    assert int(ended.output.split()[1]) > 0, 'it was not a foreign thread that collected'
+def blocked(bench, how, **settings):
+    """(peak, how many finalisers ran in a thread that the program does not know, how often it collected)"""
+    ended = bench.run([PYTHON, '-c', BLOCKED.replace('HOW', how)], **settings)
+    assert (ended.status, ended.errors) == (0, ''), ended
+    peak, foreign = map(int, ended.output.split())
+    return peak, foreign, ended.adapter('cpython')[0]
+
+
+def case_cpython_main_thread_waits_for_a_lock(bench):
+    """It collects then, on that thread: no finaliser runs where the program does not expect it."""
+    for how in 'thread.join()', 'thread.join(3600)', 'finished.wait()', 'finished.wait(3600)':
+        peak, foreign, calls = blocked(bench, how)
+        assert calls > 0 and foreign == 0 and peak < 250, f'{how}: {peak} MiB of 600, {calls} calls, {foreign} foreign'
+
+
+def case_cpython_main_thread_waits_for_events(bench):
+    """By default nothing is interrupted. Who names cpython-threads has it collected elsewhere, and who handles
+    MEMLIMIT_SIGNAL on the main thread."""
+    how = 'select.select([reader], [], [])'
+    peak, foreign, calls = blocked(bench, how)
+    # Once, when the wait is over.
+    assert foreign == 0 and calls <= 1 and peak > 500, (peak, foreign, calls)
+    peak, foreign, calls = blocked(bench, how, MEMLIMIT_ADAPTERS='cpython-threads')
+    assert calls > 0 and foreign > 0 and peak < 250, (peak, foreign, calls)
+    peak, foreign, _ = blocked(bench, how, MEMLIMIT_SIGNAL='USR2', RECIPE='yes')
+    assert foreign == 0 and peak < 400, (peak, foreign)
+
+
+INTERRUPTED = '''
+import os, signal, threading, time
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append(threading.get_ident()))
+hold = bytearray(80 << 20)
+going = True
+def churn():
+    while going:
+        rows = [bytes(100_000) for _ in range(50)]
+        time.sleep(0.001)
+threading.Thread(target=churn).start()
+never = threading.Event()
+began = time.monotonic()
+for seconds in 0.05, 0.3, 0.7:
+    before = time.monotonic()
+    assert not never.wait(seconds)
+    assert time.monotonic() - before >= seconds
+lock = threading.Lock()
+lock.acquire()
+assert not lock.acquire(timeout=0.1)
+def from_outside():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    while not came:
+        time.sleep(0.001)
+    lock.release()
+threading.Thread(target=from_outside).start()
+assert lock.acquire()
+assert came == [threading.main_thread().ident]
+class Enough(Exception):
+    pass
+def stop(*_):
+    raise Enough
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    never.wait()
+except Enough:
+    print("done")
+going = False
+'''
+
+
+def case_cpython_waits_are_what_they_were(bench):
+    """Cut into slices at a limit that asks all the time: they end when they are to end, and for signals."""
+    ended = bench.run([PYTHON, '-c', INTERRUPTED])
+    assert (ended.status, ended.output, ended.adapter('cpython')[0] > 0) == (0, 'done\n', True), ended
+
+
+# Every function that the adapter takes from an interpreter, and nothing behind it.
+NO_PYTHON = """
+int Py_IsInitialized(void) { return 0; }
+int Py_IsFinalizing(void) { return 0; }
+const char* PyCFunction_Type = "";
+FUNCTIONS
+"""
+FUNCTIONS = ('Py_AddPendingCall PyImport_ImportModule PyObject_GetAttrString PyObject_Type PyObject_CallFunction '
+             'PyLong_AsSsize_t Py_DecRef PyErr_Fetch PyErr_Restore PyInterpreterState_Get PyInterpreterState_Main '
+             'PyGILState_GetThisThreadState PyGILState_Ensure PyGILState_Release').split()
+
+
+# Until the log tells of it, one way or the other.
+NO_PYTHON_MAIN = """
+#include <poll.h>
+#include <stdlib.h>
+int Py_IsInitialized(void);
+int main(void) {
+  while (system("grep -q event=adapter_ log") != 0) poll(0, 0, 10);
+  return Py_IsInitialized();
+}
+"""
+
+
+def case_cpython_without_a_gil_is_left_alone(bench):
+    """A build of that kind is told by a function that only it has; the same library without it is attached."""
+    if shutil.which('cc', path=PATH) is None:
+        raise LeftOut('no cc')
+    for more, attached in ([], True), (['_Py_DecRefShared'], False):
+        text = NO_PYTHON.replace('FUNCTIONS', ''.join(f'long {name}(void) {{ return 0; }}\n' for name in FUNCTIONS + more))
+        (bench.directory / 'python.c').write_text(text)
+        (bench.directory / 'main.c').write_text(NO_PYTHON_MAIN)
+        for command in (['cc', '-shared', '-fPIC', 'python.c', '-o', 'libpython.so'],
+                        ['cc', 'main.c', '-L.', '-lpython', f'-Wl,-rpath,{bench.directory}', '-o', 'main']):
+            subprocess.run(command, cwd=bench.directory, env={'PATH': PATH}, check=True)
+        ended = bench.run([bench.directory / 'main'])
+        assert ended.status == 0 and ended.attached('cpython') == attached, ended
+        left_out = 'event=adapter_left_out' in ended.log and 'adapter=cpython' in ended.log
+        assert left_out != attached, ended.log
 
 
 QUEUE = '''
@@ -246,6 +361,23 @@ require('{CONTAINERS / 'waves.js'}');
     assert ended.attached('v8') and ended.adapter('v8')[0] > 0, ended
     without, _ = bench.number(command, limit='120MiB', MEMLIMIT_ADAPTERS='none')
     assert peak < without - 20, f'{peak} MiB at a limit of 120, {without} without the adapter'
+
+
+RUBY_END = '''
+rows = Array.new(20_000) { |i| { i => "row %d" % i * 5 } }
+ObjectSpace.define_finalizer(rows, proc { 20_000.times { |i| "late %d" % i * 50 } })
+at_exit { 30_000.times { |i| { i => "row %d" % i * 50 } } }
+exec({ "RUBY_FREE_AT_EXIT" => "1" }, RbConfig.ruby, __FILE__) if ENV["RUBY_FREE_AT_EXIT"].nil?
+puts "done"
+'''
+
+
+def case_ruby_ends_as_it_does(bench):
+    """It allocates to the very end; with RUBY_FREE_AT_EXIT (from 3.3 on) the interpreter is taken apart piece by piece."""
+    program = bench.directory / 'end.rb'
+    program.write_text(RUBY_END)
+    ended = bench.run(['ruby', program], limit='8MiB', MEMLIMIT_LOG=f'debug:{bench.directory}/log')
+    assert (ended.status, ended.output) == (0, 'done\n') and ended.adapter('ruby')[0] > 0, ended
 
 
 def case_ruby_collects_though_disabled(bench):
