@@ -3,6 +3,7 @@
  * timeout, and the callers then run Py_MakePendingCalls; or wait on, where they do not want to be told. */
 #include "runtimes/cpython_waits.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "engine/pressure.h"
@@ -19,17 +20,40 @@ constexpr const char* kNames[kFunctions] = {"PyThread_acquire_lock_timed", "_PyS
 constexpr int64_t kSecondNs = 1'000'000'000;
 
 /* A slice: while rounds ask for the collector, while they may at any time, while there is room, and while there is no
- * limit. An idle program is woken twice a second at most. */
+ * limit. */
 constexpr int64_t kAskedSliceNs = 16'000'000;
 constexpr int64_t kNearSliceNs = 64'000'000;
 constexpr int64_t kRoomySliceNs = 500'000'000;
 constexpr int64_t kUnlimitedSliceNs = 5 * kSecondNs;
 
-int64_t slice_ns() noexcept {
+/* While the process rests, each slice is so many times as long as the one before, up to the longest: nobody wakes a thread
+ * that waits for a semaphore of the program's. It rests while it uses less than this share of a processor. */
+constexpr int64_t kRestGrowth = 4;
+constexpr int64_t kRestLongestNs = 10 * kSecondNs;
+constexpr int64_t kRestWorkDivisor = 64;
+
+int64_t wanted_slice_ns(bool asked) noexcept {
   if (!pressure::active()) return kUnlimitedSliceNs;
-  if (asked_lately(os::monotonic_ns())) return kAskedSliceNs;
+  if (asked) return kAskedSliceNs;
   return pressure::level() == Level::kLow ? kRoomySliceNs : kNearSliceNs;
 }
+
+/* How long the next slice is. */
+class Slices {
+ public:
+  int64_t next_ns() noexcept {
+    const bool asked = asked_lately(os::monotonic_ns());
+    const int64_t cpu_ns = os::process_cpu_ns();
+    const bool rests = last_ns_ > 0 && !asked && cpu_ns - cpu_ns_ < last_ns_ / kRestWorkDivisor;
+    last_ns_ = rests ? std::min(last_ns_ * kRestGrowth, kRestLongestNs) : wanted_slice_ns(asked);
+    cpu_ns_ = cpu_ns;
+    return last_ns_;
+  }
+
+ private:
+  int64_t last_ns_ = 0;
+  int64_t cpu_ns_ = 0; /* of the process, when the last one began */
+};
 
 timespec after(const timespec& from, int64_t ns) noexcept {
   const int64_t sum = from.tv_nsec + ns;
@@ -51,10 +75,10 @@ void watch(const ElfImage& image) noexcept {
 }
 
 int wait(sem_t* semaphore, clockid_t clock, const timespec* deadline, ClockWait clock_wait) {
-  for (;;) {
+  for (Slices slices;;) {
     timespec now{};
     if (clock_gettime(clock, &now) != 0) return clock_wait(semaphore, clock, deadline);
-    const timespec end = after(now, slice_ns());
+    const timespec end = after(now, slices.next_ns());
     // Also a deadline that is no time at all, of which libc says so.
     if (deadline != nullptr && !is_before(end, *deadline))
       return clock_wait(semaphore, clock, deadline);

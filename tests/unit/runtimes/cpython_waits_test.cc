@@ -54,6 +54,16 @@ TEST_CASE("cpython_waits: a wait without end goes on while nothing is queued", "
   for (const Asked& slice : asked) CHECK(slice.until.tv_nsec < 1'000'000'000);
 }
 
+TEST_CASE("cpython_waits: a process that rests is woken every ten seconds", "[cpython_waits]") {
+  CHECK(wait(CLOCK_MONOTONIC, nullptr, 8, 0) == 0);
+  REQUIRE(asked.size() == 9);
+  // The first slice is as long as it would be in one that works; these come at once, and take no time.
+  const timespec now = from_now(CLOCK_MONOTONIC, 0);
+  CHECK(asked.front().until.tv_sec <= now.tv_sec + 5);
+  CHECK(asked.back().until.tv_sec >= now.tv_sec + 5);
+  CHECK(asked.back().until.tv_sec <= now.tv_sec + 10);
+}
+
 TEST_CASE("cpython_waits: a deadline is kept to the nanosecond", "[cpython_waits]") {
   const timespec past = from_now(CLOCK_REALTIME, -1);
   CHECK(wait(CLOCK_REALTIME, &past, 1, 0) == -1);
