@@ -26,6 +26,7 @@ struct alignas(64) State {
 };
 constinit MEMLIMIT_FORK_DATA State state{};
 constinit MEMLIMIT_FORK_DATA procfs::FootprintFile footprint_file;
+constinit std::atomic<const MemoryFile*> heap_file{nullptr};
 
 bool holds(Hint hint) noexcept {
   return (state.hints.load(std::memory_order_seq_cst) & static_cast<unsigned>(hint)) != 0;
@@ -79,6 +80,10 @@ void set_group(MemoryGroup* group) noexcept {
   if (group == nullptr) state.others.store(-1, std::memory_order_relaxed);
 }
 
+void set_heap_file(const MemoryFile* file) noexcept {
+  heap_file.store(file, std::memory_order_release);
+}
+
 AccountMode mode() noexcept { return state.mode.load(std::memory_order_relaxed); }
 
 const char* mode_name() noexcept {
@@ -124,6 +129,8 @@ int64_t bytes_with_idle() noexcept { return others_bytes() + held_bytes(); }
 
 void note_footprint(int64_t bytes) noexcept {
   if (bytes < 0) return;
+  const MemoryFile* const file = heap_file.load(std::memory_order_acquire);
+  if (file != nullptr) bytes += file->bytes();
   const int64_t beyond = std::max<int64_t>(bytes - account::published_usage_bytes(), 0);
   state.footprint.store(bytes, std::memory_order_relaxed);
   state.beyond_usage.store(beyond, std::memory_order_relaxed);

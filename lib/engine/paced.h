@@ -12,6 +12,7 @@
 #include "engine/fork.h"
 #include "settings/config.h"
 #include "system/cgroup.h"
+#include "system/memory_file.h"
 
 namespace memlimit::paced {
 
@@ -27,6 +28,10 @@ void set_hint(Hint hint, bool holds) noexcept;
 
 /** The group whose working set counts in `cgroup`, found already; lives for ever. Null: none. */
 void set_group(MemoryGroup* group) noexcept;
+
+/** The file in memory that a runtime has its heap in; lives for ever. The footprint is anonymous memory and this: the
+ *  kernel counts the file's pages as shared ones. */
+void set_heap_file(const MemoryFile* file) noexcept;
 
 /** What is paced now: never kAuto. */
 AccountMode mode() noexcept;
@@ -74,7 +79,7 @@ inline constexpr int64_t kGroupMaxAgeNs = 10'000'000;
  *  footprint, negative when it cannot be read. A descriptor stays open when `keep_open`. About 4 KiB of stack. */
 int64_t read(bool keep_open, int64_t group_max_age_ns = kGroupMaxAgeNs) noexcept;
 
-/** A footprint that was read elsewhere; negative: it could not be. */
+/** Anonymous memory that was read elsewhere; negative: it could not be. */
 void note_footprint(int64_t bytes) noexcept;
 
 /** The last footprint read, without a system call. */

@@ -9,10 +9,10 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "observe/socket_name.h"
+#include "system/folder.h"
 #include "system/os.h"
 
 namespace memlimit {
@@ -75,24 +75,19 @@ DirectoryLock::~DirectoryLock() {
 }
 
 void sweep_sockets(int directory, std::string_view path, const SocketNames& names) noexcept {
-  struct Entry { /* linux_dirent64 */
-    uint64_t inode;
-    int64_t offset;
-    unsigned short length;
-    unsigned char type;
-    char name[1];
-  };
-  alignas(Entry) char buffer[4096];
-  int probes = 0;
-  for (int reads = 0; reads < 1024 && probes <= kMaxSweepProbes; ++reads) {
-    const long got = syscall(SYS_getdents64, directory, buffer, sizeof buffer);
-    if (got <= 0) return;
-    for (long at = 0; at < got;) {
-      const auto* entry = reinterpret_cast<const Entry*>(buffer + at);
-      sweep_entry(path, names, entry->name, &probes);
-      at += entry->length;
-    }
-  }
+  struct Sweep {
+    std::string_view path;
+    const SocketNames& names;
+    int probes = 0;
+  } sweep{path, names};
+  os::for_each_name(
+      directory,
+      [](const char* name, void* arg) {
+        auto& [folder, known, probes] = *static_cast<Sweep*>(arg);
+        sweep_entry(folder, known, name, &probes);
+        return probes <= kMaxSweepProbes;
+      },
+      &sweep);
 }
 
 int bind_in_directory(int directory, std::string_view path, unsigned mode,

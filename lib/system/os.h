@@ -88,6 +88,9 @@ struct FileId {
 /** Fills *out; false when the descriptor is not open. */
 bool file_id(int fd, FileId* out) noexcept;
 
+/** What an open file takes on its disk, or in memory; -1 when the descriptor is not of that file (any more). */
+int64_t held_bytes(int fd, const FileId& expected) noexcept;
+
 /** flock(2) of an open file for this process alone, without waiting: 0, or -errno (-EWOULDBLOCK: another has it). It lasts
  *  until the last copy of the descriptor is closed. */
 int try_lock_file(int fd) noexcept;

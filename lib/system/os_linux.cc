@@ -142,6 +142,14 @@ MEMLIMIT_FORK_CODE bool file_id(int fd, FileId* out) noexcept {
   return true;
 }
 
+int64_t held_bytes(int fd, const FileId& expected) noexcept {
+  constexpr int64_t kBlockBytes = 512; /* of st_blocks, whatever the file system's are */
+  ErrnoGuard guard;
+  struct stat st {};
+  if (fstat(fd, &st) != 0 || !(FileId{st.st_dev, st.st_ino} == expected)) return -1;
+  return st.st_blocks * kBlockBytes;
+}
+
 int try_lock_file(int fd) noexcept {
   ErrnoGuard guard;
   return syscall(SYS_flock, fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;

@@ -4,6 +4,7 @@
 #include <climits>
 #include <cstring>
 
+#include "system/folder.h"
 #include "system/line_reader.h"
 #include "system/os.h"
 #include "system/text.h"
@@ -103,6 +104,30 @@ bool thread_is_runnable(int tid) noexcept {
   char text[512];
   const int64_t length = os::read_file(path, text, sizeof text);
   return length > 0 && parse_runnable({text, static_cast<size_t>(length)});
+}
+
+bool has_thread_named(const char* const* names) noexcept {
+  struct Search {
+    const char* const* names;
+    bool found = false;
+  } search{names};
+  os::for_each_name(
+      "/proc/self/task",
+      [](const char* entry, void* arg) {
+        auto& [wanted, found] = *static_cast<Search*>(arg);
+        char path[64];
+        TextWriter(path, sizeof path).put("/proc/self/task/").put(entry).put("/comm");
+        char text[32];
+        const int64_t length = os::read_file(path, text, sizeof text);
+        if (length <= 1) return true;
+        const std::string_view name(text, static_cast<size_t>(length - 1)); /* less the newline */
+        for (const char* const* known = wanted; *known != nullptr && !found; ++known) {
+          found = name == *known;
+        }
+        return !found;
+      },
+      &search);
+  return search.found;
 }
 
 OwnMemory parse_statm(std::string_view text, int64_t page_bytes) noexcept {

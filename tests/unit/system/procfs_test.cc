@@ -13,6 +13,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -38,6 +39,18 @@ TEST_CASE("procfs: a thread runs or waits for a processor, or for something else
   CHECK(procfs::thread_is_runnable(memlimit::os::thread_id()));
   CHECK_FALSE(procfs::thread_is_runnable(0));
   CHECK_FALSE(procfs::thread_is_runnable(-1));
+}
+
+TEST_CASE("procfs: a thread is found by its name", "[procfs]") {
+  char before[16];
+  REQUIRE(prctl(PR_GET_NAME, before) == 0);
+  REQUIRE(prctl(PR_SET_NAME, "memlimit named") == 0);
+  const char* const names[] = {"nobody", "memlimit named", nullptr};
+  CHECK(procfs::has_thread_named(names));
+  REQUIRE(prctl(PR_SET_NAME, before) == 0);
+  CHECK_FALSE(procfs::has_thread_named(names));
+  const char* const nothing[] = {nullptr};
+  CHECK_FALSE(procfs::has_thread_named(nothing));
 }
 
 TEST_CASE("procfs: the footprint is resident less shared, in bytes", "[procfs]") {
