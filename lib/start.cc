@@ -86,7 +86,8 @@ constexpr const service::Task* kTasks[] = {
     &log_events::kReportTask,  //
     &runtimes::kTask,          //
     &runtimes::sqlite::kTask,  //
-    &service_rounds::kLookTask, &service_rounds::kPassTask, &service_rounds::kPurgeTask,
+    &service_rounds::kLookTask, &runtimes::kReclaimTask,
+    &service_rounds::kPassTask, &service_rounds::kPurgeTask,
     &footprint_watch::kTask,  //
     &group_watch::kTask,      //
     &stats_server::kTask,     //

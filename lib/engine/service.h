@@ -48,7 +48,7 @@ struct Task {
   void (*cut_off)() noexcept = nullptr;
 };
 
-inline constexpr size_t kMaxTasks = 10;
+inline constexpr size_t kMaxTasks = 12;
 
 /** While it lives, the service thread runs code of the program's, which may block: all tasks but those that go away are
  *  served by another thread after 50 to 100 ms (relief.h). The destructor waits until that one has ended what it is at.

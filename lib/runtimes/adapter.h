@@ -12,6 +12,7 @@
 
 #include "pacing/pacer.h"
 #include "runtimes/elf_image.h"
+#include "runtimes/left_out_reason.h"
 
 namespace memlimit::runtimes {
 
@@ -26,8 +27,10 @@ struct Work {
 
 /** What the runtime says that came of it; the process's figures are measured by whoever asked. */
 struct Outcome {
-  bool ran = false;     /* false: it could not now, which is not held against it */
-  bool started = false; /* it will go on by itself; there is nothing to measure yet */
+  bool ran = false;           /* false: it could not now, which is not held against it */
+  bool started = false;       /* it will go on by itself; there is nothing to measure yet */
+  bool frees_follow = false;  /* threads of the runtime free memory now that it has collected: */
+  int64_t released_bytes = 0; /* so much of its heap, as far as it was touched */
   int64_t recycled_bytes =
       0; /* free again inside the runtime, shown neither by usage nor footprint */
   int64_t parallel_cpu_ns = 0; /* CPU time it used on other threads than the calling one */
@@ -51,10 +54,11 @@ struct Adapter {
   bool (*attach)(const ElfImage& image) noexcept;
 
   /** Has the runtime call back at its next safe point. On any thread, in the middle of an allocation or a
-   *  system call of the runtime: no lock but what the runtime's own signal-safe entry takes. */
+   *  system call of the runtime: no lock but what the runtime's own signal-safe entry takes. nullptr: the runtime takes
+   *  requests from any thread, and reclaim() is called on the service thread, which is away meanwhile (service.h). */
   Asked (*ask)(int64_t now_ns) noexcept;
 
-  /** Reclaims, at the safe point. May run any code of the program's (finalisers). */
+  /** Reclaims, at the safe point. May run any code of the program's (finalisers), and block. */
   Outcome (*reclaim)(const Work& work);
 
   /** In the child of fork: requests that were outstanding are not. */
@@ -69,10 +73,23 @@ struct Adapter {
   /** The runtime's own code calls dlopen, on that thread, before anything is loaded. No lock is held but the
    *  runtime's; any of its functions may be called, and may jump out as they do. nullptr: of no interest. */
   void (*on_dlopen)() = nullptr;
+
+  /** On the service thread, a few times within the seconds after libraries were loaded: what the runtime has set up
+   *  since. nullptr: nothing is set up later than the image. */
+  void (*notice)() noexcept = nullptr;
+
+  /** The limit is another one. Any thread that may set it; nullptr: the runtime has no limit of its own. */
+  void (*limit_changed)() noexcept = nullptr;
 };
 
 /** What the runtime's callback calls: runs `reclaim` if a round still wants it, and measures. */
 void arrive(const Adapter& adapter);
+
+/** Whether MEMLIMIT_ADAPTERS names it, rather than all. */
+bool is_named(const Adapter& adapter) noexcept;
+
+/** No round is to ask this runtime, which is attached. On the service thread. */
+void leave_out(const Adapter& adapter, left_out::Why why) noexcept;
 
 /** Whether MEMLIMIT_ADAPTERS names `cpython-threads`: reclaim may run in a thread of ours. */
 bool may_use_threads() noexcept;
@@ -83,6 +100,7 @@ void request_help() noexcept;
 extern const Adapter kCPython;
 extern const Adapter kRuby;
 extern const Adapter kV8;
+extern const Adapter kJvm;
 
 /** Whether this process is CPython's 3.12 or later, which counts its threads after a fork in the parent and writes a warning
  *  when there are two. On the service thread: takes the loader's lock. */

@@ -15,7 +15,6 @@ struct Runtime {
   const char* landmark;
 };
 constexpr Runtime kOthers[] = {
-    {"jvm", "JNI_CreateJavaVM"},
     {"php", "php_request_startup"},
     {"lua", "lua_gc"},
     {"dotnet", "coreclr_initialize"},
@@ -43,6 +42,8 @@ const char* reason(Why why) noexcept {
       return "its version is not known";
     case Why::kNoAdapter:
       return "no adapter: use its own limit";
+    case Why::kCollectionsDisabled:
+      return "the program disables explicit collections";
   }
   return "";
 }

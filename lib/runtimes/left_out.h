@@ -9,16 +9,10 @@
 #include <cstdint>
 
 #include "runtimes/elf_image.h"
+#include "runtimes/left_out_reason.h"
 #include "system/text.h"
 
 namespace memlimit::runtimes::left_out {
-
-enum class Why : uint8_t {
-  kNone,
-  kUnwanted,       /* MEMLIMIT_ADAPTERS does not name it */
-  kUnknownVersion, /* its adapter does not know this one */
-  kNoAdapter,      /* nobody has found out how to ask it */
-};
 
 /** An adapter's runtime is there, and not attached; or it is attached now, kNone. By its place in kAdapters. An event, the
  *  first time. Threads: one at a time. Allocates: no. */
@@ -27,7 +21,7 @@ void note(size_t adapter, Why why) noexcept;
 /** Looks in an image for runtimes that have no adapter. Threads: one at a time. Allocates: no. */
 void look_at(const ElfImage& image) noexcept;
 
-/** "cpython (MEMLIMIT_ADAPTERS leaves it out), jvm (no adapter)", or nothing. Threads: any. Allocates: no. */
+/** "cpython (MEMLIMIT_ADAPTERS leaves it out), php (no adapter)", or nothing. Threads: any. Allocates: no. */
 void tell(TextWriter& out) noexcept;
 
 /** The name behind an event's number, adapters first; nullptr: there is none. Threads: any. */

@@ -11,8 +11,10 @@
 
 #include "engine/allocator.h"
 #include "engine/decision.h"
+#include "engine/look.h"
 #include "engine/paced.h"
 #include "engine/participants.h"
+#include "engine/pressure.h"
 #include "engine/round.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
@@ -20,6 +22,7 @@
 #include "pacing/ranking.h"
 #include "runtimes/adapter.h"
 #include "runtimes/adapters.h"
+#include "runtimes/fall.h"
 #include "runtimes/left_out.h"
 #include "system/attributes.h"
 #include "system/lock.h"
@@ -69,6 +72,11 @@ constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> wanted_set{0};
 constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> attached_set{0};
 constinit MEMLIMIT_FORK_DATA std::atomic<uint64_t> open_number{0}; /* 0: no round is open */
 
+/* Not reset by fork where nothing is attached, as the slots. */
+constinit std::atomic<uint32_t> to_run_set{0};   /* by the service thread, for a round */
+constinit std::atomic<uint32_t> left_out_set{0}; /* attached, but no round asks them */
+
+constinit uint32_t named_set = 0;
 constinit bool threads_are_named = false;
 constinit MEMLIMIT_FORK_DATA std::atomic<bool> help_wanted{false};
 
@@ -105,6 +113,10 @@ bool is_attached(size_t index) noexcept {
 
 bool is_wanted(size_t index) noexcept {
   return (wanted_set.load(std::memory_order_relaxed) >> index & 1) != 0;
+}
+
+bool takes_part(size_t index) noexcept {
+  return is_attached(index) && (left_out_set.load(std::memory_order_relaxed) >> index & 1) == 0;
 }
 
 bool is_missing(size_t index) noexcept { return is_wanted(index) && !is_attached(index); }
@@ -306,12 +318,23 @@ void discover() noexcept {
   walk_list(note_all_left_out, nullptr);
 }
 
+bool reclaim_wanted() noexcept { return to_run_set.load(std::memory_order_relaxed) != 0; }
+
 bool service_wanted() noexcept {
-  return discovery_due() || help_wanted.load(std::memory_order_relaxed);
+  return discovery_due() || help_wanted.load(std::memory_order_relaxed) || reclaim_wanted();
+}
+
+void notice_all() noexcept {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (is_attached(i) && kAdapters[i]->notice != nullptr) kAdapters[i]->notice();
+  }
 }
 
 void serve(const service::Turn&) noexcept {
-  if (discovery_due()) discover();
+  if (discovery_due()) {
+    discover();
+    notice_all();
+  }
   if (!help_wanted.load(std::memory_order_relaxed)) return;
   if (!help_wanted.exchange(false, std::memory_order_acquire)) return;
   for (size_t i = 0; i < kCount; ++i) {
@@ -334,30 +357,48 @@ void ask_if_wanted() noexcept {
   const int64_t now_ns = os::monotonic_ns();
   bool settled = true;
   for (size_t i = 0; i < kCount; ++i) {
-    if (is_attached(i) && kAdapters[i]->ask(now_ns) == Asked::kNotNow) settled = false;
+    if (!is_attached(i) || kAdapters[i]->ask == nullptr) continue;
+    if (kAdapters[i]->ask(now_ns) == Asked::kNotNow) settled = false;
   }
   if (settled) thread_rounds.asked = number;
 }
 
+/* Those that reclaim on the service thread are asked when there is one. */
+bool is_served(size_t index) noexcept {
+  if (kAdapters[index]->ask != nullptr) return true;
+  service::start();
+  return service::running();
+}
+
 bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noexcept {
   if (!any()) return false;
+  uint32_t reachable = 0;
+  for (size_t i = 0; i < kCount; ++i) {
+    if (takes_part(i) && is_served(i)) reachable |= uint32_t{1} << i;
+  }
+  uint32_t to_run = 0;
   bool due = false;
   {
     LockGuard guard(table_lock);
     const bool level_rose = pass.level > last_level;
     last_level = pass.level;
     for (size_t i = 0; i < kCount; ++i) {
-      if (!is_attached(i)) continue;
+      if ((reachable >> i & 1) == 0) continue;
       Slot& slot = slots[i];
       if (level_rose) hook_recover(slot.tally.figures);
       if (!may_reclaim(slot, pass, began_ns)) continue;
       slot.wanted_round = pass.round;
+      if (kAdapters[i]->ask == nullptr) to_run |= uint32_t{1} << i;
       due = true;
     }
     if (due) {
       open = {pass, began_ns, 0, 0, ends_round};
       open_number.store(pass.round, std::memory_order_release);
     }
+  }
+  if (to_run != 0) {
+    to_run_set.fetch_or(to_run, std::memory_order_release);
+    service::wake();
   }
   if (due) ask_if_wanted();
   return due;
@@ -367,7 +408,7 @@ size_t rows(HookRow* out, size_t cap) noexcept {
   LockGuard guard(table_lock);
   size_t filled = 0;
   for (size_t i = 0; i < kCount && filled < cap; ++i) {
-    if (!is_attached(i)) continue;
+    if (!takes_part(i)) continue;
     const Slot& slot = slots[i];
     HookRow& row = out[filled++];
     row = {};
@@ -386,7 +427,16 @@ hooks::Sums sums() noexcept {
   return sum;
 }
 
-int count() noexcept { return __builtin_popcount(attached_set.load(std::memory_order_relaxed)); }
+int count() noexcept {
+  return __builtin_popcount(attached_set.load(std::memory_order_relaxed) &
+                            ~left_out_set.load(std::memory_order_relaxed));
+}
+
+void limit_changed() noexcept {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (is_attached(i) && kAdapters[i]->limit_changed != nullptr) kAdapters[i]->limit_changed();
+  }
+}
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
@@ -394,6 +444,7 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_AN
   if (any()) {
     for (Slot& slot : slots) slot = {};
     open = {};
+    to_run_set.store(0, std::memory_order_relaxed);
     for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
   }
   help_wanted.store(false, std::memory_order_relaxed);
@@ -402,12 +453,30 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_AN
   thread_rounds = {};
 }
 
+size_t number_of(const Adapter& adapter) noexcept {
+  size_t index = 0;
+  while (kAdapters[index] != &adapter) ++index;
+  return index;
+}
+
+void run_reclaims(const service::Turn&) noexcept {
+  if (!reclaim_wanted()) return;
+  uint32_t to_run = to_run_set.exchange(0, std::memory_order_acquire);
+  for (; to_run != 0; to_run &= to_run - 1) {
+    const service::Away away;
+    arrive(*kAdapters[__builtin_ctz(to_run)]);
+  }
+  // What was freed may have changed the level, and another round may be due already.
+  if (pressure::active()) look::now(true);
+}
+
 constexpr Participant kParticipant{
     .present = any,
     .grows_unseen = grows_unseen,
     .begin_round = begin_round,
     .ask_if_wanted = ask_if_wanted,
     .wants_service = service_wanted,
+    .limit_changed = limit_changed,
     .rows = rows,
     .sums = sums,
     .count = count,
@@ -422,6 +491,7 @@ void configure(const Config& config, const LoaderCalls& calls) noexcept {
   for (size_t i = 0; i < kCount; ++i) {
     if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
   }
+  if (config.adapters.kind == AdapterKind::kList) named_set = wanted;
   // `auto` means every adapter, but not this way of using one.
   threads_are_named =
       config.adapters.kind == AdapterKind::kList && adapter_wanted(config, "cpython-threads");
@@ -436,16 +506,25 @@ void configure(const Config& config, const LoaderCalls& calls) noexcept {
 
 bool may_use_threads() noexcept { return threads_are_named; }
 
+bool is_named(const Adapter& adapter) noexcept {
+  return (named_set >> number_of(adapter) & 1) != 0;
+}
+
+void leave_out(const Adapter& adapter, left_out::Why why) noexcept {
+  const size_t index = number_of(adapter);
+  left_out_set.fetch_or(uint32_t{1} << index, std::memory_order_relaxed);
+  left_out::note(index, why);
+}
+
 void request_help() noexcept {
   help_wanted.store(true, std::memory_order_release);
   service::wake();
 }
 
 void arrive(const Adapter& adapter) {
-  size_t index = 0;
-  while (index < kCount && kAdapters[index] != &adapter) ++index;
+  const size_t index = number_of(adapter);
   OpenRound round;
-  if (index == kCount || !take_part(index, &round)) return;
+  if (!take_part(index, &round)) return;
   const uint64_t number = round.pass.round;
   const int64_t wanted = round::wanted_at_safe_point(round.pass, round.freed_bytes);
   if (wanted <= 0) {
@@ -458,7 +537,7 @@ void arrive(const Adapter& adapter) {
   const int64_t begin_ns = os::monotonic_ns();
   const int64_t cpu_before_ns = os::thread_cpu_ns();
   const int64_t own_before = allocator().own_net_freed();
-  const int64_t footprint_before = paced::footprint_bytes();
+  const Fall fall;
   const Work work{round.pass.level, wanted, round.pass.usage_bytes, round.pass.limit_bytes,
                   round.pass.everything};
   // Of the thread that it begins on: where a finaliser waits, Ruby may go on on another thread of its pool.
@@ -469,16 +548,23 @@ void arrive(const Adapter& adapter) {
   // A finaliser forked, and this is the child: the round is the parent's.
   if (os::process_id() != pid) return;
   const bool moved = os::thread_id() != thread;
-  const int64_t own = moved ? 0 : allocator().own_net_freed() - own_before;
-  const int64_t elapsed_ns = os::monotonic_ns() - begin_ns;
-  const int64_t cpu_ns =
-      (moved ? elapsed_ns : os::thread_cpu_ns() - cpu_before_ns) + outcome.parallel_cpu_ns;
-  const int64_t footprint_after = round::purge_after_runtime(own);
+  const int64_t reclaimed_ns = os::monotonic_ns();
+  int64_t own = moved ? 0 : allocator().own_net_freed() - own_before;
+  const int64_t cpu_ns = (moved ? reclaimed_ns - begin_ns : os::thread_cpu_ns() - cpu_before_ns) +
+                         outcome.parallel_cpu_ns;
+  int64_t fallen = 0;
+  if (outcome.frees_follow) {
+    fallen = fall.wait(round.pass.everything ? 0 : wanted, outcome.released_bytes);
+    own = std::max(own, fall.of_usage_bytes());
+  }
+  const int64_t waited_ns = os::monotonic_ns() - reclaimed_ns;
+  round::purge_after_runtime(own); /* and reads the footprint */
   const int64_t end_ns = os::monotonic_ns();
-  const int64_t freed = std::max({int64_t{0}, own, footprint_before - footprint_after});
-  record(index, round, wanted, outcome, {freed, end_ns - begin_ns, end_ns});
+  const int64_t elapsed_ns = end_ns - begin_ns - waited_ns;
+  const int64_t freed = std::max({int64_t{0}, own, fallen, fall.of_footprint_bytes()});
+  record(index, round, wanted, outcome, {freed, elapsed_ns, end_ns});
   emit(EventKind::kAdapterRan, static_cast<int64_t>(index), static_cast<int64_t>(number), freed,
-       end_ns - begin_ns);
+       elapsed_ns);
   const bool ends = note_end(round, freed);
   const bool counts = outcome.ran && !outcome.started;
   round::safe_point_ran(round.pass, round.began_ns, freed, cpu_ns, ends, counts);
@@ -490,6 +576,12 @@ constinit const service::Task kTask{
           if (warns_of_threads_after_fork()) service::stay_aside_after_fork();
         },
     .run = serve,
+};
+
+constinit const service::Task kReclaimTask{
+    .run = run_reclaims,
+    .has_work = reclaim_wanted,
+    .goes_away = true,
 };
 
 constinit const fork::Part kForkPart{"runtimes", fork::hold<table_lock>, fork::let_go<table_lock>,

@@ -31,6 +31,9 @@ void configure(const Config& config, const LoaderCalls& calls) noexcept;
  *  dlopen that is under way, if that is about to load a runtime. */
 extern const service::Task kTask;
 
+/** Has runtimes reclaim that take requests from any thread: it goes away. */
+extern const service::Task kReclaimTask;
+
 extern const fork::Part kForkPart;
 
 }  // namespace memlimit::runtimes

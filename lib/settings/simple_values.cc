@@ -29,6 +29,7 @@ Verdict unknown_adapter(std::string_view name, TextWriter& why) noexcept {
   while (!name.empty() && name.back() == ' ') name.remove_suffix(1);
   std::string_view guess = nearest(name, kAdapterNames, std::size(kAdapterNames));
   if (one_of(name, {"node", "nodejs", "node.js", "javascript", "js"})) guess = "v8";
+  if (one_of(name, {"java", "hotspot", "openjdk", "jdk"})) guess = "jvm";
   if (!guess.empty()) {
     why.put("did you mean ").put(guess).put('?');
     return Verdict::kBad;

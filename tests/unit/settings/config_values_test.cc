@@ -197,8 +197,9 @@ TEST_CASE("config_values: an adapter that there is not is refused, with the near
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=v8, sqlite"), "did you mean sqlite?"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=node"), "did you mean v8?"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=sqlite3"), "did you mean sqlite?"));
-  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=jvm"),
-                 "known are cpython, cpython-threads, ruby, v8, sqlite. Using auto"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=java"), "did you mean jvm?"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=mono"),
+                 "known are cpython, cpython-threads, ruby, v8, sqlite, jvm. Using auto"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=off"), "did you mean none?"));
   const std::string sentence = option_sentence(Option::kAdapters);
   for (const std::string_view name : memlimit::kAdapterNames) {

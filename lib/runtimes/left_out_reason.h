@@ -1,0 +1,16 @@
+/* Why no round asks a runtime that is in the process. */
+#pragma once
+
+#include <cstdint>
+
+namespace memlimit::runtimes::left_out {
+
+enum class Why : uint8_t {
+  kNone,
+  kUnwanted,            /* MEMLIMIT_ADAPTERS does not name it */
+  kUnknownVersion,      /* its adapter does not know this one */
+  kNoAdapter,           /* nobody has found out how to ask it */
+  kCollectionsDisabled, /* the program has asked its runtime to refuse */
+};
+
+}  // namespace memlimit::runtimes::left_out
