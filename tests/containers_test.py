@@ -484,6 +484,20 @@ def case_perl_drops_its_cache_on_a_signal(build, directory):
     survives(build, directory, 150, ['perl', 'signal_cache.pl'], MEMLIMIT_SIGNAL='USR2')
 
 
+def case_java_heap_larger_than_its_group(build, directory):
+    """A fifth of the group is alive, and the heap may be more than twice as large as it."""
+    survives(build, directory, 400, ['java', '-XX:+UseG1GC', '-Xmx1g', 'JavaHeap.java', '80', '2500'], MEMLIMIT='80%')
+
+
+def case_java_direct_buffers(build, directory):
+    survives(build, directory, 400, ['java', '-XX:+UseG1GC', '-Xmx1g', 'JavaNative.java', 'buffers', '3000'],
+             MEMLIMIT='80%')
+
+
+def case_java_deflaters(build, directory):
+    survives(build, directory, 400, ['java', '-Xmx1g', 'JavaNative.java', 'deflaters', '4000'], MEMLIMIT='80%')
+
+
 CASES = {name[len('case_'):]: case for name, case in globals().items() if name.startswith('case_')}
 
 

@@ -557,6 +557,111 @@ def case_redis_is_told_the_truth(bench):
         redis.server.wait()
 
 
+def java(*options, home=None):
+    binary = pathlib.Path(home) / 'bin' / 'java' if home else 'java'
+    # Of the machine's memory the VM would begin with a 64th.
+    return [binary, '-Xms16m', '-Xmx1g', *options]
+
+
+def java_heap(bench, options, **settings):
+    """(MiB the heap ever had, MiB resident, how it ended) of 40 MiB alive and 1,500 replaced."""
+    ended = bench.run([*java(*options), CONTAINERS / 'JavaHeap.java', '40', '1500', 'peaks'], **settings)
+    # Where collectors get little time a heap passes its maximum, and ZGC keeps for minutes what it has: a line says so.
+    assert ended.status == 0, ended
+    return *map(int, ended.output.split()), ended
+
+
+def case_java_heap_is_collected(bench):
+    """By G1, which has no limit of its own, and Serial, which small containers get."""
+    for collector in 'G1', 'Serial':
+        options = [f'-XX:+Use{collector}GC']
+        heap, peak, ended = java_heap(bench, options, limit='160MiB')
+        calls, freed = ended.adapter('jvm')
+        print(f'  {collector}: heap {heap}, peak {peak} MiB, {calls} collections freed {freed >> 20} MiB')
+        assert ended.attached('jvm'), ended.log
+        if collector == 'G1':
+            _, plain, _ = java_heap(bench, options, limit='off')
+            assert calls > 0 and freed > 100 << 20 and peak < plain * 3 // 4, f'{peak} of {plain} MiB: {ended.log}'
+
+
+SOFT_MAXIMUM = """
+import com.sun.management.HotSpotDiagnosticMXBean;
+import java.lang.management.ManagementFactory;
+
+public class SoftMaximum {
+  public static void main(String[] arguments) throws Exception {
+    var options = ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
+    var unwanted = arguments[0];
+    var value = unwanted;
+    for (int left = 100 * Integer.parseInt(arguments[1]); left > 0 && value.equals(unwanted); left--) {
+      value = options.getVMOption("SoftMaxHeapSize").getValue();
+      Thread.sleep(10);
+    }
+    System.out.println(value);
+  }
+}
+"""
+
+
+def case_java_heap_has_a_soft_maximum(bench):
+    """Shenandoah and ZGC know one that can be set while they run: 70 % of the limit, unless the user has set it."""
+    program = bench.directory / 'SoftMaximum.java'
+    program.write_text(SOFT_MAXIMUM)
+    for option in '-XX:+UseShenandoahGC', '-XX:+UseZGC':
+        for users, before, expected in ([], 1 << 30, (160 << 20) // 100 * 70), \
+                                       (['-XX:SoftMaxHeapSize=900m'], 900 << 20, 900 << 20):
+            # What stays is looked at for a few seconds, what changes for as long as it takes.
+            seconds = 3 if users else PATIENCE_S // 2
+            command = [*java(option, *users), program, before, seconds]
+            ended = bench.run(command, limit='160MiB')
+            if 'Unrecognized VM option' in ended.errors + ended.output:
+                raise LeftOut(f'no {option}')
+            assert (ended.status, ended.errors) == (0, ''), ended
+            assert int(ended.output) == expected, f'{option} {users}: {ended.output}{ended.log}'
+        plain, _, _ = java_heap(bench, [option], limit='off')
+        heap, _, ended = java_heap(bench, [option], limit='160MiB')
+        print(f'  {option}: heap {heap} MiB, {plain} without')
+        assert ended.attached('jvm') and heap < plain * 3 // 4, f'{heap} of {plain} MiB: {ended.log}'
+
+
+def case_java_native_memory_is_freed(bench):
+    """Small objects keep it, and their heap has no reason to look for garbage."""
+    for kind, count, least in ('buffers', 2000, 150), ('deflaters', 2000, 150):
+        ended = bench.run([*java(), CONTAINERS / 'JavaNative.java', kind, count], limit='128MiB')
+        calls, freed = ended.adapter('jvm')
+        assert (ended.status, ended.output, ended.errors) == (0, 'done\n', ''), ended
+        print(f'  {kind}: {calls} collections freed {freed >> 20} MiB')
+        assert calls > 0 and freed > least << 20, f'{calls} calls freed {freed}: {ended.log}'
+
+
+def case_java_explicit_collections_disabled(bench):
+    """The user said no, and who names the adapter says yes."""
+    options = [*java('-XX:+UseG1GC', '-XX:+DisableExplicitGC'), CONTAINERS / 'JavaNative.java', 'buffers', 800]
+    ended = bench.run(options, limit='96MiB')
+    assert ended.status == 0 and ended.adapter('jvm') == (0, 0), ended
+    assert re.search(r'event=adapter_left_out .*adapter=jvm', ended.log), ended.log
+    assert 'jvm (the program disables explicit collections)' in ended.errors, ended.errors
+    ended = bench.run(options, limit='96MiB', MEMLIMIT_ADAPTERS='jvm')
+    calls, freed = ended.adapter('jvm')
+    assert ended.status == 0 and calls > 0 and freed > 32 << 20, ended
+
+
+def case_java_without_modules(bench):
+    """An image that jlink has made has neither management nor a compiler."""
+    tools = [shutil.which(tool, path=PATH) for tool in ('jlink', 'javac')]
+    if None in tools:
+        raise LeftOut('no jlink')
+    image = bench.directory / 'image'
+    made = subprocess.run([tools[0], '--add-modules', 'java.base', '--output', image], capture_output=True, text=True)
+    if made.returncode != 0:
+        raise LeftOut(f'jlink: {made.stdout}')
+    subprocess.run([tools[1], '-d', bench.directory, CONTAINERS / 'JavaHeap.java'], check=True)
+    ended = bench.run([*java('-XX:+UseG1GC', '-cp', bench.directory, home=image), 'JavaHeap', '40', '1500', 'peaks'],
+                      limit='128MiB')
+    calls, freed = ended.adapter('jvm')
+    assert ended.status == 0 and calls > 0 and freed > 64 << 20, ended
+
+
 CASES = {name[len('case_'):]: case for name, case in globals().items() if name.startswith('case_')}
 
 

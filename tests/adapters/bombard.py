@@ -41,6 +41,9 @@ class Program:
     def name(self):
         return pathlib.Path(self.command[-1]).name
 
+    def is_called(self, names):
+        return not names or self.name() in names
+
 
 @dataclasses.dataclass
 class Ended:
@@ -50,8 +53,24 @@ class Ended:
     reclaims: int = 0
 
 
-def programs(python):
-    found = []
+def java_programs(java, directory):
+    """Compiled once: the compiler is a Java program itself, and each start would be one of it."""
+    path, compiler = (shutil.which(tool, path=PATH) for tool in (java, str(pathlib.Path(java).parent / "javac")))
+    if path is None or compiler is None:
+        print("# left out: java is not installed", flush=True)
+        return []
+    files = sorted(PROGRAMS.glob("*.java"))
+    subprocess.run([compiler, "-d", directory, *files], check=True)
+    # What small containers get by default, and what others do.
+    return [
+        Program("java", (path, f"-XX:+Use{collector}GC", "-Xmx128m", "-cp", directory, file.stem), "jvm")
+        for file in files
+        for collector in ("Serial", "G1")
+    ]
+
+
+def programs(python, java, directory):
+    found = java_programs(java, directory)
     for runtime, binary, adapter, ending in (
         ("python3", python, "cpython", ".py"),
         ("node", "node", "v8", ".js"),
@@ -105,6 +124,7 @@ def main():
     parser.add_argument("--only", nargs="*", default=[], metavar="RUNTIME")
     parser.add_argument("--programs", nargs="*", default=[], metavar="FILE", help="only these, by name")
     parser.add_argument("--python", default="/usr/bin/python3", help="the CPython to start")
+    parser.add_argument("--java", default="java", help="the Java to start; javac is beside it")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--interval-us", type=int, default=300, help="between two demands")
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds until a start counts as hung")
@@ -115,14 +135,19 @@ def main():
         "MEMLIMIT_PLUGINS": str(build / "tests" / "adapters" / "libbombard_plugin.so"),
         "BOMBARD_US": str(arguments.interval_us),
     }
-    chosen = [
-        program
-        for program in programs(arguments.python)
-        if (not arguments.only or program.runtime in arguments.only)
-        and (not arguments.programs or program.name() in arguments.programs)
-    ]
-    if not chosen:
-        sys.exit(77)
+    with tempfile.TemporaryDirectory(prefix="memlimit-bombard-") as directory:
+        chosen = [
+            program
+            for program in programs(arguments.python, arguments.java, directory)
+            if (not arguments.only or program.runtime in arguments.only) and program.is_called(arguments.programs)
+        ]
+        if not chosen:
+            sys.exit(77)
+        sys.exit(1 if bombard(chosen, arguments, under, plugin) else 0)
+
+
+def bombard(chosen, arguments, under, plugin):
+    """How many starts failed, or runtimes had no reclaim."""
     bad = 0
     for runtime in dict.fromkeys(program.runtime for program in chosen):
         mine = [program for program in chosen if program.runtime == runtime]
@@ -155,7 +180,7 @@ def main():
         if reclaims < arguments.starts:
             print(f"FAILED {runtime}: only {reclaims} reclaims", flush=True)
             bad += 1
-    sys.exit(1 if bad else 0)
+    return bad
 
 
 if __name__ == "__main__":
