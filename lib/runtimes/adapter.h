@@ -74,6 +74,9 @@ struct Adapter {
    *  runtime's; any of its functions may be called, and may jump out as they do. nullptr: of no interest. */
   void (*on_dlopen)() = nullptr;
 
+  /** It runs code of ours inside the program, or the like: `auto` does not attach it. */
+  bool only_when_named = false;
+
   /** On the service thread, a few times within the seconds after libraries were loaded: what the runtime has set up
    *  since. nullptr: nothing is set up later than the image. */
   void (*notice)() noexcept = nullptr;
@@ -101,6 +104,7 @@ extern const Adapter kCPython;
 extern const Adapter kRuby;
 extern const Adapter kV8;
 extern const Adapter kJvm;
+extern const Adapter kBeam;
 
 /** Whether this process is CPython's 3.12 or later, which counts its threads after a fork in the parent and writes a warning
  *  when there are two. On the service thread: takes the loader's lock. */

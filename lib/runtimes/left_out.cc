@@ -38,6 +38,8 @@ const char* reason(Why why) noexcept {
       break;
     case Why::kUnwanted:
       return "MEMLIMIT_ADAPTERS leaves it out";
+    case Why::kNotNamed:
+      return "used only where MEMLIMIT_ADAPTERS names it";
     case Why::kUnknownVersion:
       return "its version is not known";
     case Why::kNoAdapter:

@@ -76,6 +76,7 @@ constinit MEMLIMIT_FORK_DATA std::atomic<uint64_t> open_number{0}; /* 0: no roun
 constinit std::atomic<uint32_t> to_run_set{0};   /* by the service thread, for a round */
 constinit std::atomic<uint32_t> left_out_set{0}; /* attached, but no round asks them */
 
+constinit bool names_are_given = false; /* by MEMLIMIT_ADAPTERS */
 constinit uint32_t named_set = 0;
 constinit bool threads_are_named = false;
 constinit MEMLIMIT_FORK_DATA std::atomic<bool> help_wanted{false};
@@ -165,7 +166,8 @@ int walk_list(int (*visit)(dl_phdr_info*, size_t, void*), void* arg) noexcept {
 void note_left_out(const ElfImage& image) noexcept {
   for (size_t i = 0; i < kCount; ++i) {
     if (is_wanted(i) || image.symbol(kAdapters[i]->landmark) == nullptr) continue;
-    left_out::note(i, left_out::Why::kUnwanted);
+    const bool may_be_unnamed = kAdapters[i]->only_when_named && !names_are_given;
+    left_out::note(i, may_be_unnamed ? left_out::Why::kNotNamed : left_out::Why::kUnwanted);
   }
   left_out::look_at(image);
 }
@@ -488,10 +490,12 @@ constexpr Participant kParticipant{
 
 void configure(const Config& config, const LoaderCalls& calls) noexcept {
   uint32_t wanted = 0;
+  names_are_given = config.adapters.kind == AdapterKind::kList;
   for (size_t i = 0; i < kCount; ++i) {
+    if (kAdapters[i]->only_when_named && !names_are_given) continue;
     if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
   }
-  if (config.adapters.kind == AdapterKind::kList) named_set = wanted;
+  if (names_are_given) named_set = wanted;
   // `auto` means every adapter, but not this way of using one.
   threads_are_named =
       config.adapters.kind == AdapterKind::kList && adapter_wanted(config, "cpython-threads");

@@ -387,6 +387,39 @@ def case_ruby_collects_though_disabled(bench):
     assert ended.attached('ruby') and calls > 0 and freed > 50 << 20, (calls, freed)
 
 
+# Each process has made garbage, and waits: it would keep it for ever.
+ERLANG = r"""
+Waits = fun() -> length([lists:seq(1, 20) || _ <- lists:seq(1, 700)]), receive stop -> ok end end,
+Pids = [begin P = spawn(Waits), timer:sleep(2), P end || _ <- lists:seq(1, 400)],
+Status = fun() -> {ok, Text} = file:read_file("/proc/self/status"), Text end,
+{match, [Peak]} = re:run(Status(), "VmHWM:\\s+(\\d+)", [{capture, [1], list}]),
+io:format("~b ~b~n", [list_to_integer(Peak) div 1024, length([P || P <- Pids, is_process_alive(P)])]),
+halt().
+"""
+
+
+def case_beam_collects_waiting_processes(bench):
+    """Only where it is named; the node's processes go on, and its supervisor says nothing."""
+    command = ['erl', '-noshell', '-eval', ERLANG]
+    without, ended = bench.number(command, limit='96MiB')
+    assert not ended.attached('beam') and ended.adapter('beam') == (0, 0), ended.log
+    peak, ended = bench.number(command, limit='96MiB', MEMLIMIT_ADAPTERS='beam')
+    calls, _ = ended.adapter('beam')
+    assert ended.attached('beam') and calls > 0, ended.log
+    assert ended.output.split()[1] == '400', ended.output
+    said = [line for line in ended.errors.splitlines() if not line.startswith('memlimit[')]
+    assert said == [], ended.errors
+    assert peak < without - without // 6, f'{peak} MiB at a limit of 96, {without} without the adapter'
+
+
+def case_beam_starts_and_ends_under_rounds(bench):
+    """Before the node is ready, and while it halts, nothing is sent to it."""
+    for _ in range(10):
+        ended = bench.run(['erl', '-noshell', '-eval', 'io:format("done~n"), halt().'], limit='4MiB',
+                          MEMLIMIT_ADAPTERS='beam', MEMLIMIT_LOG='off')
+        assert (ended.status, ended.output, ended.errors) == (0, 'done\n', ''), ended
+
+
 SQLITE = PEAK + '''
 import sqlite3
 connection = sqlite3.connect("file.db")

@@ -199,7 +199,7 @@ TEST_CASE("config_values: an adapter that there is not is refused, with the near
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=sqlite3"), "did you mean sqlite?"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=java"), "did you mean jvm?"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=mono"),
-                 "known are cpython, cpython-threads, ruby, v8, sqlite, jvm. Using auto"));
+                 "known are cpython, cpython-threads, ruby, v8, sqlite, jvm, beam. Using auto"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=off"), "did you mean none?"));
   const std::string sentence = option_sentence(Option::kAdapters);
   for (const std::string_view name : memlimit::kAdapterNames) {
