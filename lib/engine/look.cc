@@ -199,7 +199,9 @@ void after_mapping(int64_t bytes) noexcept {
     service::wake();
   }
   // A runtime may allocate a few small blocks for each heap that it maps: the first of them looks.
-  if (!done || lacks_service()) allocator().look_at_next_allocation();
+  if (done && !lacks_service()) return;
+  allocator().look_at_next_allocation();
+  participants::visit_soon();
 }
 
 void after_unmapping(int64_t bytes) noexcept {

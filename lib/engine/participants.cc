@@ -49,6 +49,10 @@ bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noe
   return due;
 }
 
+void visit_soon() noexcept {
+  for_each(&Participant::visit_soon, [](auto visit) { visit(); });
+}
+
 void ask_if_wanted() noexcept {
   for_each(&Participant::ask_if_wanted, [](auto ask) { ask(); });
 }

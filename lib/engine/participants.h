@@ -30,6 +30,10 @@ struct Participant {
   bool (*begin_round)(const hooks::Pass& pass, int64_t began_ns,
                       bool ends_round) noexcept = nullptr;
 
+  /** A look is due, and the thread that has mapped memory may not take it: has whoever comes to a safe point of its own do
+   *  so there. Any thread, in the middle of anything. */
+  void (*visit_soon)() noexcept = nullptr;
+
   /** On the slow path of any thread: asks its runtime for the round that is open, if there is one. */
   void (*ask_if_wanted)() noexcept = nullptr;
 
@@ -74,6 +78,7 @@ bool add(const Participant& participant) noexcept;
 bool any() noexcept;
 bool grows_unseen() noexcept;
 bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noexcept;
+void visit_soon() noexcept;
 void ask_if_wanted() noexcept;
 bool wants_service() noexcept;
 void limit_changed() noexcept;

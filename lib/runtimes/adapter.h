@@ -83,6 +83,13 @@ struct Adapter {
 
   /** The limit is another one. Any thread that may set it; nullptr: the runtime has no limit of its own. */
   void (*limit_changed)() noexcept = nullptr;
+
+  /** Why attach() has said no to this image; nullptr: its version is not known. */
+  left_out::Why (*why_not)(const ElfImage& image) noexcept = nullptr;
+
+  /** Somebody must look at the figures where nothing is locked, and whoever maps memory cannot: has the runtime call
+   *  look::after_allocation() at its next safe point. Threads and context as of ask(); nullptr: it allocates often enough. */
+  void (*visit_soon)() noexcept = nullptr;
 };
 
 /** What the runtime's callback calls: runs `reclaim` if a round still wants it, and measures. */
@@ -105,6 +112,7 @@ extern const Adapter kRuby;
 extern const Adapter kV8;
 extern const Adapter kJvm;
 extern const Adapter kBeam;
+extern const Adapter kPhp;
 
 /** Whether this process is CPython's 3.12 or later, which counts its threads after a fork in the parent and writes a warning
  *  when there are two. On the service thread: takes the loader's lock. */

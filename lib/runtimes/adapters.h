@@ -7,7 +7,7 @@
 
 namespace memlimit::runtimes {
 
-inline constexpr const Adapter* kAdapters[] = {&kCPython, &kRuby, &kV8, &kJvm, &kBeam};
+inline constexpr const Adapter* kAdapters[] = {&kCPython, &kRuby, &kV8, &kJvm, &kPhp, &kBeam};
 inline constexpr size_t kAdapterCount = sizeof kAdapters / sizeof kAdapters[0];
 
 }  // namespace memlimit::runtimes

@@ -15,7 +15,6 @@ struct Runtime {
   const char* landmark;
 };
 constexpr Runtime kOthers[] = {
-    {"php", "php_request_startup"},
     {"lua", "lua_gc"},
     {"dotnet", "coreclr_initialize"},
 };
@@ -42,6 +41,10 @@ const char* reason(Why why) noexcept {
       return "used only where MEMLIMIT_ADAPTERS names it";
     case Why::kUnknownVersion:
       return "its version is not known";
+    case Why::kThreadSafe:
+      return "a thread-safe build";
+    case Why::kCompiledFunctions:
+      return "opcache.jit compiles functions";
     case Why::kNoAdapter:
       return "no adapter: use its own limit";
     case Why::kCollectionsDisabled:

@@ -116,6 +116,12 @@ bool is_wanted(size_t index) noexcept {
   return (wanted_set.load(std::memory_order_relaxed) >> index & 1) != 0;
 }
 
+size_t number_of(const Adapter& adapter) noexcept {
+  size_t index = 0;
+  while (kAdapters[index] != &adapter) ++index;
+  return index;
+}
+
 bool takes_part(size_t index) noexcept {
   return is_attached(index) && (left_out_set.load(std::memory_order_relaxed) >> index & 1) == 0;
 }
@@ -134,8 +140,10 @@ void before_dlopen(const void* caller) {
 
 bool try_attach(size_t index, const ElfImage& image) noexcept {
   if (!is_missing(index) || image.symbol(kAdapters[index]->landmark) == nullptr) return false;
-  if (!kAdapters[index]->attach(image)) {
-    left_out::note(index, left_out::Why::kUnknownVersion);
+  const Adapter& adapter = *kAdapters[index];
+  if (!adapter.attach(image)) {
+    left_out::note(index, adapter.why_not != nullptr ? adapter.why_not(image)
+                                                     : left_out::Why::kUnknownVersion);
     return false;
   }
   left_out::note(index, left_out::Why::kNone);
@@ -353,13 +361,19 @@ bool grows_unseen() noexcept {
   return false;
 }
 
+void visit_soon() noexcept {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (kAdapters[i]->visit_soon != nullptr && takes_part(i)) kAdapters[i]->visit_soon();
+  }
+}
+
 void ask_if_wanted() noexcept {
   const uint64_t number = open_number.load(std::memory_order_acquire);
   if (number == 0 || thread_rounds.asked == number || thread_rounds.reclaiming) return;
   const int64_t now_ns = os::monotonic_ns();
   bool settled = true;
   for (size_t i = 0; i < kCount; ++i) {
-    if (!is_attached(i) || kAdapters[i]->ask == nullptr) continue;
+    if (!takes_part(i) || kAdapters[i]->ask == nullptr) continue;
     if (kAdapters[i]->ask(now_ns) == Asked::kNotNow) settled = false;
   }
   if (settled) thread_rounds.asked = number;
@@ -476,6 +490,7 @@ constexpr Participant kParticipant{
     .present = any,
     .grows_unseen = grows_unseen,
     .begin_round = begin_round,
+    .visit_soon = visit_soon,
     .ask_if_wanted = ask_if_wanted,
     .wants_service = service_wanted,
     .limit_changed = limit_changed,

@@ -61,7 +61,7 @@ struct LogSetting {
 
 /** What MEMLIMIT_ADAPTERS may name: each runtime, and a way of using one that has to be asked for. */
 inline constexpr std::string_view kAdapterNames[] = {
-    "cpython", "cpython-threads", "ruby", "v8", "sqlite", "jvm", "beam"};
+    "cpython", "cpython-threads", "ruby", "v8", "sqlite", "jvm", "php", "beam"};
 
 enum class AdapterKind : uint8_t { kAuto, kNone, kList };
 

@@ -30,6 +30,8 @@ Verdict unknown_adapter(std::string_view name, TextWriter& why) noexcept {
   std::string_view guess = nearest(name, kAdapterNames, std::size(kAdapterNames));
   if (one_of(name, {"node", "nodejs", "node.js", "javascript", "js"})) guess = "v8";
   if (one_of(name, {"java", "hotspot", "openjdk", "jdk"})) guess = "jvm";
+  if (name.starts_with("php") || one_of(name, {"zend", "fpm"})) guess = "php";
+  if (one_of(name, {"erlang", "elixir", "otp"})) guess = "beam";
   if (!guess.empty()) {
     why.put("did you mean ").put(guess).put('?');
     return Verdict::kBad;

@@ -80,7 +80,8 @@ TEST_CASE("registry: the child of a fork holds nothing", "[adapters][fork][threa
 
 TEST_CASE("registry: every adapter can be named in MEMLIMIT_ADAPTERS", "[adapters]") {
   for (const runtimes::Adapter* const adapter :
-       {&runtimes::kCPython, &runtimes::kRuby, &runtimes::kV8, &runtimes::kJvm, &runtimes::kBeam}) {
+       {&runtimes::kCPython, &runtimes::kRuby, &runtimes::kV8, &runtimes::kJvm, &runtimes::kBeam,
+        &runtimes::kPhp}) {
     INFO(adapter->name);
     CHECK(std::count(std::begin(memlimit::kAdapterNames), std::end(memlimit::kAdapterNames),
                      std::string_view(adapter->name)) == 1);

@@ -196,10 +196,13 @@ TEST_CASE("config_values: an adapter that there is not is refused, with the near
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=CPython"), "did you mean cpython?"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=v8, sqlite"), "did you mean sqlite?"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=node"), "did you mean v8?"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=php-fpm8.2"), "did you mean php?"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=sqlite3"), "did you mean sqlite?"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=java"), "did you mean jvm?"));
-  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=mono"),
-                 "known are cpython, cpython-threads, ruby, v8, sqlite, jvm, beam. Using auto"));
+  CHECK(contains(complaint("MEMLIMIT_ADAPTERS=elixir"), "did you mean beam?"));
+  CHECK(
+      contains(complaint("MEMLIMIT_ADAPTERS=mono"),
+               "known are cpython, cpython-threads, ruby, v8, sqlite, jvm, php, beam. Using auto"));
   CHECK(contains(complaint("MEMLIMIT_ADAPTERS=off"), "did you mean none?"));
   const std::string sentence = option_sentence(Option::kAdapters);
   for (const std::string_view name : memlimit::kAdapterNames) {
