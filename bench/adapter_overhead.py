@@ -29,6 +29,7 @@ ROWS = (
     ("python: small cycles, no collector", ["/usr/bin/python3", "cycles_uncollected.py", "small", "800000"]),
     ("ruby: waves of old objects", ["ruby", "old_objects.rb", "waves", "60000"]),
     ("ruby: collector disabled", ["ruby", "old_objects.rb", "disabled", "300000"]),
+    ("php: queue worker", ["php", "queue_worker.php", "8000"]),
     ("node: waves", ["node", "waves.js", "5", "150000"]),
     ("perl: a cache", ["perl", "signal_cache.pl"]),
 )

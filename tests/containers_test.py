@@ -438,6 +438,15 @@ def case_ruby_collector_disabled(build, directory):
     survives(build, directory, 180, ['ruby', 'old_objects.rb', 'disabled', '500000'])
 
 
+def case_php_queue_worker(build, directory):
+    """Cycles that PHP's collector, which is on, comes to after 10,000 of them."""
+    survives(build, directory, 160, ['php', 'queue_worker.php', '8000'], MEMLIMIT='80%')
+
+
+def case_php_collector_disabled(build, directory):
+    survives(build, directory, 160, ['php', 'queue_worker.php', '8000', '50000', 'disabled'], MEMLIMIT='80%')
+
+
 @contextlib.contextmanager
 def library_in(root, build):
     """The library that is built for any system, with what it is linked with, in a directory of that root. Its path there."""

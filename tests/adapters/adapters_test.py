@@ -420,6 +420,233 @@ def case_beam_starts_and_ends_under_rounds(bench):
         assert (ended.status, ended.output, ended.errors) == (0, 'done\n', ''), ended
 
 
+PHP_PEAK = r'''
+function mib(string $field): int
+{
+    preg_match("/$field:\s+(\d+)/", file_get_contents('/proc/self/status'), $found);
+    return $found[1] >> 10;
+}
+'''
+
+PHP_CYCLES = PHP_PEAK + '''
+class Node { public $me; public $text; }
+gc_disable();
+for ($i = 0; $i < 100000; ++$i) {
+    $node = new Node;
+    $node->me = $node;
+    $node->text = str_repeat('x', 4000 + $i % 2);
+}
+echo mib('VmHWM'), ' ', gc_enabled() ? 'enabled' : 'disabled', "\n";
+'''
+
+
+def case_php_collects_though_disabled(bench):
+    """Also where opcache has compiled the program: what that calls is settled while PHP starts."""
+    compiled = ['-d', 'opcache.enable_cli=1', '-d', 'opcache.jit_buffer_size=32M', '-d', 'opcache.jit=tracing']
+    for options in [], compiled:
+        peak, ended = bench.number(['php', *options, '-r', PHP_CYCLES])
+        assert ended.attached('php') and ended.adapter('php')[0] > 0, (options, ended.log)
+        assert peak < 200 and ended.output.endswith(' disabled\n'), ended.output
+    # Compiled function by function, PHP's own interrupts go wrong: it is left alone.
+    _, ended = bench.number(['php', *compiled, '-d', 'opcache.jit=function', '-r', PHP_CYCLES])
+    assert ended.adapter('php') == (0, 0), ended.log
+    peak, ended = bench.number(['php', '-r', PHP_CYCLES], MEMLIMIT_ADAPTERS='none')
+    assert ended.adapter('php') == (0, 0) and peak > 350, f'{peak} MiB: something else collected'
+
+
+PHP_PEAK_OF_WORK = PHP_PEAK + '''
+function job(int $rows): int
+{
+    $all = [];
+    for ($i = 0; $i < $rows; ++$i) {
+        $all[] = [$i, "row $i"];
+    }
+    return count($all);
+}
+// What outlives the large job lies at the end of what it took.
+$kept = [];
+job(600_000);
+for ($i = 0; $i < 100; ++$i) {
+    job(1000);
+    $kept[] = str_repeat('k', 3_000_000);
+    $kept = array_slice($kept, -2);
+}
+echo mib('VmRSS'), "\n";
+'''
+
+
+def case_php_gives_back_after_a_peak(bench):
+    """Free blocks that PHP keeps in its own heap go to the kernel; nothing of it is garbage in cycles."""
+    held, ended = bench.number(['php', '-r', PHP_PEAK_OF_WORK])
+    without, _ = bench.number(['php', '-r', PHP_PEAK_OF_WORK], MEMLIMIT_ADAPTERS='none')
+    assert ended.adapter('php')[0] > 0 and held < 64 and without > 150, (held, without, ended.log)
+
+
+PHP_SIGNALS = PHP_PEAK + '''
+class Node { public $me; public $text; }
+pcntl_async_signals(true);
+$handled = 0;
+pcntl_signal(SIGUSR1, function () use (&$handled) { ++$handled; });
+for ($i = 0; $i < 100000; ++$i) {
+    $node = new Node;
+    $node->me = $node;
+    $node->text = str_repeat('x', 4000 + $i % 2);
+    if ($i % 100 === 0) {
+        posix_kill(posix_getpid(), SIGUSR1);
+    }
+}
+echo mib('VmHWM'), " $handled\n";
+'''
+
+
+def case_php_handles_its_signals(bench):
+    """pcntl has the interrupt for itself, unless the adapter passes it on."""
+    if bench.run(['php', '-r', 'exit(function_exists("pcntl_fork") ? 0 : 1);'], limit='off').status != 0:
+        raise LeftOut('no pcntl')
+    _, ended = bench.number(['php', '-r', 'gc_disable();' + PHP_SIGNALS])
+    assert ended.adapter('php')[0] > 0 and ended.output.endswith(' 1000\n'), ended.output
+
+
+# What a build of PHP exports that the adapter asks for, and a program that fills memory by malloc.
+NOT_QUITE_PHP = r'''
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+char executor_globals[4096], compiler_globals[1024];
+void (*zend_interrupt_function)(void*);
+int (*gc_collect_cycles)(void);
+int php_get_module_initialized(void) { return 1; }
+const char* get_zend_version(void) { return VERSION; }
+const char* zend_ini_string(const char* name, size_t length, int original) { return NULL; }
+void php_request_startup(void) { abort(); }
+void gc_protected(void) { abort(); }
+void zend_memory_usage(void) { abort(); }
+void zend_mm_get_heap(void) { abort(); }
+void zend_mm_gc(void) { abort(); }
+void _zend_bailout(void) { abort(); }
+EXTRA
+int main(void) {
+  memset(executor_globals, 1, sizeof executor_globals);
+  for (int i = 0; i < 300; ++i) memset(malloc(1 << 20), 1, 1 << 20);
+  int changed = zend_interrupt_function != NULL;
+  for (size_t i = 0; i < sizeof executor_globals; ++i) changed += executor_globals[i] != 1;
+  // Until it is told, the thread that would tell may not have had its turn.
+  for (int i = 0; TELLS && i < 60000; ++i) {
+    char line[4096];
+    FILE* log = fopen("log", "r");
+    while (log != NULL && fgets(line, sizeof line, log) != NULL) {
+      if (strstr(line, "event=adapter_left_out") != NULL) i = 60000;
+    }
+    if (log != NULL) fclose(log);
+    if (i < 60000) memset(malloc(1 << 16), 1, 1 << 16), system("sleep 0.01");
+  }
+  printf("%d\n", changed);
+  return 0;
+}
+'''
+
+
+def case_php_of_another_kind_is_left_alone(bench):
+    """Neither its globals nor its interrupt function are written, and it is said: a version that is not known, a build with
+    thread safety, and globals that do not look like those of the version."""
+    known, unknown = '"Zend Engine v4.4.1, Copyright"', '"Zend Engine v4.9.0, Copyright"'
+    for version, extra, told in ((unknown, '', 1), (known, 'void tsrm_get_ls_cache(void) {}', 1), (known, '', 0)):
+        source = NOT_QUITE_PHP
+        if 'tsrm' in extra:  # its globals are each thread's
+            source = source.replace('executor_globals', 'globals')
+        source = source.replace('VERSION', version).replace('EXTRA', extra).replace('TELLS', str(told))
+        (bench.directory / 'almost.c').write_text(source)
+        subprocess.run(['cc', '-w', '-rdynamic', '-o', bench.directory / 'almost', bench.directory / 'almost.c'],
+                       check=True, env={'PATH': PATH})
+        changed, ended = bench.number([bench.directory / 'almost'])
+        assert changed == 0 and ended.adapter('php') == (0, 0), (version, ended)
+        assert ('event=adapter_left_out' in ended.log) == bool(told), (version, extra, ended.log)
+
+
+FPM_POOL = """
+[global]
+error_log = {directory}/fpm.log
+pid = {directory}/fpm.pid
+process_control_timeout = 60s
+[pool]
+listen = {directory}/fpm.sock
+pm = static
+pm.max_children = 2
+pm.max_requests = 25
+clear_env = no
+catch_workers_output = yes
+"""
+FPM_PAGE = '''<?php
+class Node { public $me; public $text; }
+gc_disable();
+$sum = 0;
+for ($i = 0; $i < 15000; ++$i) {
+    $node = new Node;
+    $node->me = $node;
+    $node->text = str_repeat('x', 4000 + $i % 2);
+    $sum += strlen($node->text);
+}
+echo "page $sum\n";
+'''
+
+
+class Fpm:
+    """A pool of PHP's FastCGI processes under the library, and what they answer."""
+
+    def __init__(self, bench, limit):
+        directory = bench.directory
+        self.socket, self.page = directory / 'fpm.sock', directory / 'page.php'
+        self.page.write_text(FPM_PAGE)
+        self.errors = directory / 'fpm.log'
+        (directory / 'fpm.conf').write_text(FPM_POOL.format(directory=directory))
+        program = next(pathlib.Path('/usr/sbin').glob('php-fpm8.*'), None)
+        if program is None or shutil.which('cgi-fcgi', path=PATH) is None:
+            raise LeftOut('no php-fpm, or no cgi-fcgi')
+        environment = {'PATH': PATH, 'LD_PRELOAD': bench.build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': limit,
+                       'MEMLIMIT_LOG': f'debug:{directory / "log"}', 'MEMLIMIT_SOCKET': 'off'}
+        root = ['-R'] if os.geteuid() == 0 else []
+        self.master = subprocess.Popen([program, *root, '-F', '-n', '-y', directory / 'fpm.conf'], env=environment,
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def get(self):
+        """The page, however long the pool takes to be there."""
+        variables = {'PATH': PATH, 'REQUEST_METHOD': 'GET', 'SCRIPT_FILENAME': str(self.page), 'SCRIPT_NAME': '/page'}
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            ended = subprocess.run(['cgi-fcgi', '-bind', '-connect', self.socket], env=variables, check=False,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            if ended.returncode == 0 and ended.stdout:
+                return ended.stdout.replace('\r', '').partition('\n\n')[2]
+            assert self.master.poll() is None and time.monotonic() < deadline, (ended, self.errors.read_text())
+            time.sleep(0.02)
+
+    def end(self):
+        self.master.send_signal(signal.SIGQUIT)
+        return self.master.wait(PATIENCE_S)
+
+
+def case_php_fpm_serves_its_pages(bench):
+    """Workers that are forked, end after 25 requests and are replaced by a reload, each over the limit in each request."""
+    fpm = Fpm(bench, '32MiB')
+    try:
+        answers = []
+        for number in range(60):
+            answers.append(fpm.get())
+            if number in (20, 40):
+                fpm.master.send_signal(signal.SIGUSR2)
+        assert set(answers) == {'page 60007500\n'}, set(answers)
+        assert fpm.end() == 0
+        said = [line for line in fpm.errors.read_text().splitlines() if 'exited on signal' in line]
+        assert not said, said
+        log = Ended(0, '', '', (bench.directory / 'log').read_text())
+        assert log.adapter('php')[0] >= 60, log.adapter('php')
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(fpm.master.pid, signal.SIGKILL)
+        fpm.master.wait()
+
+
 SQLITE = PEAK + '''
 import sqlite3
 connection = sqlite3.connect("file.db")

@@ -69,19 +69,20 @@ def java_programs(java, directory):
     ]
 
 
-def programs(python, java, directory):
+def programs(python, java, php, directory):
     found = java_programs(java, directory)
-    for runtime, binary, adapter, ending in (
+    for runtime, binary, adapter, ending, *options in (
         ("python3", python, "cpython", ".py"),
         ("node", "node", "v8", ".js"),
         ("ruby", "ruby", "ruby", ".rb"),
+        ("php", php, "php", ".php", "-d", "zend.assertions=1"),
     ):
         path = shutil.which(binary, path=PATH)
         if path is None:
             print(f"# left out: {runtime} is not installed", flush=True)
             continue
         for file in sorted(PROGRAMS.glob("*" + ending)):
-            found.append(Program(runtime, (path, str(file)), adapter))
+            found.append(Program(runtime, (path, *options, str(file)), adapter))
     return found
 
 
@@ -125,6 +126,7 @@ def main():
     parser.add_argument("--programs", nargs="*", default=[], metavar="FILE", help="only these, by name")
     parser.add_argument("--python", default="/usr/bin/python3", help="the CPython to start")
     parser.add_argument("--java", default="java", help="the Java to start; javac is beside it")
+    parser.add_argument("--php", default="php", help="the PHP to start")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--interval-us", type=int, default=300, help="between two demands")
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds until a start counts as hung")
@@ -138,7 +140,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="memlimit-bombard-") as directory:
         chosen = [
             program
-            for program in programs(arguments.python, arguments.java, directory)
+            for program in programs(arguments.python, arguments.java, arguments.php, directory)
             if (not arguments.only or program.runtime in arguments.only) and program.is_called(arguments.programs)
         ]
         if not chosen:
