@@ -4,7 +4,7 @@
  * out of the program's way. Works with 2.0.9 (Debian 12) to 3.x: nothing is asked of it but large aligned blocks, and
  * whether a block is its own. Blocks with a mapping of their own come from the kernel: mimalloc cannot make them larger
  * without a copy. So do regions where address space is limited, or mimalloc has none: it takes several times as much as an
- * aligned block has.
+ * aligned block has. And so does the first region, piece by piece.
  *
  * Programs may use mimalloc by its own names, beside malloc: what they get from it lies in no region of ours, is not
  * counted, and finds its way back if it ends in free().
@@ -21,8 +21,13 @@ namespace memlimit::backing {
 /** The source of the heap's pages. */
 void* map_region(size_t bytes, size_t alignment) noexcept;
 void unmap_region(void* address, size_t bytes) noexcept;
-inline constexpr heap::PageSource kPages = {map_region, unmap_region, heap::kernel_pages::map,
-                                            heap::kernel_pages::unmap, heap::kernel_pages::resize};
+inline constexpr heap::PageSource kPages = {map_region,
+                                            unmap_region,
+                                            heap::kernel_pages::map,
+                                            heap::kernel_pages::unmap,
+                                            heap::kernel_pages::resize,
+                                            heap::kernel_pages::begin,
+                                            heap::kernel_pages::map_at};
 
 /** A block that is mimalloc's goes back to it. False: it is not. Reads nothing that may not exist. */
 bool release_if_own(void* block) noexcept;

@@ -348,11 +348,13 @@ TEST_CASE("preload: the service thread steps aside", "[invisible]") {
 }
 
 TEST_CASE("preload: a small program is left alone", "[invisible]") {
+  check_claims({"small_heap_can_be_locked"}, {kPlain, kUnset, limit_of("64MiB"), kTight});
   check_claims({"small_program_is_left_alone"},
                {kPlain, kUnset, kEmpty, kRoomy, limit_of("512MiB"), limit_of("auto")});
 }
 
 TEST_CASE("preload: mappings are made where the program wants them", "[invisible]") {
+  check_claims({"first_region_is_followed_by_others"}, {kUnset, kTight});
   check_claims({"remap_hint_reaches_the_kernel"}, {kPlain, kUnset, kTight});
 }
 

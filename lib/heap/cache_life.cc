@@ -57,7 +57,7 @@ void empty_stacks(ThreadCache& cache) noexcept {
 }
 
 ThreadCache* make() noexcept {
-  auto* const cache = static_cast<ThreadCache*>(os::map_pages(sizeof(ThreadCache)));
+  auto* const cache = static_cast<ThreadCache*>(os::map_pages(kCacheMapBytes));
   if (cache == nullptr) return nullptr;
   empty_stacks(*cache);
   ThreadCache* first = all_caches.load(std::memory_order_relaxed);

@@ -6,9 +6,11 @@
 #include <cerrno>
 
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "heap/address_map.h"
 #include "heap/size_classes.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -32,6 +34,21 @@ void* map_aligned(size_t bytes, size_t alignment, int protection) noexcept {
   if (end > aligned + bytes)
     kernel_pages::unmap(address_of(aligned + bytes), end - aligned - bytes);
   return address_of(aligned);
+}
+
+/* A random multiple of 4 MiB in 16 TiB of address space that nobody else looks for: the kernel gives what is far above
+ * (the program, its libraries and stacks), mimalloc asks for what is below 30 TiB, ZGC of a JVM for 4 to 48 and from
+ * 64 TiB on. Where user space does not reach so far the kernel takes another place. */
+uintptr_t lonely_address() noexcept {
+  constexpr uintptr_t kFirst = uintptr_t{48} << 40;
+  constexpr uintptr_t kPlaces = (uintptr_t{16} << 40) / kRegionBytes;
+  uint64_t random = 0;
+  if (syscall(SYS_getrandom, &random, sizeof random, GRND_NONBLOCK) != sizeof random) {
+    // As random as where the kernel put the stack, and the time.
+    random = (reinterpret_cast<uintptr_t>(&random) >> 4) * 0x9e3779b97f4a7c15 ^
+             static_cast<uint64_t>(os::monotonic_ns());
+  }
+  return kFirst + random % kPlaces * kRegionBytes;
 }
 
 void tell_nobody(const News&) noexcept {}
@@ -79,6 +96,28 @@ void* resize(void* address, size_t old_bytes, size_t new_bytes, bool may_move) n
   }
   unmap(there, new_bytes);
   return nullptr;
+}
+
+void* begin(size_t bytes) noexcept {
+#if MEMLIMIT_THREAD_SANITIZER
+  (void)bytes;  // what it keeps for itself lies anywhere
+  return nullptr;
+#else
+  void* const address = address_of(lonely_address());
+  return map_at(address, bytes) ? address : nullptr;
+#endif
+}
+
+bool map_at(void* address, size_t bytes) noexcept {
+  os::ErrnoGuard guard;
+  const long mapped =
+      syscall(SYS_mmap, address, bytes, PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0L);
+  if (mapped == -1) return false;
+  if (mapped == reinterpret_cast<long>(address)) return true;
+  // Linux before 4.17 knows the address as a wish only.
+  unmap(reinterpret_cast<void*>(mapped), bytes);
+  return false;
 }
 
 }  // namespace kernel_pages

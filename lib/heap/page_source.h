@@ -27,6 +27,13 @@ struct PageSource {
   /** The same block with another size, its content kept, new pages zero: at the same address, or elsewhere when it
    *  may move, aligned to a slice. nullptr: it cannot be done, and nothing has changed. */
   void* (*resize_huge)(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept;
+
+  /** For a heap that begins small: zero pages at a multiple of 4 MiB, where nobody else is likely to take what follows; or
+   *  nullptr. unmap_region() takes back as much as there is. A heap whose source has not these two begins with chunks. */
+  void* (*begin_region)(size_t bytes) noexcept = nullptr;
+
+  /** Zero pages at just this address. false: somebody has it, or there is no memory. */
+  bool (*extend_region)(void* address, size_t bytes) noexcept = nullptr;
 };
 
 /** Pages straight from the kernel: for blocks of their own, which mremap(2) makes larger without a copy, and for regions
@@ -37,11 +44,16 @@ void* map(size_t bytes, size_t alignment) noexcept;
 void unmap(void* address, size_t bytes) noexcept;
 void* resize(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept;
 
+/** As begin_region() and extend_region(): at a random place far from where the kernel puts mappings, and at just this one.
+ *  Nothing has changed when it cannot be done. */
+void* begin(size_t bytes) noexcept;
+bool map_at(void* address, size_t bytes) noexcept;
+
 }  // namespace kernel_pages
 
-inline constexpr PageSource kKernelPages = {kernel_pages::map, kernel_pages::unmap,
-                                            kernel_pages::map, kernel_pages::unmap,
-                                            kernel_pages::resize};
+inline constexpr PageSource kKernelPages = {
+    kernel_pages::map,    kernel_pages::unmap, kernel_pages::map,   kernel_pages::unmap,
+    kernel_pages::resize, kernel_pages::begin, kernel_pages::map_at};
 
 enum class Misuse : uint8_t {
   kDoubleFree,     /* the block is free already */

@@ -20,6 +20,17 @@ namespace {
 
 constexpr uint32_t kMostChunkRegions = 16;
 
+/* The first region grows by half a MiB at a time: mlockall() counts address space, and a program that may lock 8 MiB has
+ * little of it left beside its libraries and this heap's records. */
+constexpr uint32_t kPieceSlices = 8;
+
+/* How many slices the first region has. */
+constexpr uint32_t kNoMoreSlices = kSlicesPerRegion; /* it is whole, or cannot grow */
+constexpr uint32_t kGrowing =
+    kNoMoreSlices + 1; /* a thread is about it; for ever when it vanished in a fork */
+constinit std::atomic<uint32_t> first_slices{0};
+constinit std::atomic<Region*> first_region{nullptr};
+
 constinit std::atomic<uint32_t> ids_given{0};
 constinit std::atomic<uint32_t> first_chunk_regions{4};
 constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> mapping{
@@ -137,6 +148,54 @@ Region* make_records(uint32_t chunk_regions) noexcept {
   return fresh;
 }
 
+/* The region begins to serve, with these slices free. */
+void open(Region& region, char* base, const PageSource& source, uint64_t free) noexcept {
+  region.base.store(base, std::memory_order_relaxed);
+  region.source = &source;
+  set_region_at(base, &region);
+  region.free_slices.store(free, std::memory_order_release);
+  set_run_hints(region, free);
+}
+
+/* Maps more of the first region, `slices` from `have` on. */
+bool map_piece(uint32_t have, uint32_t slices) noexcept {
+  const size_t bytes = slices * kSliceBytes;
+  if (have > 0) {
+    Region& region = *first_region.load(std::memory_order_relaxed);
+    char* const address = region.slice_address(have);
+    if (!region.source->extend_region(address, bytes)) return false;
+    mapped.fetch_add(bytes, std::memory_order_relaxed);
+    return_slice_mask(region, SliceRun{&region, have, slices, false}.mask());
+    return true;
+  }
+  const PageSource& source = page_source();
+  if (source.begin_region == nullptr || source.extend_region == nullptr) return false;
+  auto* const base = static_cast<char*>(source.begin_region(bytes));
+  if (base == nullptr) return false;
+  Region* const region = make_leaves(base, kRegionBytes) ? make_records(1) : nullptr;
+  if (region == nullptr) {
+    source.unmap_region(base, bytes);
+    return false;
+  }
+  mapped.fetch_add(bytes, std::memory_order_relaxed);
+  first_region.store(region, std::memory_order_relaxed);
+  open(*region, base, source, SliceRun{region, 0, slices, false}.mask());
+  return true;
+}
+
+/* Lets the first region grow by room for a run. False: it has no such room, or cannot grow. */
+bool grow_first_region(unsigned count) noexcept {
+  uint32_t have = first_slices.load(std::memory_order_acquire);
+  if (have >= kNoMoreSlices) return false;
+  const uint32_t slices = (count + kPieceSlices - 1) / kPieceSlices * kPieceSlices;
+  if (have + slices > kSlicesPerRegion) return false;
+  if (!first_slices.compare_exchange_strong(have, kGrowing, std::memory_order_acquire))
+    return false;
+  const bool grown = map_piece(have, slices);
+  first_slices.store(grown ? have + slices : kNoMoreSlices, std::memory_order_release);
+  return grown;
+}
+
 /* Maps a chunk; the first `count` slices of it are the caller's at once. */
 bool map_chunk(uint32_t chunk_regions, unsigned count, SliceRun* run) noexcept {
   const PageSource& source = page_source();
@@ -151,17 +210,12 @@ bool map_chunk(uint32_t chunk_regions, unsigned count, SliceRun* run) noexcept {
   mapped.fetch_add(bytes, std::memory_order_relaxed);
   *run = {first, 0, count, false};
   for (uint32_t i = 0; i < chunk_regions; ++i) {
-    Region& region = first[i];
-    region.base.store(base + i * kRegionBytes, std::memory_order_relaxed);
-    region.source = &source;
-    set_region_at(region.begin(), &region);
     uint64_t free = ~uint64_t{0};
     if (i == 0) {
       free &= ~run->mask();
-      region.dirty.store(run->mask(), std::memory_order_relaxed);
+      first->dirty.store(run->mask(), std::memory_order_relaxed);
     }
-    region.free_slices.store(free, std::memory_order_release);
-    set_run_hints(region, free);
+    open(first[i], base + i * kRegionBytes, source, free);
   }
   return true;
 }
@@ -196,9 +250,12 @@ SliceRun take_slices(unsigned count, size_t alignment, bool from_existing) noexc
     if (!wait_for_mapping()) break;
   }
   mapping.fetch_add(1);
-  uint32_t chunk_regions = wanted_chunk_regions();
   bool taken = false;
-  while (!(taken = map_chunk(chunk_regions, count, &run)) && chunk_regions > 1) chunk_regions /= 2;
+  while (!taken && grow_first_region(count)) taken = take_existing(count, starts, &run);
+  uint32_t chunk_regions = wanted_chunk_regions();
+  while (!taken && !(taken = map_chunk(chunk_regions, count, &run)) && chunk_regions > 1) {
+    chunk_regions /= 2;
+  }
   mapping.fetch_sub(1, std::memory_order_release);
   // Another thread may have had more luck, or given something back.
   if (!taken && !take_existing(count, starts, &run)) return {};

@@ -3,6 +3,9 @@
  * Regions come from the page source in chunks of one to sixteen. A region's record lies outside of it, in memory that
  * is never given back: a stale hint may lead to it at any time.
  *
+ * The first region is mapped piece by piece, where the source can do that: a small program has little address space to
+ * spare. Slices that are not there yet are nobody's and not free.
+ *
  * Free slices are bits of a word, as free blocks are:
  *   Invariant: a set bit is a slice that is free and nobody's. Whoever clears the bit owns the slice, sets its class
  *   byte and may touch its pages, until it clears the class byte and sets the bit again.
@@ -80,8 +83,8 @@ struct SliceRun {
 namespace regions {
 
 /**
- * Takes a run of slices that begins at a multiple of `alignment` (a power of two up to kRegionBytes). Maps a new
- * chunk when there is none, unless `from_existing`. A run without a region: no memory.
+ * Takes a run of slices that begins at a multiple of `alignment` (a power of two up to kRegionBytes). Maps a piece of
+ * the first region or a new chunk when there is none, unless `from_existing`. A run without a region: no memory.
  */
 [[nodiscard]] SliceRun take_slices(unsigned count, size_t alignment,
                                    bool from_existing = false) noexcept;
@@ -101,7 +104,7 @@ uint32_t count() noexcept;
 /** Gives the chunks that are wholly free back to where they came from. Returns the bytes. */
 size_t release_free_chunks() noexcept;
 
-/** How many bytes the first chunks have, 4 to 64 MiB: less where address space is short. */
+/** How many bytes the first chunks have that are whole, 4 to 64 MiB: less where address space is short. */
 void set_first_chunk_bytes(size_t bytes) noexcept;
 
 /** Bytes mapped as regions. */

@@ -97,7 +97,8 @@ struct alignas(4096) ThreadCache {
   std::atomic<ThreadCache*> next_free;
   ThreadCache* next; /* of all that were ever made */
 
-  char entries[kStackPlaces.far_end];
+  /* The first null. A cache that has stacks is followed by them: kCacheMapBytes in all. */
+  char entries[sizeof(void*)];
 
   void*& slot(uint64_t offset) noexcept { return *reinterpret_cast<void**>(entries + offset); }
 
@@ -120,6 +121,8 @@ struct alignas(4096) ThreadCache {
     return static_cast<int64_t>(taken_bytes.load(std::memory_order_relaxed) - returned);
   }
 };
+
+inline constexpr size_t kCacheMapBytes = offsetof(ThreadCache, entries) + kStackPlaces.far_end;
 
 enum class CachePhase : uint8_t {
   kFresh,    /* has not allocated yet */
