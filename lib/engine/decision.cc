@@ -19,6 +19,12 @@
 #include "system/os.h"
 
 namespace memlimit::decision {
+
+/* As they begin, on the page that fork writes anyway. Nobody writes to them, but the compiler cannot know: they are not this
+ * file's alone. From values that it knows it would make a copy among the constants, on a page that each child reads for it. */
+constinit MEMLIMIT_FORK_DATA PacerState fresh_pacer{};
+constinit MEMLIMIT_FORK_DATA PurgeState fresh_purge_state{};
+
 namespace {
 
 /* Rounds over the limit that brought next to nothing, in a row, until it is said that the limit cannot be
@@ -170,23 +176,13 @@ int64_t exchange_limit_locked(int64_t bytes, const char* text) noexcept
   return pressure::exchange_limit(bytes);
 }
 
-/* As they begin, on the page that fork writes anyway: what of it is not zero the compiler would load from the constants'. */
-constinit MEMLIMIT_FORK_DATA PacerState fresh_pacer{};
-constinit MEMLIMIT_FORK_DATA PurgeState fresh_purge_state{};
-template <typename T>
-const T& not_seen_through(const T& value) noexcept {
-  const T* at = &value;
-  asm("" : "+r"(at));
-  return *at;
-}
-
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   engine_lock.reset_after_fork();
-  pacer = not_seen_through(fresh_pacer);
+  pacer = fresh_pacer;
   limiter = {};
   hopeless = false;
   hopeless_episodes = hopeless_needed = hopeless_since_ns = 0;
-  purge_state = not_seen_through(fresh_purge_state);
+  purge_state = fresh_purge_state;
   overhead_state = {};
 }
 

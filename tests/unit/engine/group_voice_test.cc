@@ -13,18 +13,14 @@
 #include <catch2/catch.hpp>
 
 #include "engine/configure.h"
-#include "engine/limit_setting.h"
 #include "engine/paced.h"
+#include "support/container.h"
 #include "support/pretended_allocator.h"
-#include "support/recorded_tree.h"
 
 namespace group_voice = memlimit::group_voice;
-namespace limit_setting = memlimit::limit_setting;
 namespace paced = memlimit::paced;
 using memlimit::Event;
 using memlimit::EventKind;
-using memlimit::LimitKind;
-using memlimit::LimitSource;
 
 namespace {
 
@@ -33,31 +29,17 @@ constexpr int64_t kMinuteNs = 60'000'000'000;
 Event unheld(int64_t minute) { return {EventKind::kLimiterOn, minute * kMinuteNs, {2, 1, 0, 0}}; }
 Event room_low(int64_t minute) { return {EventKind::kRoomLow, minute * kMinuteNs, {1, 2}}; }
 
-class Container {
+class Container : public memlimit::test::Container {
  public:
-  Container() {
-    directory_.lay_out(
-        memlimit::test::read_tree(std::string(MEMLIMIT_TEST_DATA "/cgroup/docker-v2.tree")));
+  Container() : memlimit::test::Container(80) {
     memlimit::engine::configure(memlimit::Config{}, memlimit::test::pretended::kOps);
-    limit_setting::apply({LimitKind::kPercent, 0, 80}, LimitSource::kEnvironment);
-    limit_setting::container().find(directory_.path().c_str());
     paced::read(false, 0);
   }
-  ~Container() {
-    group_voice::kForkPart.reset();
-    limit_setting::apply({}, LimitSource::kEnvironment);
-    paced::set_group(nullptr);
-  }
-  Container(const Container&) = delete;
-  Container& operator=(const Container&) = delete;
+  ~Container() { group_voice::kForkPart.reset(); }
 
-  void remove(const char* file) const { directory_.remove(std::string("/sys/fs/cgroup") + file); }
   int open_file(const char* file) const {
-    return open((directory_.path() + "/sys/fs/cgroup" + file).c_str(), O_RDONLY | O_CLOEXEC);
+    return open(path_of(file).c_str(), O_RDONLY | O_CLOEXEC);
   }
-
- private:
-  memlimit::test::TempDir directory_;
 };
 
 /* Whether another process could speak now. */

@@ -9,6 +9,7 @@
 #include "engine/limit.h"
 #include "engine/paced.h"
 #include "engine/pressure.h"
+#include "support/container.h"
 #include "support/recorded_tree.h"
 
 using Catch::Matchers::Contains;
@@ -23,33 +24,10 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
-/* A container whose memory the test sets, and a limit of 50 % of it. */
-class Container {
+/* Of 1 GiB at first, and a limit of 50 % of it. */
+class Container : public memlimit::test::Container {
  public:
-  Container() {
-    directory_.lay_out(
-        memlimit::test::read_tree(std::string(MEMLIMIT_TEST_DATA "/cgroup/docker-v2.tree")));
-    LimitSetting half;
-    half.kind = LimitKind::kPercent;
-    half.percent = 50;
-    limit_setting::apply(half, LimitSource::kEnvironment);
-    limit_setting::container().find(directory_.path().c_str());
-    resize(1024 * kMiB);
-  }
-  ~Container() {
-    limit_setting::apply(LimitSetting{}, LimitSource::kEnvironment);
-    memlimit::paced::set_group(nullptr);
-  }
-  Container(const Container&) = delete;
-  Container& operator=(const Container&) = delete;
-
-  void resize(int64_t bytes) {
-    directory_.write("/sys/fs/cgroup/memory.max", std::to_string(bytes) + "\n");
-    limit_setting::refresh();
-  }
-
- private:
-  memlimit::test::TempDir directory_;
+  Container() : memlimit::test::Container(50) { resize(1024 * kMiB); }
 };
 
 int64_t set(int64_t bytes) { return limit::set(bytes, LimitSource::kApi, "memlimit_set"); }
