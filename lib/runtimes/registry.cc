@@ -1,13 +1,8 @@
-/* See registry.h. A lock guards the table and the open round; it is never held while a runtime reclaims,
- * nor while the loader is asked for anything. */
+/* See registry.h. A lock guards the table and the open round; it is never held while a runtime reclaims. */
 #include "runtimes/registry.h"
 
 #include <algorithm>
-#include <climits>
 #include <cstring>
-
-#include <dlfcn.h>
-#include <link.h>
 
 #include "engine/allocator.h"
 #include "engine/decision.h"
@@ -22,6 +17,7 @@
 #include "pacing/ranking.h"
 #include "runtimes/adapter.h"
 #include "runtimes/adapters.h"
+#include "runtimes/attached.h"
 #include "runtimes/fall.h"
 #include "runtimes/left_out.h"
 #include "system/attributes.h"
@@ -37,10 +33,6 @@ constexpr size_t kCount = kAdapterCount;
  * took: 10 % of the time, then 25 %. Over the limit the limiter is the only brake. */
 constexpr int64_t kRestModerate = 9;
 constexpr int64_t kRestCritical = 3;
-
-/* A dlopen that was noticed may still be under way: looked at again after so long. */
-constexpr int64_t kLookAgainNs[] = {10'000'000, 100'000'000, 1'000'000'000, 10'000'000'000};
-constexpr int kLooks = sizeof kLookAgainNs / sizeof kLookAgainNs[0];
 
 /* Identities of the rows: the program's hooks have 256 and more. */
 constexpr uint64_t kFirstRowId = 0xf0;
@@ -67,35 +59,13 @@ constinit Slot slots[kCount] MEMLIMIT_GUARDED_BY(table_lock){};
 constinit OpenRound open MEMLIMIT_GUARDED_BY(table_lock){};
 constinit MEMLIMIT_FORK_DATA Level last_level MEMLIMIT_GUARDED_BY(table_lock) = Level::kLow;
 
-/* One bit for each adapter. */
-constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> wanted_set{0};
-constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> attached_set{0};
 constinit MEMLIMIT_FORK_DATA std::atomic<uint64_t> open_number{0}; /* 0: no round is open */
 
-/* Not reset by fork where nothing is attached, as the slots. */
-constinit std::atomic<uint32_t> to_run_set{0};   /* by the service thread, for a round */
-constinit std::atomic<uint32_t> left_out_set{0}; /* attached, but no round asks them */
+/* A bit for each adapter that the service thread is to run for a round. Not reset by fork where nothing is attached, as
+ * the slots. */
+constinit std::atomic<uint32_t> to_run_set{0};
 
-constinit bool names_are_given = false; /* by MEMLIMIT_ADAPTERS */
-constinit uint32_t named_set = 0;
-constinit bool threads_are_named = false;
 constinit MEMLIMIT_FORK_DATA std::atomic<bool> help_wanted{false};
-
-constinit LoaderCalls loader_calls{};
-constinit std::atomic<uint32_t> handled_calls{0};
-constinit std::atomic<int64_t> look_again_ns{0};
-constinit int looks = 0;                    /* service thread */
-constinit unsigned long long seen_adds = 0; /* service thread */
-
-/* Where the code of a runtime lies that wants to know when it loads something. Written before it is attached. */
-struct CodeRange {
-  uintptr_t begin = 0;
-  uintptr_t end = 0;
-};
-constinit CodeRange code_ranges[kCount]{};
-
-/* How often the service thread looks whether the fork is over. */
-constexpr int64_t kForkPauseNs = 1'000'000;
 
 /* The last round in which this thread asked its runtime, and in which it arrived at the safe point. */
 struct ThreadRounds {
@@ -107,136 +77,6 @@ struct ThreadRounds {
   bool reclaiming = false;
 };
 MEMLIMIT_TLS ThreadRounds thread_rounds{};
-
-bool is_attached(size_t index) noexcept {
-  return (attached_set.load(std::memory_order_acquire) >> index & 1) != 0;
-}
-
-bool is_wanted(size_t index) noexcept {
-  return (wanted_set.load(std::memory_order_relaxed) >> index & 1) != 0;
-}
-
-size_t number_of(const Adapter& adapter) noexcept {
-  size_t index = 0;
-  while (kAdapters[index] != &adapter) ++index;
-  return index;
-}
-
-bool takes_part(size_t index) noexcept {
-  return is_attached(index) && (left_out_set.load(std::memory_order_relaxed) >> index & 1) == 0;
-}
-
-bool is_missing(size_t index) noexcept { return is_wanted(index) && !is_attached(index); }
-
-/* On the thread that loads, outside of everything of ours. An adapter's function may jump out of it. */
-void before_dlopen(const void* caller) {
-  const auto address = reinterpret_cast<uintptr_t>(caller);
-  for (size_t i = 0; i < kCount; ++i) {
-    if (!is_attached(i) || address < code_ranges[i].begin || address >= code_ranges[i].end)
-      continue;
-    kAdapters[i]->on_dlopen();
-  }
-}
-
-bool try_attach(size_t index, const ElfImage& image) noexcept {
-  if (!is_missing(index) || image.symbol(kAdapters[index]->landmark) == nullptr) return false;
-  const Adapter& adapter = *kAdapters[index];
-  if (!adapter.attach(image)) {
-    left_out::note(index, adapter.why_not != nullptr ? adapter.why_not(image)
-                                                     : left_out::Why::kUnknownVersion);
-    return false;
-  }
-  left_out::note(index, left_out::Why::kNone);
-  if (kAdapters[index]->on_dlopen != nullptr) {
-    code_ranges[index] = {image.begin(), image.end()};
-    loader_calls.listener->store(before_dlopen, std::memory_order_release);
-  }
-  attached_set.fetch_or(uint32_t{1} << index, std::memory_order_release);
-  // malloc sees a small part of such a heap.
-  paced::set_hint(paced::Hint::kRuntimeHeap, true);
-  emit(EventKind::kAdapterAttached, static_cast<int64_t>(index));
-  return true;
-}
-
-/* dl_iterate_phdr on the service thread, never while a process forks: the loader holds a lock for it that the child
- * does not get back. */
-int walk_list(int (*visit)(dl_phdr_info*, size_t, void*), void* arg) noexcept {
-  for (;;) {
-    {
-      const fork::Inside inside;
-      if (inside) return dl_iterate_phdr(visit, arg);
-    }
-    fork::gate().wait_until_open(kForkPauseNs);
-  }
-}
-
-/* Runtimes that are not to be attached, or cannot be. */
-void note_left_out(const ElfImage& image) noexcept {
-  for (size_t i = 0; i < kCount; ++i) {
-    if (is_wanted(i) || image.symbol(kAdapters[i]->landmark) == nullptr) continue;
-    const bool may_be_unnamed = kAdapters[i]->only_when_named && !names_are_given;
-    left_out::note(i, may_be_unnamed ? left_out::Why::kNotNamed : left_out::Why::kUnwanted);
-  }
-  left_out::look_at(image);
-}
-
-int attach_all(dl_phdr_info* info, size_t, void*) {
-  ElfImage image;
-  if (!image.open(*info)) return 0;
-  for (size_t i = 0; i < kCount; ++i) try_attach(i, image);
-  note_left_out(image);
-  return 0;
-}
-
-int note_all_left_out(dl_phdr_info* info, size_t, void*) {
-  ElfImage image;
-  if (image.open(*info)) note_left_out(image);
-  return 0;
-}
-
-/* A library that may be a runtime but may not have been relocated yet. */
-struct Candidate {
-  size_t index = kCount;
-  char path[PATH_MAX];
-};
-
-int find_candidate(dl_phdr_info* info, size_t, void* arg) {
-  auto& candidate = *static_cast<Candidate*>(arg);
-  ElfImage image;
-  if (!image.open(*info)) return 0;
-  for (; candidate.index < kCount; ++candidate.index) {
-    if (is_missing(candidate.index) &&
-        image.symbol(kAdapters[candidate.index]->landmark) != nullptr) {
-      const size_t size = strlen(image.path()) + 1;
-      if (size > sizeof candidate.path) continue;
-      memcpy(candidate.path, image.path(), size);
-      return 1;
-    }
-  }
-  candidate.index = 0;
-  return 0;
-}
-
-int attach_candidate(dl_phdr_info* info, size_t, void* arg) {
-  const auto& candidate = *static_cast<const Candidate*>(arg);
-  ElfImage image;
-  if (!image.open(*info) || strcmp(image.path(), candidate.path) != 0) return 0;
-  return try_attach(candidate.index, image) ? 1 : 0;
-}
-
-/* Whether libraries were loaded since the last time, going by the loader's own count. */
-bool libraries_were_added() noexcept {
-  unsigned long long adds = 0;
-  walk_list(
-      [](dl_phdr_info* info, size_t, void* arg) {
-        *static_cast<unsigned long long*>(arg) = info->dlpi_adds;
-        return 1;
-      },
-      &adds);
-  const bool added = adds != seen_adds;
-  seen_adds = adds;
-  return added;
-}
 
 bool may_reclaim(const Slot& slot, const hooks::Pass& pass, int64_t now_ns) noexcept {
   if (pass.everything) return true;
@@ -296,74 +136,40 @@ void record(size_t index, const OpenRound& round, int64_t wanted_bytes, const Ou
                                 round.pass.limit_bytes - round.pass.usage_bytes});
 }
 
-/* A few atomic loads; any thread. */
-bool discovery_due() noexcept {
-  if (loader_calls.count == nullptr) return false;
-  if (loader_calls.count->load(std::memory_order_relaxed) !=
-      handled_calls.load(std::memory_order_relaxed)) {
-    return true;
-  }
-  const int64_t at = look_again_ns.load(std::memory_order_relaxed);
-  return at != 0 && os::monotonic_ns() >= at;
-}
-
-void discover() noexcept {
-  const uint32_t calls = loader_calls.count->load(std::memory_order_relaxed);
-  if (handled_calls.exchange(calls, std::memory_order_relaxed) != calls) looks = 0;
-  const bool again = looks < kLooks;
-  look_again_ns.store(again ? os::monotonic_ns() + kLookAgainNs[looks] : 0,
-                      std::memory_order_relaxed);
-  looks += again ? 1 : 0;
-  if (!libraries_were_added()) return;
-  Candidate candidate;
-  candidate.index = 0;
-  while (walk_list(find_candidate, &candidate) == 1) {
-    // The loader lets us in when the dlopen that brought the library is through: it is then relocated
-    // and its constructors have run. The handle is kept, so it stays for ever.
-    if (dlopen(candidate.path, RTLD_NOLOAD | RTLD_LAZY) != nullptr) {
-      walk_list(attach_candidate, &candidate);
-    }
-    if (++candidate.index >= kCount) break;
-  }
-  walk_list(note_all_left_out, nullptr);
-}
-
 bool reclaim_wanted() noexcept { return to_run_set.load(std::memory_order_relaxed) != 0; }
 
 bool service_wanted() noexcept {
-  return discovery_due() || help_wanted.load(std::memory_order_relaxed) || reclaim_wanted();
+  return discovery::is_due() || help_wanted.load(std::memory_order_relaxed) || reclaim_wanted();
 }
 
 void notice_all() noexcept {
   for (size_t i = 0; i < kCount; ++i) {
-    if (is_attached(i) && kAdapters[i]->notice != nullptr) kAdapters[i]->notice();
+    if (attached::is(i) && kAdapters[i]->notice != nullptr) kAdapters[i]->notice();
   }
 }
 
 void serve(const service::Turn&) noexcept {
-  if (discovery_due()) {
-    discover();
+  if (discovery::is_due()) {
+    discovery::run();
     notice_all();
   }
   if (!help_wanted.load(std::memory_order_relaxed)) return;
   if (!help_wanted.exchange(false, std::memory_order_acquire)) return;
   for (size_t i = 0; i < kCount; ++i) {
-    if (is_attached(i) && kAdapters[i]->help != nullptr) kAdapters[i]->help();
+    if (attached::is(i) && kAdapters[i]->help != nullptr) kAdapters[i]->help();
   }
 }
 
-bool any() noexcept { return attached_set.load(std::memory_order_relaxed) != 0; }
-
 bool grows_unseen() noexcept {
   for (size_t i = 0; i < kCount; ++i) {
-    if (kAdapters[i]->grows_unseen && is_attached(i)) return true;
+    if (kAdapters[i]->grows_unseen && attached::is(i)) return true;
   }
   return false;
 }
 
 void visit_soon() noexcept {
   for (size_t i = 0; i < kCount; ++i) {
-    if (kAdapters[i]->visit_soon != nullptr && takes_part(i)) kAdapters[i]->visit_soon();
+    if (kAdapters[i]->visit_soon != nullptr && attached::takes_part(i)) kAdapters[i]->visit_soon();
   }
 }
 
@@ -373,7 +179,7 @@ void ask_if_wanted() noexcept {
   const int64_t now_ns = os::monotonic_ns();
   bool settled = true;
   for (size_t i = 0; i < kCount; ++i) {
-    if (!takes_part(i) || kAdapters[i]->ask == nullptr) continue;
+    if (!attached::takes_part(i) || kAdapters[i]->ask == nullptr) continue;
     if (kAdapters[i]->ask(now_ns) == Asked::kNotNow) settled = false;
   }
   if (settled) thread_rounds.asked = number;
@@ -387,10 +193,10 @@ bool is_served(size_t index) noexcept {
 }
 
 bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noexcept {
-  if (!any()) return false;
+  if (!attached::any()) return false;
   uint32_t reachable = 0;
   for (size_t i = 0; i < kCount; ++i) {
-    if (takes_part(i) && is_served(i)) reachable |= uint32_t{1} << i;
+    if (attached::takes_part(i) && is_served(i)) reachable |= uint32_t{1} << i;
   }
   uint32_t to_run = 0;
   bool due = false;
@@ -424,7 +230,7 @@ size_t rows(HookRow* out, size_t cap) noexcept {
   LockGuard guard(table_lock);
   size_t filled = 0;
   for (size_t i = 0; i < kCount && filled < cap; ++i) {
-    if (!takes_part(i)) continue;
+    if (!attached::takes_part(i)) continue;
     const Slot& slot = slots[i];
     HookRow& row = out[filled++];
     row = {};
@@ -443,21 +249,16 @@ hooks::Sums sums() noexcept {
   return sum;
 }
 
-int count() noexcept {
-  return __builtin_popcount(attached_set.load(std::memory_order_relaxed) &
-                            ~left_out_set.load(std::memory_order_relaxed));
-}
-
 void limit_changed() noexcept {
   for (size_t i = 0; i < kCount; ++i) {
-    if (is_attached(i) && kAdapters[i]->limit_changed != nullptr) kAdapters[i]->limit_changed();
+    if (attached::is(i) && kAdapters[i]->limit_changed != nullptr) kAdapters[i]->limit_changed();
   }
 }
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   // Otherwise nothing was ever written there: pages that nobody has touched.
-  if (any()) {
+  if (attached::any()) {
     for (Slot& slot : slots) slot = {};
     open = {};
     to_run_set.store(0, std::memory_order_relaxed);
@@ -467,12 +268,6 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_AN
   last_level = Level::kLow;
   open_number.store(0, std::memory_order_relaxed);
   thread_rounds = {};
-}
-
-size_t number_of(const Adapter& adapter) noexcept {
-  size_t index = 0;
-  while (kAdapters[index] != &adapter) ++index;
-  return index;
 }
 
 void run_reclaims(const service::Turn&) noexcept {
@@ -487,7 +282,7 @@ void run_reclaims(const service::Turn&) noexcept {
 }
 
 constexpr Participant kParticipant{
-    .present = any,
+    .present = attached::any,
     .grows_unseen = grows_unseen,
     .begin_round = begin_round,
     .visit_soon = visit_soon,
@@ -496,7 +291,7 @@ constexpr Participant kParticipant{
     .limit_changed = limit_changed,
     .rows = rows,
     .sums = sums,
-    .count = count,
+    .count = attached::count,
     .left_out = left_out::tell,
     .name_of = left_out::name_of,
 };
@@ -504,35 +299,9 @@ constexpr Participant kParticipant{
 }  // namespace
 
 void configure(const Config& config, const LoaderCalls& calls) noexcept {
-  uint32_t wanted = 0;
-  names_are_given = config.adapters.kind == AdapterKind::kList;
-  for (size_t i = 0; i < kCount; ++i) {
-    if (kAdapters[i]->only_when_named && !names_are_given) continue;
-    if (adapter_wanted(config, kAdapters[i]->name)) wanted |= uint32_t{1} << i;
-  }
-  if (names_are_given) named_set = wanted;
-  // `auto` means every adapter, but not this way of using one.
-  threads_are_named =
-      config.adapters.kind == AdapterKind::kList && adapter_wanted(config, "cpython-threads");
-  if (threads_are_named) wanted |= 1;
-  static_assert(kAdapters[0] == &kCPython);
-  wanted_set.store(wanted, std::memory_order_relaxed);
-  loader_calls = calls;
-  handled_calls.store(calls.count->load(std::memory_order_relaxed), std::memory_order_relaxed);
-  dl_iterate_phdr(attach_all, nullptr);
+  attached::configure(config);
+  discovery::begin(calls);
   participants::add(kParticipant);
-}
-
-bool may_use_threads() noexcept { return threads_are_named; }
-
-bool is_named(const Adapter& adapter) noexcept {
-  return (named_set >> number_of(adapter) & 1) != 0;
-}
-
-void leave_out(const Adapter& adapter, left_out::Why why) noexcept {
-  const size_t index = number_of(adapter);
-  left_out_set.fetch_or(uint32_t{1} << index, std::memory_order_relaxed);
-  left_out::note(index, why);
 }
 
 void request_help() noexcept {
@@ -541,7 +310,7 @@ void request_help() noexcept {
 }
 
 void arrive(const Adapter& adapter) {
-  const size_t index = number_of(adapter);
+  const size_t index = attached::number_of(adapter);
   OpenRound round;
   if (!take_part(index, &round)) return;
   const uint64_t number = round.pass.round;

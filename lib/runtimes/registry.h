@@ -1,27 +1,18 @@
-/* The adapters that are attached: discovery, asking them in rounds, and the account of what came of it.
+/* The adapters in rounds: asking those that are attached, and the account of what came of it.
  *
- * Answers for: noticing runtimes at start and when libraries were loaded later; whether a runtime is due
- * (its own back-off, and a share of time that reclaim may take while there is room); one request for each
- * round and thread; measuring; rows among the hooks. Refuses to decide when a round is due (decision.h).
+ * Answers for: whether a runtime is due (its own back-off, and a share of time that reclaim may take while there is room);
+ * one request for each round and thread; measuring; rows among the hooks. Refuses to decide when a round is due
+ * (decision.h), and to find runtimes (discovery.h).
  * Threads: as said for each function.
  */
 #pragma once
 
-#include <atomic>
-#include <cstdint>
-
 #include "engine/fork.h"
 #include "engine/service.h"
+#include "runtimes/discovery.h"
 #include "settings/config.h"
 
 namespace memlimit::runtimes {
-
-/** Calls of dlopen and dlmopen, as the interposition sees them. Both live for ever. */
-struct LoaderCalls {
-  const std::atomic<uint32_t>* count;
-  /** Called with the caller's return address before a library is loaded, once it is not null. */
-  std::atomic<void (*)(const void* caller)>* listener;
-};
 
 /** Once, from the constructor, when every library of the program's start is relocated: discovers what is
  *  there, and takes part in rounds. */
