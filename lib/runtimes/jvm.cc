@@ -81,7 +81,8 @@ constexpr const char* kLateThreads[] = {"Notification Th", "Common-Cleaner", nul
 enum class Collector : uint8_t {
   kOther,
   kNone,            /* Epsilon */
-  kStopsTheWorld,   /* Serial, Parallel, G1 */
+  kShrinks,         /* Serial, G1: by a full collection */
+  kKeeps,           /* Parallel: has a policy of its own, that gives back little */
   kHasSoftMaximum,  /* Shenandoah */
   kHeapInMemoryFile /* ZGC; it has the maximum, too */
 };
@@ -131,9 +132,8 @@ Collector find_collector() noexcept {
   if (options.is_on("UseZGC")) return Collector::kHeapInMemoryFile;
   if (options.is_on("UseShenandoahGC")) return Collector::kHasSoftMaximum;
   if (options.is_on("UseEpsilonGC")) return Collector::kNone;
-  for (const char* const name : {"UseG1GC", "UseSerialGC", "UseParallelGC"}) {
-    if (options.is_on(name)) return Collector::kStopsTheWorld;
-  }
+  if (options.is_on("UseParallelGC")) return Collector::kKeeps;
+  if (options.is_on("UseG1GC") || options.is_on("UseSerialGC")) return Collector::kShrinks;
   return Collector::kOther;
 }
 
@@ -190,10 +190,12 @@ void block_signals_to_end() noexcept {
 constexpr uint64_t kLeastFreePercent = 10;
 constexpr uint64_t kMostFreePercent = 25;
 
-/* While it lives, these hold instead of the VM's own. Both may be changed at any time, as its management interface does. */
+/* While it lives, these hold instead of the VM's own, where collections shrink the heap by them. Measured, a Parallel heap of
+ * 366 MiB: 390 when it is collected, 428 when these hold, too. Both may be changed at any time, as its management interface does. */
 class TighterHeap {
  public:
   TighterHeap() noexcept {
+    if (collector != Collector::kShrinks) return;
     least_.set(kLeastFreePercent);
     most_.set(kMostFreePercent);
   }
@@ -216,7 +218,7 @@ class TighterHeap {
       before_ = value_->exchange(value, std::memory_order_seq_cst);
     }
     void put_back() noexcept {
-      if (value_ != nullptr) value_->compare_exchange_strong(ours_, before_);
+      if (ours_ != 0) value_->compare_exchange_strong(ours_, before_);
     }
 
    private:

@@ -53,7 +53,7 @@ TEST_CASE("left_out: events have a name for every number, adapters first", "[ada
   for (const memlimit::runtimes::Adapter* const adapter : memlimit::runtimes::kAdapters) {
     CHECK(std::string(left_out::name_of(index++)) == adapter->name);
   }
-  CHECK(std::string(left_out::name_of(index)) == "php");
+  CHECK(std::string(left_out::name_of(index)) == "lua");
   CHECK(left_out::name_of(-1) == nullptr);
   CHECK(left_out::name_of(100) == nullptr);
 }
