@@ -52,7 +52,8 @@ int64_t Fall::wait(int64_t wanted_bytes, int64_t released_bytes) const noexcept 
     most = fallen;
     moved_ns = now_ns;
   }
-  return most;
+  // Else rounds would back off while the heap is held by them: measured, a G1 heap in a group of 400 MB was killed.
+  return std::max(most, std::min(released_bytes, wanted_bytes));
 }
 
 }  // namespace memlimit::runtimes

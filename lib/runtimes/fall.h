@@ -15,8 +15,9 @@ class Fall {
   /** From now on. The footprint has just been read. */
   Fall() noexcept;
 
-  /** Until as much has fallen as is wanted, or nothing more comes: the most that did. Longer while less has fallen than the
-   *  runtime has released of its heap; 200 ms at most, and not while the service thread is to leave. */
+  /** Until as much has fallen as is wanted, or nothing more comes: the most that did. What the runtime has released of its
+   *  heap is waited for longer, and counts up to what is wanted: the kernel gets it later. 200 ms at most, and not while
+   *  the service thread is to leave. */
   int64_t wait(int64_t wanted_bytes, int64_t released_bytes) const noexcept;
 
   int64_t of_usage_bytes() const noexcept;
