@@ -15,6 +15,8 @@ namespace {
 /* Of the service thread. In the child of a fork they are the parent's: one look too many, when it has a thread. */
 constinit TouchWatch watch{};
 constinit int64_t look_due_ns = INT64_MAX;
+constinit int64_t seen_footprint_bytes = 0; /* at the last look, as the clock */
+constinit int64_t seen_clock_bytes = 0;
 
 TouchSight sight(int64_t now_ns) noexcept {
   TouchSight sight = footprint::touch_sight();
@@ -23,8 +25,19 @@ TouchSight sight(int64_t now_ns) noexcept {
   return sight;
 }
 
+/* Rounds are due by the program's clock, which stands still while it only touches. */
+void advance_clock() noexcept {
+  const int64_t footprint = paced::footprint_bytes();
+  const int64_t clock = pressure::clock_bytes();
+  const int64_t untold = (footprint - seen_footprint_bytes) - (clock - seen_clock_bytes);
+  if (look_due_ns != INT64_MAX && untold > 0) pressure::add_touched(untold);
+  seen_footprint_bytes = footprint;
+  seen_clock_bytes = pressure::clock_bytes();
+}
+
 void look(int64_t now_ns) noexcept {
   footprint::read();
+  advance_clock();
   look::now(false);
   const int64_t interval_ns = next_touch_look_ns(watch, sight(now_ns));
   look_due_ns = interval_ns == INT64_MAX ? INT64_MAX : now_ns + interval_ns;

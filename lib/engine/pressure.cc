@@ -13,7 +13,8 @@ struct alignas(64) State {
   std::atomic<int64_t> limit{0};
   std::atomic<bool> growth{false};
   std::atomic<int> level{0};
-  std::atomic<int64_t> mapped_ever{0}; /* by the program itself; monotonic */
+  std::atomic<int64_t> mapped_ever{0};  /* by the program itself; monotonic */
+  std::atomic<int64_t> touched_ever{0}; /* as far as nothing else told of it; monotonic */
 };
 constinit State state{};
 
@@ -26,11 +27,16 @@ Level level() noexcept { return static_cast<Level>(state.level.load(std::memory_
 bool active() noexcept { return limit_bytes() > 0 || state.growth.load(std::memory_order_relaxed); }
 
 int64_t clock_bytes() noexcept {
-  return account::published_allocated_bytes() + state.mapped_ever.load(std::memory_order_relaxed);
+  return account::published_allocated_bytes() + state.mapped_ever.load(std::memory_order_relaxed) +
+         state.touched_ever.load(std::memory_order_relaxed);
 }
 
 int64_t add_mapped(int64_t bytes) noexcept {
   return state.mapped_ever.fetch_add(bytes, std::memory_order_relaxed);
+}
+
+void add_touched(int64_t bytes) noexcept {
+  state.touched_ever.fetch_add(bytes, std::memory_order_relaxed);
 }
 
 void set_growth(bool asked) noexcept { state.growth.store(asked, std::memory_order_relaxed); }

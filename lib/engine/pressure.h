@@ -20,11 +20,14 @@ Level level() noexcept;
 /** Whether anything is paced: there is a limit, or MEMLIMIT_GROWTH asks for rounds without one. */
 bool active() noexcept;
 
-/** What pacing takes for time: bytes that the program took, by malloc or by mmap. */
+/** What pacing takes for time: bytes that the program took, by malloc, by mmap, or by touching what was mapped already. */
 int64_t clock_bytes() noexcept;
 
 /** The program has mapped so many bytes itself. Returns how many it had ever mapped before. */
 int64_t add_mapped(int64_t bytes) noexcept;
+
+/** The footprint has grown by so much that neither malloc nor mmap told of. */
+void add_touched(int64_t bytes) noexcept;
 
 /** At start. */
 void set_growth(bool asked) noexcept;

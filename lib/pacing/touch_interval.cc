@@ -15,10 +15,11 @@ int64_t longest_ns(const TouchSight& now) noexcept {
 
 /* In doubles: bytes times nanoseconds pass 2^63. */
 int64_t shortest_ns(const TouchSight& now) noexcept {
-  const double half = static_cast<double>(std::max<int64_t>(now.headroom_bytes, 0)) / 2;
-  const double ns = half * static_cast<double>(kNsPerSecond) / kTouchBytesPerSecond;
+  const double quarter = static_cast<double>(std::max<int64_t>(now.headroom_bytes, 0)) / 4;
+  const double ns = quarter * static_cast<double>(kNsPerSecond) / kTouchBytesPerSecond;
+  const int64_t least_ns = now.grows_unseen ? kTouchRuntimeShortestNs : kTouchShortestNs;
   return static_cast<int64_t>(
-      std::clamp(ns, static_cast<double>(kTouchShortestNs), static_cast<double>(kTouchRuntimeNs)));
+      std::clamp(ns, static_cast<double>(least_ns), static_cast<double>(kTouchRuntimeNs)));
 }
 
 bool rests(const TouchSight& last, const TouchSight& now) noexcept {

@@ -24,7 +24,7 @@ public class JavaHeap {
       byte[] block = new byte[BLOCK - 16];
       block[BLOCK / 2] = 1;
       table[random.nextInt(table.length)] = block;
-      if (done % 32 != 0) continue;
+      if (done % 16 != 0) continue;
       heap = Math.max(heap, Runtime.getRuntime().totalMemory() >> 20);
       // Some other work: nobody only allocates.
       Thread.sleep(1);

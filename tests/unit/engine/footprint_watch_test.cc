@@ -3,6 +3,7 @@
 #include "engine/footprint_watch.h"
 
 #include <cstdint>
+#include <cstring>
 
 #include <sys/mman.h>
 
@@ -13,6 +14,7 @@
 #include "engine/limit.h"
 #include "engine/limit_setting.h"
 #include "engine/paced.h"
+#include "engine/pressure.h"
 #include "support/pretended_allocator.h"
 #include "system/os.h"
 
@@ -68,6 +70,8 @@ class Mapping {
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
+  void touch(int64_t bytes) const { memset(address_, 1, static_cast<size_t>(bytes)); }
+
   bool there() const { return address_ != MAP_FAILED; }
 
  private:
@@ -88,6 +92,23 @@ TEST_CASE("footprint watch: looks begin when more is mapped than the limit leave
   footprint::read();
   turn();
   CHECK(footprint_watch::kTask.due_ns() < INT64_MAX);
+}
+
+TEST_CASE("footprint watch: what is touched moves the clock that rounds go by", "[footprint]") {
+  const Limit limit(memlimit::AccountMode::kRss);
+  const Mapping mapping(kRoomBytes * 2);
+  if (!mapping.there()) return;
+  footprint::read();
+  turn();
+  while (footprint_watch::kTask.due_ns() > memlimit::os::monotonic_ns()) memlimit::os::yield();
+  turn();  // knows from here on what there was
+  const int64_t before = memlimit::pressure::clock_bytes();
+  constexpr int64_t kTouched = int64_t{64} << 20;
+  mapping.touch(kTouched);
+  while (footprint_watch::kTask.due_ns() > memlimit::os::monotonic_ns()) memlimit::os::yield();
+  turn();
+  CHECK(memlimit::pressure::clock_bytes() - before > kTouched / 2);
+  CHECK(memlimit::pressure::clock_bytes() - before < kTouched * 2);
 }
 
 TEST_CASE("footprint watch: where the footprint is not paced nobody looks", "[footprint]") {
