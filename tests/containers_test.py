@@ -447,6 +447,10 @@ def case_php_collector_disabled(build, directory):
     survives(build, directory, 160, ['php', 'queue_worker.php', '8000', '50000', 'disabled'], MEMLIMIT='80%')
 
 
+def case_erlang_waiting_processes(build, directory):
+    survives(build, directory, 160, ['escript', 'waiting_processes.escript'], percent=80, MEMLIMIT_ADAPTERS='beam')
+
+
 @contextlib.contextmanager
 def library_in(root, build):
     """The library that is built for any system, with what it is linked with, in a directory of that root. Its path there."""
