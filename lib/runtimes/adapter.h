@@ -47,7 +47,7 @@ struct Adapter {
   const char* name;
 
   /** A symbol that only an image of this runtime defines. */
-  const char* landmark;
+  HashedName landmark;
 
   /** Takes what it needs from the image; false: a version it does not know. Called once at most with
    *  success, before anything else, by one thread. The image stays loaded for ever. */

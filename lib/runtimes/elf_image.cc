@@ -7,12 +7,6 @@
 namespace memlimit::runtimes {
 namespace {
 
-uint32_t gnu_hash_of(const char* name) noexcept {
-  uint32_t hash = 5381;
-  for (; *name != '\0'; ++name) hash = hash * 33 + static_cast<unsigned char>(*name);
-  return hash;
-}
-
 uint32_t sysv_hash_of(const char* name) noexcept {
   uint32_t hash = 0;
   for (; *name != '\0'; ++name) {
@@ -73,7 +67,7 @@ bool ElfImage::matches(const ElfW(Sym) & symbol, const char* name) const noexcep
   return strcmp(strings_ + symbol.st_name, name) == 0;
 }
 
-const ElfW(Sym) * ElfImage::by_gnu_hash(const char* name) const noexcept {
+const ElfW(Sym) * ElfImage::by_gnu_hash(const char* name, uint32_t hash) const noexcept {
   constexpr uint32_t kWordBits = 8 * sizeof(ElfW(Addr));
   const uint32_t bucket_count = gnu_hash_[0];
   const uint32_t first_symbol = gnu_hash_[1];
@@ -84,7 +78,6 @@ const ElfW(Sym) * ElfImage::by_gnu_hash(const char* name) const noexcept {
   const auto* const buckets = reinterpret_cast<const uint32_t*>(bloom + bloom_words);
   const uint32_t* const chains = buckets + bucket_count;
 
-  const uint32_t hash = gnu_hash_of(name);
   const ElfW(Addr) word = bloom[hash / kWordBits % bloom_words];
   const ElfW(Addr) one = 1;
   const ElfW(Addr) bits = one << hash % kWordBits | one << (hash >> bloom_shift) % kWordBits;
@@ -112,12 +105,18 @@ const ElfW(Sym) * ElfImage::by_sysv_hash(const char* name) const noexcept {
 }
 
 const ElfW(Sym) * ElfImage::lookup(const char* name) const noexcept {
-  if (gnu_hash_ != nullptr) return by_gnu_hash(name);
+  if (gnu_hash_ != nullptr) return by_gnu_hash(name, gnu_hash_of(name));
   return sysv_hash_ != nullptr ? by_sysv_hash(name) : nullptr;
 }
 
 void* ElfImage::symbol(const char* name) const noexcept {
   const ElfW(Sym)* const found = lookup(name);
+  return found == nullptr ? nullptr : reinterpret_cast<void*>(base_ + found->st_value);
+}
+
+void* ElfImage::symbol(const HashedName& name) const noexcept {
+  if (gnu_hash_ == nullptr) return symbol(name.text);
+  const ElfW(Sym)* const found = by_gnu_hash(name.text, name.gnu_hash);
   return found == nullptr ? nullptr : reinterpret_cast<void*>(base_ + found->st_value);
 }
 

@@ -12,7 +12,7 @@ namespace {
 /* Runtimes that have no adapter, and a function that only an image of each defines. */
 struct Runtime {
   const char* name;
-  const char* landmark;
+  HashedName landmark;
 };
 constexpr Runtime kOthers[] = {
     {"lua", "lua_gc"},

@@ -10,6 +10,7 @@
 #include <catch2/catch.hpp>
 
 using memlimit::runtimes::ElfImage;
+using memlimit::runtimes::HashedName;
 using memlimit::runtimes::image_of;
 
 namespace {
@@ -45,6 +46,17 @@ TEST_CASE("elf_image: a name that is not there is not found", "[elf_image]") {
   CHECK(libc.symbol("") == nullptr);
   // Used by libc, defined elsewhere.
   CHECK(libc.symbol("_dl_catch_exception_that_is_not") == nullptr);
+}
+
+TEST_CASE("elf_image: a name with its hash finds the same", "[elf_image]") {
+  const ElfImage libc = libc_image();
+  constexpr HashedName kNames[] = {"qsort", "strtol", "environ", "getaddrinfo",
+                                   "fork",  "putenv", "errno",   "no_such_function_anywhere"};
+  for (const HashedName& name : kNames) {
+    INFO(name.text);
+    CHECK(libc.symbol(name) == libc.symbol(name.text));
+  }
+  CHECK(libc.symbol(kNames[0]) != nullptr);
 }
 
 TEST_CASE("elf_image: thread-local and indirect symbols are refused", "[elf_image]") {
