@@ -13,16 +13,16 @@ namespace memlimit::paced {
 namespace {
 
 struct alignas(64) State {
-  std::atomic<AccountMode> asked{AccountMode::kAuto};
-  std::atomic<unsigned> hints{0};
-  std::atomic<AccountMode> mode{AccountMode::kHeap};
   std::atomic<MemoryGroup*> group{nullptr};
   std::atomic<int64_t> footprint{0};
   std::atomic<int64_t> untouched{-1};
-  std::atomic<bool> footprint_over{false};
   std::atomic<int64_t> beyond_usage{-1}; /* of the footprint; negative: taken */
   std::atomic<int64_t> overhead{0};
   std::atomic<int64_t> others{-1}; /* of the group's working set; negative: unknown */
+  std::atomic<unsigned> hints{0};
+  std::atomic<AccountMode> asked{AccountMode::kAuto};
+  std::atomic<AccountMode> mode{AccountMode::kHeap};
+  std::atomic<bool> footprint_over{false};
 };
 constinit MEMLIMIT_FORK_DATA State state{};
 constinit MEMLIMIT_FORK_DATA procfs::FootprintFile footprint_file;
