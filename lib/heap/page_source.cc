@@ -39,7 +39,7 @@ void* map_aligned(size_t bytes, size_t alignment, int protection) noexcept {
 /* A random multiple of 4 MiB in 16 TiB of address space that nobody else looks for: the kernel gives what is far above
  * (the program, its libraries and stacks), mimalloc asks for what is below 30 TiB, ZGC of a JVM for 4 to 48 and from
  * 64 TiB on. Where user space does not reach so far the kernel takes another place. */
-uintptr_t lonely_address() noexcept {
+[[maybe_unused]] uintptr_t lonely_address() noexcept {
   constexpr uintptr_t kFirst = uintptr_t{48} << 40;
   constexpr uintptr_t kPlaces = (uintptr_t{16} << 40) / kRegionBytes;
   uint64_t random = 0;

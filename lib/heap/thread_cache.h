@@ -100,7 +100,11 @@ struct alignas(4096) ThreadCache {
   /* The first null. A cache that has stacks is followed by them: kCacheMapBytes in all. */
   char entries[sizeof(void*)];
 
-  void*& slot(uint64_t offset) noexcept { return *reinterpret_cast<void**>(entries + offset); }
+  /* By the cache's own address: what follows is not part of the array. */
+  void*& slot(uint64_t offset) noexcept {
+    return *reinterpret_cast<void**>(reinterpret_cast<char*>(this) +
+                                     offsetof(ThreadCache, entries) + offset);
+  }
 
   /* Of the stack with such a top: the place of its null. */
   static uint64_t floor_of(unsigned class_index, uint64_t top) noexcept {

@@ -94,10 +94,11 @@ TEST_CASE("cpython_waits: concerns nobody but the functions it knows", "[cpython
   CHECK_FALSE(cpython_waits::concerns(nullptr));
   CHECK_FALSE(cpython_waits::concerns(function));
   cpython_waits::Code code;
-  code.begin = reinterpret_cast<uintptr_t>(function);
+  const auto begin = reinterpret_cast<uintptr_t>(function);
+  code.begin = begin;
   code.bytes = sizeof function;
-  CHECK(code.contains(reinterpret_cast<uintptr_t>(function)));
-  CHECK(code.contains(reinterpret_cast<uintptr_t>(function + 63)));
-  CHECK_FALSE(code.contains(reinterpret_cast<uintptr_t>(function + 64)));
-  CHECK_FALSE(code.contains(reinterpret_cast<uintptr_t>(function - 1)));
+  CHECK(code.contains(begin));
+  CHECK(code.contains(begin + 63));
+  CHECK_FALSE(code.contains(begin + 64));
+  CHECK_FALSE(code.contains(begin - 1));
 }
