@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,14 @@ static void read_all(int fd, char* text, size_t cap) {
   text[length] = '\0';
 }
 
+/* What this process inherited is the command's, too. Where a child's end is ignored nobody can wait for it. */
+static struct sigaction expect_children(void) {
+  const struct sigaction by_default = {.sa_handler = SIG_DFL};
+  struct sigaction inherited;
+  sigaction(SIGCHLD, &by_default, &inherited);
+  return inherited;
+}
+
 static int wait_for(pid_t child) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
@@ -93,6 +102,7 @@ int64_t check_settings(const char* loader, const char* library) {
   check_strictness();
   int ends[2];
   if (pipe(ends) != 0) die(kStatusSetting, "cannot check the settings: %s", strerror(errno));
+  const struct sigaction inherited = expect_children();
   const pid_t child = fork();
   if (child < 0) die(kStatusSetting, "cannot check the settings: %s", strerror(errno));
   if (child == 0) {
@@ -104,6 +114,7 @@ int64_t check_settings(const char* loader, const char* library) {
   read_all(ends[0], said, sizeof said);
   close(ends[0]);
   const int status = wait_for(child);
+  sigaction(SIGCHLD, &inherited, NULL);
   if (WIFEXITED(status) && WEXITSTATUS(status) == kStatusSetting) {
     complain_lines(said);
     exit(kStatusSetting);

@@ -24,17 +24,14 @@ extern char** environ;
 /* Where a static program's children may come from, and what the settings are checked by: the loader of this machine's
  * ordinary programs. */
 static const char* default_loader(void) {
-  static const char* const kLoaders[] = {
 #if defined __x86_64__
-    "/lib64/ld-linux-x86-64.so.2",
+  static const char kLoader[] = "/lib64/ld-linux-x86-64.so.2";
 #elif defined __aarch64__
-    "/lib/ld-linux-aarch64.so.1",
+  static const char kLoader[] = "/lib/ld-linux-aarch64.so.1";
+#else
+#error "which loader do this machine's programs name?"
 #endif
-  };
-  for (size_t i = 0; i < sizeof kLoaders / sizeof kLoaders[0]; ++i) {
-    if (access(kLoaders[i], X_OK) == 0) return kLoaders[i];
-  }
-  return NULL;
+  return access(kLoader, X_OK) == 0 ? kLoader : NULL;
 }
 
 /* A program of another machine would run without the library, and the loader write a line of its own. */

@@ -37,6 +37,23 @@ static_assert(sizeof memlimit_loader_listener == sizeof(void*),
 #if defined(__x86_64__)
 
 __asm__(R"(
+        .macro  MEMLIMIT_KEEP_ARGUMENTS
+        pushq   %rdi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rsi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rdx
+        .cfi_adjust_cfa_offset 8
+        .endm
+        .macro  MEMLIMIT_GET_ARGUMENTS
+        popq    %rdx
+        .cfi_adjust_cfa_offset -8
+        popq    %rsi
+        .cfi_adjust_cfa_offset -8
+        popq    %rdi
+        .cfi_adjust_cfa_offset -8
+        .endm
+
         .macro  MEMLIMIT_FORWARD_DLOPEN name, real, flags
         .globl  \name
         .type   \name, @function
@@ -47,36 +64,16 @@ __asm__(R"(
         movq    \real(%rip), %rax
         testq   %rax, %rax
         jne     1f
-        pushq   %rdi
-        .cfi_adjust_cfa_offset 8
-        pushq   %rsi
-        .cfi_adjust_cfa_offset 8
-        pushq   %rdx
-        .cfi_adjust_cfa_offset 8
+        MEMLIMIT_KEEP_ARGUMENTS
         call    memlimit_resolve_dlopen
-        popq    %rdx
-        .cfi_adjust_cfa_offset -8
-        popq    %rsi
-        .cfi_adjust_cfa_offset -8
-        popq    %rdi
-        .cfi_adjust_cfa_offset -8
+        MEMLIMIT_GET_ARGUMENTS
 1:      movq    memlimit_loader_listener(%rip), %rax
         testq   %rax, %rax
         je      2f
-        pushq   %rdi
-        .cfi_adjust_cfa_offset 8
-        pushq   %rsi
-        .cfi_adjust_cfa_offset 8
-        pushq   %rdx
-        .cfi_adjust_cfa_offset 8
+        MEMLIMIT_KEEP_ARGUMENTS
         movq    24(%rsp), %rdi
         call    *%rax
-        popq    %rdx
-        .cfi_adjust_cfa_offset -8
-        popq    %rsi
-        .cfi_adjust_cfa_offset -8
-        popq    %rdi
-        .cfi_adjust_cfa_offset -8
+        MEMLIMIT_GET_ARGUMENTS
 2:      movq    \real(%rip), %rax
         lock incl memlimit_loader_calls(%rip)
         andl    $~8, \flags
@@ -89,6 +86,8 @@ __asm__(R"(
         MEMLIMIT_FORWARD_DLOPEN dlopen,  memlimit_real_dlopen,  %esi
         MEMLIMIT_FORWARD_DLOPEN dlmopen, memlimit_real_dlmopen, %edx
         .purgem MEMLIMIT_FORWARD_DLOPEN
+        .purgem MEMLIMIT_GET_ARGUMENTS
+        .purgem MEMLIMIT_KEEP_ARGUMENTS
 )");
 
 #elif defined(__aarch64__)

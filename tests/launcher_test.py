@@ -7,6 +7,7 @@ Usage: launcher_test.py BUILD_ROOT. Runs the launcher of the build tree on small
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,15 @@ class Starts(unittest.TestCase):
     def test_the_commands_status_is_its_own(self):
         self.assertEqual(run("sh", "-c", "exit 7").returncode, 7)
         self.assertEqual(run("sh", "-c", "kill -TERM $$").returncode, -15)
+
+    def test_who_ignores_the_end_of_children_is_started_so(self):
+        shown = subprocess.run(
+            [RUN, "-l", "64MiB", "--", "grep", "SigIgn", "/proc/self/status"],
+            preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+            capture_output=True, text=True, check=False,
+        )
+        self.assertEqual((shown.returncode, shown.stderr), (0, ""))
+        self.assertTrue(int(shown.stdout.split()[1], 16) >> (signal.SIGCHLD - 1) & 1, shown.stdout)
 
     def test_no_process_stays_behind(self):
         result = run("sh", "-c", "echo $$; echo $PPID")
