@@ -135,6 +135,10 @@ struct memlimit_stats {
   int64_t hook_overruns;
   int64_t hooks_running;
   int64_t hook_running_ns;
+  int64_t profile_interval;
+  int64_t profile_samples;
+  int64_t profile_sites;
+  int64_t profile_dropped;
 };
 
 /** memlimit_is_loaded() - 1 when libmemlimit.so is in this process, else 0; callable anywhere */

@@ -19,6 +19,7 @@
 #include "engine/plugins.h"
 #include "engine/poll_pass.h"
 #include "engine/poller.h"
+#include "engine/profile_setting.h"
 #include "engine/program_work.h"
 #include "engine/purge.h"
 #include "engine/requests.h"
@@ -120,6 +121,7 @@ int start(const Config& config, const Interposition& interposition,
   runtimes::configure_notices(config);
   if (config.strict && !stats_server::can_open(config)) return 1;
   limit_setting::apply_at_start(config);
+  profile_setting::apply_at_start(config);
   const int failed_plugins = load_plugins(config);
   if (failed_plugins > 0 && config.strict) return failed_plugins;
   if (awaits_service(config)) service::await();

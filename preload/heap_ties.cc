@@ -17,6 +17,7 @@
 #include "heap/purge.h"
 #include "heap/region.h"
 #include "mappings.h"
+#include "profile/profiler.h"
 #include "system/os.h"
 
 namespace memlimit {
@@ -153,6 +154,10 @@ void set_cache_bytes(int64_t bytes) noexcept {
   heap::set_cache_bytes(static_cast<uint32_t>(bytes));
 }
 
+void set_sample_interval_bytes(int64_t bytes) noexcept {
+  heap::set_sample_interval_bytes(static_cast<uint64_t>(bytes));
+}
+
 constinit std::atomic<int64_t> purge_calls{0};
 
 Purged purge(unsigned most_calls, int64_t least_bytes, uint32_t* position) noexcept {
@@ -180,6 +185,8 @@ constinit const HeapOps heap_ops_at_start = {
     .out_of_memory = set_errno,
     .arm_thread_exit = arm_thread_exit,
     .now_ms = coarse_ms,
+    .sampled = profile::sampled,
+    .sample_freed = profile::sample_freed,
 };
 
 }  // namespace heap
@@ -195,6 +202,7 @@ constinit const AllocatorOps kAllocatorOps{
     .publish_own = publish_own,
     .set_quantum_bytes = set_quantum_bytes,
     .set_cache_bytes = set_cache_bytes,
+    .set_sample_interval_bytes = set_sample_interval_bytes,
     .look_at_next_allocation = heap::look_at_next_allocation,
     .purge = purge,
     .madvise_calls = madvise_calls,

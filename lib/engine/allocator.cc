@@ -13,6 +13,7 @@ constinit AllocatorOps table{
     .publish_own = [](bool) noexcept {},
     .set_quantum_bytes = [](int64_t) noexcept {},
     .set_cache_bytes = [](int64_t) noexcept {},
+    .set_sample_interval_bytes = [](int64_t) noexcept {},
     .look_at_next_allocation = []() noexcept {},
     .purge =
         [](unsigned, int64_t, uint32_t*) noexcept {

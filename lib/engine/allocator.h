@@ -55,6 +55,9 @@ struct AllocatorOps {
   void (*set_quantum_bytes)(int64_t bytes) noexcept;
   /** What all threads together may keep for their next allocations. */
   void (*set_cache_bytes)(int64_t bytes) noexcept;
+  /** Mean number of allocated bytes between two blocks that are sampled for the heap profile; 0: none is. Each thread
+   *  follows at its next refill. */
+  void (*set_sample_interval_bytes)(int64_t bytes) noexcept;
   /** The thread's next allocation looks up, however small. In any context, a signal handler too. */
   void (*look_at_next_allocation)() noexcept;
   /** Gives idle pages of all threads back to the kernel, in at most so many system calls; pieces between blocks in use

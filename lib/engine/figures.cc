@@ -14,7 +14,9 @@
 #include "engine/paced.h"
 #include "engine/participants.h"
 #include "engine/pressure.h"
+#include "engine/profile_setting.h"
 #include "engine/purge.h"
+#include "profile/profiler.h"
 #include "system/attributes.h"
 #include "system/os.h"
 
@@ -74,6 +76,11 @@ void fill(memlimit_stats* figures, int64_t max_age_ns) noexcept {
   out.hook_overruns = sums.overruns;
   out.hooks_running = sums.running;
   out.hook_running_ns = sums.running_ns;
+  const profile::Figures profiled = profile::figures();
+  out.profile_interval = profile_setting::interval_bytes();
+  out.profile_samples = profiled.samples;
+  out.profile_sites = profiled.sites;
+  out.profile_dropped = profiled.dropped_bytes;
   out.hooks = hooks::count(MEMLIMIT_ASYNC) + hooks::count(MEMLIMIT_POLL) +
               hooks::count(MEMLIMIT_INLINE) + participants::count();
   counters::fill(&out);

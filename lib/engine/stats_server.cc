@@ -10,11 +10,14 @@
 #include "engine/figures.h"
 #include "engine/limit_setting.h"
 #include "engine/look.h"
+#include "engine/profile_setting.h"
 #include "observe/event_ring.h"
 #include "observe/heap_text.h"
 #include "observe/log.h"
 #include "observe/stats_socket.h"
 #include "observe/stats_text.h"
+#include "profile/profile_text.h"
+#include "profile/profiler.h"
 #include "settings/config_values.h"
 #include "settings/environment.h"
 #include "system/attributes.h"
@@ -56,6 +59,8 @@ size_t render_heap(char* buffer, size_t cap) noexcept {
 size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
   if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
   if (file == StatsFile::kHeap) return render_heap(buffer, cap);
+  if (file == StatsFile::kProfile)
+    return profile::render_profile(profile::sites(), "/proc/self/maps", buffer, cap);
   if (shows_figures_only(file)) {
     memlimit_stats figures{};
     figures::fill(&figures, figures::kRssAgeNs);
@@ -75,6 +80,20 @@ bool set_limit(void*, std::string_view text, const Peer&, char* error, size_t ca
   LimitSetting setting;
   if (!parse_limit(text, &setting, error, cap)) return false;
   limit_setting::apply(setting, LimitSource::kSocket);
+  return true;
+}
+
+bool set_profile(void*, std::string_view text, char* answer, size_t cap) noexcept {
+  int64_t interval_bytes = 0;
+  if (!parse_profile(text, &interval_bytes, answer, cap) ||
+      !profile_setting::apply(interval_bytes, answer, cap))
+    return false;
+  TextWriter out(answer, cap);
+  if (interval_bytes == 0) {
+    out.put("off\n");
+  } else {
+    out.put_int(interval_bytes).put('\n');
+  }
   return true;
 }
 
@@ -112,7 +131,7 @@ void tell_failure(Opened opened, int error, const char* text) noexcept {
 
 void open(Opened opened) noexcept {
   if (config->socket.kind == SocketKind::kOff) return;
-  const SocketContent content{nullptr, render, set_limit, note_refusal};
+  const SocketContent content{nullptr, render, set_limit, note_refusal, set_profile};
   char error[256];
   const int result = stats_socket.open(place(), content, error, sizeof error);
   emit(result == 0 ? EventKind::kSocketOpened : EventKind::kSocketFailed, -result);

@@ -26,9 +26,20 @@ uint64_t ThreadCache::cached_bytes() const noexcept {
 
 uint64_t ThreadCache::allocated_bytes() const noexcept {
   uint64_t bytes = large_allocated_bytes.load(std::memory_order_acquire);
-  for (unsigned i = 1; i <= kSmallClasses; ++i)
-    bytes += pops[i].load(std::memory_order_acquire) * kClasses[i].block_bytes;
+  for (unsigned i = 1; i <= kSmallClasses; ++i) bytes += handed_out(i) * kClasses[i].block_bytes;
   return bytes;
+}
+
+uint64_t ThreadCache::handed_out(unsigned class_index) const noexcept {
+  uint64_t base = pop_bases[class_index].load(std::memory_order_acquire);
+  for (;;) {
+    if ((base & 1) != 0) return base >> 1;
+    // Acquire: what sampling::set_countdown() stored after changing the base is seen with that change.
+    const uint64_t count = pops[class_index].load(std::memory_order_acquire);
+    const uint64_t again = pop_bases[class_index].load(std::memory_order_acquire);
+    if (MEMLIMIT_LIKELY(again == base)) return (base >> 1) + count;
+    base = again;
+  }
 }
 
 namespace thread_caches {

@@ -64,8 +64,8 @@ void add_region(Region& region, ClassFigures (&out)[kBins]) noexcept {
     const SpanRef span{&region, slice};
     const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
     if (class_index == kLargeClass) add_run(span.state(), out[kLargeClass]);
-    if (class_index == kNoClass || class_index > kSmallClasses) continue;
-    add_span(span, class_index, out[class_index]);
+    if (class_index == kNoClass || class_index > kSpanClasses) continue;
+    add_span(span, class_index, out[without_twin(class_index)]);
   }
   const uint64_t free = region.free_slices.load(std::memory_order_relaxed);
   const int dirty = std::popcount(free & region.dirty.load(std::memory_order_relaxed));
@@ -111,7 +111,7 @@ HeapFigures totals() noexcept {
 IdleFigures idle(const HeapFigures& totals) noexcept {
   IdleFigures sum{};
   int64_t block_bytes = 0;
-  for (unsigned i = 1; i <= kSmallClasses; ++i) {
+  for (unsigned i = 1; i <= kSpanClasses; ++i) {
     const int64_t spans = spans::count(i);
     sum.spans += spans;
     block_bytes += spans * kClasses[i].blocks * kClasses[i].block_bytes;
@@ -136,7 +136,7 @@ void by_class(ClassFigures (&out)[kBins]) noexcept {
   for (const ThreadCache* cache = thread_caches::all(); cache != nullptr; cache = cache->next) {
     for (unsigned i = 1; i <= kSmallClasses; ++i) {
       out[i].cached_blocks += cache->stacked(i);
-      out[i].popped_blocks += static_cast<int64_t>(cache->pops[i].load(std::memory_order_relaxed));
+      out[i].popped_blocks += static_cast<int64_t>(cache->handed_out(i));
     }
   }
   for (unsigned i = 1; i <= kSmallClasses; ++i) {

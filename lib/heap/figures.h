@@ -74,7 +74,7 @@ HeapFigures totals() noexcept;
 /** As of these totals. */
 IdleFigures idle(const HeapFigures& totals) noexcept;
 
-/** Of every class, in one walk over all spans and caches: kBins rows, by class. A purge under way shows blocks that it
+/** Of every class, in one walk over all spans and caches: kBins rows, by class; a twin's figures are in its class's row. A purge under way shows blocks that it
  *  holds as live. */
 void by_class(ClassFigures (&out)[kBins]) noexcept;
 

@@ -6,6 +6,7 @@
 #include "heap/large.h"
 #include "heap/misuse.h"
 #include "heap/purge.h"
+#include "heap/sampling.h"
 #include "heap/transfer.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -91,6 +92,7 @@ void* allocate_large(size_t bytes, size_t alignment, bool* zero) noexcept {
     }
     add(cache, &ThreadCache::taken_bytes, block_bytes);
     add(cache, &ThreadCache::large_allocated_bytes, block_bytes);
+    if (cache != nullptr) sampling::consider(*cache, block, block_bytes);
     look.note(cache, block_bytes, 0);
   }
   look.take(block_bytes);
@@ -102,6 +104,7 @@ void* take_block(ThreadCache* cache, unsigned class_index) noexcept {
   const uint64_t block_bytes = kClasses[class_index].block_bytes;
   void* block = nullptr;
   if (cache != nullptr) {
+    sampling::follow_interval(*cache);
     const uint64_t top = cache->tops[class_index].load(std::memory_order_relaxed);
     // Not empty: it came here to look.
     if (cache->stacked(class_index) > 0) {
@@ -111,8 +114,8 @@ void* take_block(ThreadCache* cache, unsigned class_index) noexcept {
       block = transfer::refill(*cache, class_index);
     }
     if (block != nullptr) {
-      detail::count_one(cache->pops[class_index]);
-      return block;
+      const bool due = detail::count_one(cache->pops[class_index]);
+      return due ? sampling::take_twin(*cache, class_index, block) : block;
     }
   }
   // The stack has no room, or there is no memory; or there is no cache.
@@ -140,11 +143,27 @@ void release_small(void* block, unsigned class_index) noexcept {
   look.take(0);
 }
 
+void release_sampled(void* block, unsigned class_index) noexcept {
+  Look look;
+  {
+    CacheHold hold;
+    ThreadCache* const cache = hold.cache();
+    const uint64_t block_bytes = kClasses[class_index].block_bytes;
+    // Before: who gets the block next may be sampled with it.
+    sampling::forget(block);
+    transfer::return_one(class_index, block);
+    add(cache, &ThreadCache::returned_bytes, block_bytes);
+    look.note(cache, 0, block_bytes);
+  }
+  look.take(0);
+}
+
 void release_large(void* block) noexcept {
   Look look;
   {
     CacheHold hold;
     ThreadCache* const cache = hold.cache();
+    sampling::forget(block);
     const size_t block_bytes = large::release(block);
     add(cache, &ThreadCache::returned_bytes, block_bytes);
     look.note(cache, 0, block_bytes);
@@ -211,9 +230,19 @@ void release(void* block) noexcept {
     heap_ops().foreign_free(block);
   } else if (class_index <= kSmallClasses) {
     release_small(block, class_index);
+  } else if (class_index <= kSpanClasses) {
+    release_sampled(block, class_index);
   } else {
     release_large(block);
   }
+}
+
+void* sample(void* block, size_t class_index) noexcept {
+  CacheHold hold;
+  ThreadCache* const cache = hold.cache();
+  // A signal handler may have come in between, at the end of its thread.
+  if (MEMLIMIT_UNLIKELY(cache == nullptr)) return block;
+  return sampling::take_twin(*cache, static_cast<unsigned>(class_index), block);
 }
 
 void report_double_free(void* block) noexcept {
@@ -248,8 +277,14 @@ void* resize(void* block, size_t bytes) noexcept {
     CacheHold hold;
     ThreadCache* const cache = hold.cache();
     size_t old_bytes = 0, new_bytes = 0;
+    // Before: where it is now, another block may be at once. What it becomes is picked, or not, as a new block is.
+    const bool was_sampled = sampling::forget(block);
     resized = large::resize(block, bytes, &old_bytes, &new_bytes);
-    if (resized == nullptr) return nullptr;
+    if (resized == nullptr) {
+      if (was_sampled) sampling::record(block, old_bytes);
+      return nullptr;
+    }
+    if (cache != nullptr) sampling::consider(*cache, resized, new_bytes);
     // What a block grows by counts as allocated: what a copy would add, less what it would free.
     more = new_bytes > old_bytes ? new_bytes - old_bytes : 0;
     const size_t less = new_bytes > old_bytes ? 0 : old_bytes - new_bytes;
@@ -265,6 +300,8 @@ void* resize(void* block, size_t bytes) noexcept {
 void set_quantum_bytes(uint64_t bytes) noexcept {
   quantum_bytes.store(std::max<uint64_t>(bytes, 1), std::memory_order_relaxed);
 }
+
+void set_sample_interval_bytes(uint64_t bytes) noexcept { sampling::set_interval_bytes(bytes); }
 
 void look_at_next_allocation() noexcept {
   cache_owner.looks_next_time = true;

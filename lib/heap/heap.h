@@ -23,9 +23,11 @@ namespace memlimit::heap {
 
 namespace slow {
 
-/* Where the fast path ends: no table entry for the size; an empty stack, or no cache; no room, or no class. */
+/* Where the fast path ends: no table entry for the size; an empty stack, or no cache; a block to be sampled; no room, or
+ * no class. */
 void* allocate_larger(size_t bytes) noexcept;
 void* allocate_from_spans(size_t class_index) noexcept;
+void* sample(void* block, size_t class_index) noexcept;
 void release(void* block) noexcept;
 [[noreturn]] void report_double_free(void* block) noexcept;
 
@@ -35,7 +37,7 @@ size_t usable_bytes(const void* block) noexcept;
 
 }  // namespace slow
 
-/** Where allocate() leaves its fast path: each returns the block, or nullptr. An embedder that throws when there is no
+/** Where allocate() leaves its fast path for want of a block: each returns one, or nullptr. An embedder that throws when there is no
  *  memory brings another one, so that only these paths test for it. */
 struct Leave {
   static void* larger(size_t bytes) noexcept { return slow::allocate_larger(bytes); }
@@ -46,12 +48,17 @@ struct Leave {
 
 namespace detail {
 
-/* One instruction on x86-64: only the owner writes, and readers see the value before or after. */
-MEMLIMIT_ALWAYS_INLINE void count_one(std::atomic<uint64_t>& counter) noexcept {
+/* Whether it is 0 then. One instruction on x86-64, and a branch on its flag: only the owner writes, and readers see the
+ * value before or after. */
+MEMLIMIT_ALWAYS_INLINE bool count_one(std::atomic<uint64_t>& counter) noexcept {
 #if defined(__x86_64__) && !MEMLIMIT_THREAD_SANITIZER
-  __asm__ volatile("incq %[counter]" : [counter] "+m"(counter) : : "cc");
+  bool zero;
+  __asm__ volatile("incq %[counter]" : [counter] "+m"(counter), "=@ccz"(zero));
+  return zero;
 #else
-  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  const uint64_t count = counter.load(std::memory_order_relaxed) + 1;
+  counter.store(count, std::memory_order_relaxed);
+  return count == 0;
 #endif
 }
 
@@ -63,7 +70,8 @@ MEMLIMIT_ALWAYS_INLINE void* pop(size_t class_index) noexcept(noexcept(LeaveTo::
   if (MEMLIMIT_UNLIKELY(block == nullptr)) return LeaveTo::from_spans(class_index);
   hide(class_index);
   cache.tops[class_index].store(top - sizeof(void*), std::memory_order_relaxed);
-  count_one(cache.pops[class_index]);
+  if (MEMLIMIT_UNLIKELY(count_one(cache.pops[class_index])))
+    return slow::sample(block, class_index);
   return block;
 }
 
@@ -132,6 +140,10 @@ void* resize(void* block, size_t bytes) noexcept;
 
 /** How many bytes a thread may take, or return, before it looks up (HeapOps::look). At each thread's next refill. */
 void set_quantum_bytes(uint64_t bytes) noexcept;
+
+/** Mean number of allocated bytes between two blocks that are sampled (HeapOps::sampled); 0: none is. At each thread's next
+ *  refill. */
+void set_sample_interval_bytes(uint64_t bytes) noexcept;
 
 /** What the threads' stacks may hold, all together (2 MiB; each thread has its share, at least 128 KiB of it). At each
  *  thread's next look. */

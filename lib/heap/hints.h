@@ -22,11 +22,10 @@ namespace memlimit::heap {
 
 struct Region;
 
-/* Kinds 1 ... kSmallClasses: spans of the class that have free blocks and are leased by nobody. */
-inline constexpr unsigned kEmptySpans =
-    kSmallClasses + 1; /* of any class, all of its blocks free */
+/* Kinds 1 ... kSpanClasses: spans of the class that have free blocks and are leased by nobody. */
+inline constexpr unsigned kEmptySpans = kSpanClasses + 1; /* of any class, all of its blocks free */
 inline constexpr unsigned kFreeRuns =
-    kSmallClasses + 2; /* + i: a run of at least kRunLengths[i] free slices */
+    kSpanClasses + 2; /* + i: a run of at least kRunLengths[i] free slices */
 inline constexpr unsigned kRunLengths[] = {1, 4, 16, 64};
 inline constexpr unsigned kWholeRegions = kFreeRuns + 3; /* of which all slices are free */
 inline constexpr unsigned kDirtySlices = kFreeRuns + 4;  /* free slices that may be resident */

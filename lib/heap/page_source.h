@@ -87,6 +87,13 @@ struct HeapOps {
 
   /** A clock for the decay of free slices; nullptr: they do not decay by themselves. */
   int64_t (*now_ms)() noexcept;
+
+  /** A block of so many bytes that was picked (sampling.h) begins its life; false: it is not to be told of again. The
+   *  caller's frames are those of the allocation. May not allocate. nullptr: nothing is sampled. */
+  bool (*sampled)(void* block, uint64_t block_bytes, uint64_t interval_bytes) noexcept = nullptr;
+
+  /** Such a block is about to be freed; whether it was one: of large blocks all are asked about. */
+  bool (*sample_freed)(void* block) noexcept = nullptr;
 };
 
 MEMLIMIT_HIDDEN extern const PageSource page_source_at_start __attribute__((weak));

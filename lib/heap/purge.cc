@@ -148,7 +148,7 @@ bool Purger::is_worth_taking(SpanRef span, unsigned class_index) const noexcept 
 
 void Purger::span(SpanRef span) noexcept {
   const unsigned guess = span.class_byte().load(std::memory_order_relaxed);
-  if (guess == kNoClass || guess > kSmallClasses) return;
+  if (guess == kNoClass || guess > kSpanClasses) return;
   // Most spans are looked at in vain: nothing is taken from who allocates meanwhile.
   if (!is_worth_taking(span, guess)) return;
   uint64_t taken[64] = {};
@@ -245,7 +245,7 @@ void retire_empty_spans(Region& region) noexcept {
     const SpanRef span{&region, static_cast<unsigned>(std::countr_zero(due))};
     region.empty_spans.fetch_and(~bit(span.slice));
     const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
-    if (class_index == kNoClass || class_index > kSmallClasses || span.state().leased.load() != 0)
+    if (class_index == kNoClass || class_index > kSpanClasses || span.state().leased.load() != 0)
       continue;
     if (!spans::take_whole(span, class_index)) continue;
     spans::forget(span, class_index);

@@ -334,10 +334,10 @@ MEMLIMIT_FORK_CODE void reset_after_fork(bool had_others) noexcept {
   if (mapping.load(std::memory_order_relaxed) != 0) mapping.store(0, std::memory_order_relaxed);
   if (!had_others) return;
   for (uint32_t id = 0, end = count(); id < end; ++id) {
-    const Region* const region = hints::region(id);
+    Region* const region = hints::region(id);
     if (region == nullptr) continue;
-    for (unsigned i = 1; i <= kSmallClasses; ++i) {
-      if (region->partial[i].load() != 0) hints::set(i, id);
+    for (unsigned i = 1; i <= kSpanClasses; ++i) {
+      if (region->partial(i).load() != 0) hints::set(i, id);
     }
     if (region->empty_spans.load() != 0) hints::set(kEmptySpans, id);
     set_run_hints(*region, region->free_slices.load());

@@ -54,12 +54,18 @@ struct alignas(64) Region {
   std::atomic<uint64_t> aged;        /* free and dirty since decay came by the last time */
   std::atomic<uint64_t> empty_spans; /* hint, by slice */
   std::atomic<uint64_t> aged_spans;  /* the same when decay came by */
-  std::atomic<uint64_t> partial[kSmallClasses + 1]; /* hint, by class and slice; 0 is unused */
+  std::atomic<uint64_t>
+      partial_spans[kSmallClasses + 1]; /* hint, by class and slice; 0 is unused */
   SliceState slices[kSlicesPerRegion];
   /* The words of the slices' bitmaps, a cache line of them at a time: the first line of each slice, then the second of
    * each, and so on. Spans of blocks from 128 bytes on have one line: so a region of them touches one page of these. */
   std::atomic<uint64_t> bitmaps[8][kSlicesPerRegion][8];
+  std::atomic<uint64_t> partial_twins[kSmallClasses + 1]; /* last: untouched while nobody samples */
 
+  std::atomic<uint64_t>& partial(unsigned class_index) noexcept {
+    return class_index <= kSmallClasses ? partial_spans[class_index]
+                                        : partial_twins[without_twin(class_index)];
+  }
   char* begin() const noexcept { return base.load(std::memory_order_relaxed); }
   char* slice_address(unsigned slice) const noexcept {
     return begin() + size_t{slice} * kSliceBytes;

@@ -29,7 +29,8 @@ inline constexpr unsigned kPagesPerSlice = kSliceBytes / kPageBytes;
 inline constexpr size_t kMinimumAlignment = 16;
 inline constexpr size_t kLargestSmallBytes = size_t{32} << 10;
 
-/* Class 0 is no class: a slice that begins no block. The last two are runs of slices and blocks of their own. */
+/* Class 0 is no class: a slice that begins no block. Each class has a twin for the blocks that are sampled (sampling.h):
+ * of the same size, in spans of its own, without a stack. The last two are runs of slices and blocks of their own. */
 inline constexpr unsigned kNoClass = 0;
 
 namespace detail {
@@ -49,10 +50,19 @@ constexpr unsigned count_classes() noexcept {
 }  // namespace detail
 
 inline constexpr unsigned kSmallClasses = detail::count_classes(); /* 1 ... kSmallClasses */
-inline constexpr unsigned kLargeClass = kSmallClasses + 1;
-inline constexpr unsigned kHugeClass = kSmallClasses + 2;
-inline constexpr unsigned kBins = kSmallClasses + 3;
+inline constexpr unsigned kSpanClasses =
+    2 * kSmallClasses; /* from kSmallClasses + 1 on: the twins */
+inline constexpr unsigned kLargeClass = kSpanClasses + 1;
+inline constexpr unsigned kHugeClass = kSpanClasses + 2;
+inline constexpr unsigned kBins = kSpanClasses + 3;
 static_assert(kBins <= 256, "a class is a byte");
+
+/** The class of a small class's sampled blocks, and back. */
+constexpr unsigned twin_of(unsigned class_index) noexcept { return class_index + kSmallClasses; }
+constexpr unsigned without_twin(unsigned class_index) noexcept {
+  return class_index > kSmallClasses && class_index <= kSpanClasses ? class_index - kSmallClasses
+                                                                    : class_index;
+}
 
 /** What a class is. */
 struct ClassInfo {
@@ -85,6 +95,7 @@ constexpr std::array<ClassInfo, kBins> make_classes() noexcept {
     info.words = static_cast<uint16_t>((info.blocks + 63) / 64);
     info.eager = stack_blocks(16 << 10, bytes, 256);
     info.capacity = stack_blocks(256 << 10, bytes, 8192);
+    classes[twin_of(index - 1)] = info;
   }
   return classes;
 }

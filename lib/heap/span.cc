@@ -6,7 +6,7 @@
 namespace memlimit::heap::spans {
 namespace {
 
-constinit std::atomic<int64_t> counts[kSmallClasses + 1];
+constinit std::atomic<int64_t> counts[kSpanClasses + 1];
 
 constexpr uint64_t bit(unsigned slice) noexcept { return uint64_t{1} << slice; }
 
@@ -46,7 +46,7 @@ uint64_t set_bits(SpanRef span, unsigned class_index, unsigned word, uint64_t bi
   const uint64_t before = span.word(word).fetch_or(bits);
   const uint64_t after = before | bits;
   if (span.state().leased.load() == 0) {
-    set_hint(span.region->partial[class_index], class_index, span);
+    set_hint(span.region->partial(class_index), class_index, span);
     if (after == full_word(info, word) && is_whole(span, info)) {
       set_hint(span.region->empty_spans, kEmptySpans, span);
     }
@@ -106,7 +106,7 @@ SpanRef take_empty() noexcept {
         kEmptySpans, [](Region & r) -> auto& { return r.empty_spans; });
     if (!span) return {};
     const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
-    if (class_index == kNoClass || class_index > kSmallClasses) continue;
+    if (class_index == kNoClass || class_index > kSpanClasses) continue;
     if (span.state().leased.load() == 0 && take_whole(span, class_index)) {
       forget(span, class_index);
       return span;
@@ -120,7 +120,7 @@ SpanRef take_empty() noexcept {
 SpanRef lease(unsigned class_index) noexcept {
   for (;;) {
     const SpanRef span = take_hint(
-        class_index, [&](Region & r) -> auto& { return r.partial[class_index]; });
+        class_index, [&](Region & r) -> auto& { return r.partial(class_index); });
     if (!span) break;
     // The hint may be stale: then the slice is whatever it is now, and the lease is not ours to set.
     if (span.class_byte().load(std::memory_order_relaxed) != class_index) continue;
@@ -142,14 +142,14 @@ void end_lease(SpanRef span) noexcept {
   // Sequentially consistent: who returned a block before saw no lease, or we see the block.
   span.state().leased.store(0);
   const unsigned class_index = span.class_byte().load(std::memory_order_relaxed);
-  if (class_index != kNoClass && class_index <= kSmallClasses) offer(span, class_index);
+  if (class_index != kNoClass && class_index <= kSpanClasses) offer(span, class_index);
 }
 
 void offer(SpanRef span, unsigned class_index) noexcept {
   const ClassInfo& info = kClasses[class_index];
   if (!has_free(span, info.words)) return;
   if (is_whole(span, info)) set_hint(span.region->empty_spans, kEmptySpans, span);
-  set_hint(span.region->partial[class_index], class_index, span);
+  set_hint(span.region->partial(class_index), class_index, span);
 }
 
 uint64_t claim(SpanRef span, unsigned class_index, unsigned word, uint64_t wanted) noexcept {

@@ -70,10 +70,14 @@ inline constexpr uint32_t kLeastShareBytes = 128 << 10;
 struct alignas(4096) ThreadCache {
   /* Offsets into `entries`: of the newest block, or the null below all; and what the first may become. */
   std::atomic<uint64_t> tops[kBins];
-  uint64_t ends[kBins];              /* the owner's alone, as further below */
-  std::atomic<uint64_t> pops[kBins]; /* blocks handed out, ever */
+  uint64_t ends[kBins]; /* the owner's alone, as further below */
+  /* Counts up by one for each block that is handed out. At 0 the block is sampled: sampling.h. */
+  std::atomic<uint64_t> pops[kSmallClasses + 1];
+  /* Twice what has to be added to that for the blocks handed out ever; odd while its owner changes both: then half of it is
+   * their number. */
+  std::atomic<uint64_t> pop_bases[kSmallClasses + 1];
   /* The span that the class is refilled from: a Region and a slice below it; 0: none. */
-  std::atomic<uint64_t> leases[kBins];
+  std::atomic<uint64_t> leases[kSmallClasses + 1];
 
   /* Bytes ever taken from spans, slices and huge blocks, and given back. */
   std::atomic<uint64_t> taken_bytes;
@@ -89,9 +93,13 @@ struct alignas(4096) ThreadCache {
   uint64_t former_allocated_bytes;    /* when the owner got it */
   uint32_t budget_bytes;              /* what stacks may still grow by */
   uint32_t bound_bytes;               /* what they may hold together: the thread's share */
-  uint8_t lease_words[kBins];         /* which word of the leased span comes next */
-  uint8_t waits[kBins];               /* how often the class wanted to grow and could not */
-  bool flushed[kBins]; /* the last time that a stack was not enough it was full, not empty */
+  uint64_t sample_random;             /* 0: not seeded */
+  int64_t sample_left_bytes;          /* of blocks that `pops` does not count: to the next sample */
+  uint32_t sample_turn;               /* which interval it counts for */
+  uint8_t lease_words[kSmallClasses + 1]; /* which word of the leased span comes next */
+  uint8_t waits[kSmallClasses + 1];       /* how often the class wanted to grow and could not */
+  /* The last time that a stack was not enough it was full, not empty. */
+  bool flushed[kSmallClasses + 1];
   uint8_t next_victim;
 
   std::atomic<ThreadCache*> next_free;
@@ -116,7 +124,9 @@ struct alignas(4096) ThreadCache {
     return static_cast<uint32_t>((top - floor_of(class_index, top)) / sizeof(void*));
   }
   uint64_t cached_bytes() const noexcept;
-  /** Handed out by all who ever had the cache. */
+  /** Blocks of a class, by all who ever had the cache. */
+  uint64_t handed_out(unsigned class_index) const noexcept;
+  /** Bytes handed out by all who ever had the cache. */
   uint64_t allocated_bytes() const noexcept;
   /** Taken less returned, by all who ever had the cache. */
   int64_t held_bytes() const noexcept {

@@ -41,6 +41,7 @@ bool find_file(std::string_view name, StatsFile* file) noexcept {
   if (!name.empty() && name.front() == '/') {
     name.remove_prefix(1);
     if (name.empty()) name = "ls";
+    if (name == "debug/pprof/heap") name = "profile";  // where Go's programs have it
   }
   for (const StatsFileRow& row : kStatsFiles) {
     if (row.name == name) {
@@ -181,8 +182,9 @@ Request parse_line(std::string_view line) noexcept {
   const size_t equals = line.find('=');
   if (equals != std::string_view::npos) {
     const std::string_view name = trim(line.substr(0, equals));
-    if (name == "limit") {
-      request.outcome = Request::Outcome::kSetLimit;
+    if (name == "limit" || name == "profile") {
+      request.outcome =
+          name == "limit" ? Request::Outcome::kSetLimit : Request::Outcome::kSetProfile;
       request.value = trim(line.substr(equals + 1));
       return request;
     }
@@ -190,7 +192,7 @@ Request parse_line(std::string_view line) noexcept {
     TextWriter(request.error, sizeof request.error)
         .put("memlimit: \"")
         .put_escaped(name, 40)
-        .put("\" cannot be set; only limit=SIZE can, as in limit=300MiB");
+        .put("\" cannot be set; only limit=SIZE can, as in limit=300MiB, and profile=on or off");
     return request;
   }
   if (!find_file(line, &request.file)) return no_such_file(false, line);

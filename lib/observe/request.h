@@ -42,6 +42,7 @@ struct Request {
     kIncomplete, /* read more */
     kFile,       /* `file` is wanted */
     kSetLimit,   /* `value` is what followed limit= */
+    kSetProfile, /* ... profile= */
     kError,      /* `error` says what is wrong and what would be right */
   };
   Outcome outcome = Outcome::kIncomplete;

@@ -23,6 +23,9 @@ struct SocketContent {
                     size_t cap);
   /** Somebody who may not even read was turned away. May be null. */
   void (*refused)(void* context, const Peer& peer) = nullptr;
+  /** As set_limit() for the heap profile ("on", "64KiB", "off"); on success writes the line that answers. May be null: it
+   *  cannot be changed. */
+  bool (*set_profile)(void* context, std::string_view text, char* answer, size_t cap) = nullptr;
 };
 
 /** Since the socket was opened: requests answered, clients turned away. */

@@ -72,31 +72,47 @@ void SocketTalk::answer(SocketClient& client, const Request& request, int64_t no
     answer_file(client, request, now_ns);
     return;
   }
-  change_limit(client, request, now_ns);
+  change(client, request, now_ns);
 }
 
-void SocketTalk::change_limit(SocketClient& client, const Request& request,
-                              int64_t now_ns) noexcept {
+/* What changes the limit, or the heap profile, and answers with what is in force then. */
+void SocketTalk::change(SocketClient& client, const Request& request, int64_t now_ns) noexcept {
+  const bool is_limit = request.outcome == Request::Outcome::kSetLimit;
+  const std::string_view name = is_limit ? "limit" : "profile";
   char line[512];
   TextWriter text(line, sizeof line);
   if (!client.may_set) {
     ++counts_->refused;
     text.put("memlimit: not permitted: only uid ").put_uint(geteuid());
-    text.put(" and root may change the limit; you are ");
+    text.put(" and root may change the ").put(name).put("; you are ");
     access_->put_peer(text, client.peer);
     answer_error(client, request, text.view(), now_ns);
     return;
   }
-  char reason[400] = {};
-  if (!content_->set_limit(content_->context, request.value, client.peer, reason, sizeof reason)) {
-    text.put("memlimit: limit=\"").put_escaped(request.value).put("\" ").put(reason);
+  char answer[400] = {};
+  if (!set(client, request, answer, sizeof answer)) {
+    text.put("memlimit: ").put(name).put("=\"").put_escaped(request.value).put("\" ").put(answer);
     answer_error(client, request, text.view(), now_ns);
+    return;
+  }
+  if (!is_limit) {
+    send(client, answer, std::strlen(answer), now_ns);
     return;
   }
   Request limit;
   limit.outcome = Request::Outcome::kFile;
   limit.file = StatsFile::kLimit;
   answer_file(client, limit, now_ns);
+}
+
+bool SocketTalk::set(const SocketClient& client, const Request& request, char* answer,
+                     size_t cap) const noexcept {
+  if (request.outcome == Request::Outcome::kSetLimit)
+    return content_->set_limit(content_->context, request.value, client.peer, answer, cap);
+  if (content_->set_profile != nullptr)
+    return content_->set_profile(content_->context, request.value, answer, cap);
+  TextWriter(answer, cap).put("cannot be changed here");
+  return false;
 }
 
 void SocketTalk::answer_file(SocketClient& client, const Request& request,

@@ -34,7 +34,9 @@ class SocketTalk {
  private:
   void read(SocketClient& client, int64_t now_ns) noexcept;
   void answer(SocketClient& client, const Request& request, int64_t now_ns) noexcept;
-  void change_limit(SocketClient& client, const Request& request, int64_t now_ns) noexcept;
+  void change(SocketClient& client, const Request& request, int64_t now_ns) noexcept;
+  bool set(const SocketClient& client, const Request& request, char* answer,
+           size_t cap) const noexcept;
   void answer_file(SocketClient& client, const Request& request, int64_t now_ns) noexcept;
   void answer_error(SocketClient& client, const Request& request, std::string_view line,
                     int64_t now_ns) noexcept;

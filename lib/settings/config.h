@@ -63,6 +63,9 @@ struct LogSetting {
 inline constexpr std::string_view kAdapterNames[] = {
     "cpython", "cpython-threads", "ruby", "v8", "sqlite", "jvm", "php", "beam"};
 
+/** MEMLIMIT_PROFILE=on: as in Go and TCMalloc. */
+inline constexpr int64_t kDefaultProfileBytes = int64_t{512} << 10;
+
 enum class AdapterKind : uint8_t { kAuto, kNone, kList };
 
 struct AdapterSetting {
@@ -99,6 +102,7 @@ struct Config {
   bool check = false; /* settings are only looked at: the program does not run */
   int64_t assist_ns =
       2'000'000; /* longest wait of an allocating thread near the limit; 0: never waits */
+  int64_t profile_interval_bytes = 0; /* mean distance of the heap profile's samples; 0: off */
   OptionState states[kOptionCount];
 
   const OptionState& state(Option option) const noexcept {

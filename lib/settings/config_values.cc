@@ -35,6 +35,11 @@ bool parse_limit(std::string_view text, LimitSetting* out, char* why, size_t why
   return true;
 }
 
+bool parse_profile(std::string_view text, int64_t* out, char* why, size_t why_cap) noexcept {
+  TextWriter writer(why, why_cap);
+  return kinds::parse_profile_text(text, *out, writer) == Verdict::kOk;
+}
+
 size_t render_config(const Config& config, char* out, size_t cap) noexcept {
   constexpr size_t kNameWidth = 22, kValueWidth = 16, kSourceWidth = 12;
   TextWriter writer(out, cap);

@@ -26,6 +26,9 @@ Verdict parse_value(Option option, std::string_view text, bool secure, Config& c
  * `why`. */
 bool parse_limit(std::string_view text, LimitSetting* out, char* why, size_t why_cap) noexcept;
 
+/** The same for MEMLIMIT_PROFILE's value and the socket's `profile=`: the mean distance in bytes, 0 for off. */
+bool parse_profile(std::string_view text, int64_t* out, char* why, size_t why_cap) noexcept;
+
 /** The value in force, such that parse_value() reads it back. */
 void render_value(const Config& config, Option option, TextWriter& out) noexcept;
 

@@ -1,4 +1,4 @@
-/* MEMLIMIT_ADAPTERS, _REPORT, _PRESSURE, _STRICT and _ASSIST: a word, a flag or a number.
+/* MEMLIMIT_ADAPTERS, _REPORT, _PRESSURE, _STRICT, _ASSIST and _PROFILE: a word, a flag or a number.
  *
  * Answers for: a name that no adapter has is refused, or a misspelt one would turn off the very runtime that was meant.
  */
@@ -8,12 +8,16 @@
 #include <optional>
 
 #include "settings/spelling.h"
+#include "settings/units.h"
 
 namespace memlimit::kinds {
 namespace {
 
 constexpr int64_t kMaxReportSeconds = 86'400;
 constexpr int64_t kMaxAssistNs = 1'000'000'000;
+/* Below, the tables fill with what tells nothing more. */
+constexpr int64_t kLeastProfileBytes = int64_t{1} << 10;
+constexpr int64_t kMostProfileBytes = int64_t{1} << 40;
 constexpr size_t kShownName = 32; /* of one that no adapter has */
 
 bool is_adapter(std::string_view name) noexcept {
@@ -179,6 +183,43 @@ void render_assist(const Config& config, TextWriter& out) noexcept {
     out.put_int(config.assist_ns / kNsPerMs).put("ms");
   } else {
     out.put_int(config.assist_ns / kNsPerUs).put("us");
+  }
+}
+
+Verdict parse_profile_text(std::string_view text, int64_t& interval_bytes,
+                           TextWriter& why) noexcept {
+  constexpr std::string_view kForms =
+      "write on, off, or the mean distance of samples, from 1KiB to 1TiB (512KiB)";
+  // A flag first: "1" is no distance.
+  if (const auto flag = read_flag(text)) {
+    interval_bytes = *flag ? kDefaultProfileBytes : 0;
+    return Verdict::kOk;
+  }
+  SizeError error;
+  if (const auto bytes = parse_size(text, &error)) {
+    if (*bytes < kLeastProfileBytes || *bytes > kMostProfileBytes)
+      return bad(why, "out of range", "", kForms);
+    interval_bytes = *bytes;
+    return Verdict::kOk;
+  }
+  char guess[64];
+  if (suggest_size(text, guess, sizeof guess) > 0)
+    return bad(why, "not a number of bytes", guess, kForms);
+  return bad(why, "neither on, off nor a number of bytes", nearest(text, {"on", "off"}), kForms);
+}
+
+Verdict parse_profile(std::string_view text, bool, Config& config, TextWriter& why) noexcept {
+  return parse_profile_text(text, config.profile_interval_bytes, why);
+}
+
+void render_profile(const Config& config, TextWriter& out) noexcept {
+  if (config.profile_interval_bytes == 0) {
+    out.put("off");
+  } else if (config.profile_interval_bytes == kDefaultProfileBytes) {
+    out.put("on");
+  } else {
+    char text[32];
+    out.put({text, format_size_exact(config.profile_interval_bytes, text, sizeof text)});
   }
 }
 

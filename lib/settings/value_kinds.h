@@ -27,4 +27,8 @@ namespace memlimit::kinds {
 /** MEMLIMIT's without a Config around it. `text` may be empty. `limit` is not changed for kBad. */
 Verdict parse_limit_text(std::string_view text, LimitSetting& limit, TextWriter& why) noexcept;
 
+/** The same for MEMLIMIT_PROFILE's; 0: off. */
+Verdict parse_profile_text(std::string_view text, int64_t& interval_bytes,
+                           TextWriter& why) noexcept;
+
 }  // namespace memlimit::kinds

@@ -43,6 +43,7 @@ inline constexpr AllocatorOps kOps{
     .publish_own = publish_own,
     .set_quantum_bytes = [](int64_t) noexcept {},
     .set_cache_bytes = [](int64_t bytes) noexcept { cache_bytes = bytes; },
+    .set_sample_interval_bytes = [](int64_t) noexcept {},
     .look_at_next_allocation = []() noexcept { look_asked = true; },
     .purge =
         [](unsigned, int64_t, uint32_t*) noexcept {

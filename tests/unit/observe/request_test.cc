@@ -55,7 +55,8 @@ TEST_CASE("request: an unknown file is named, with the remedy", "[request]") {
   const Request request = whole("foo\n");
   CHECK(request.outcome == Outcome::kError);
   CHECK(std::string(request.error) ==
-        "memlimit: no file \"foo\"; try: status stat hooks heap limit events metrics openmetrics "
+        "memlimit: no file \"foo\"; try: status stat hooks heap profile limit events metrics "
+        "openmetrics "
         "config "
         "ls");
   CHECK(whole("Status").outcome == Outcome::kError);
@@ -76,7 +77,8 @@ TEST_CASE("request: foreign bytes are printed as escapes, and never much of them
   CHECK(std::string(hostile.error).find("config ls") != std::string::npos);
 }
 
-TEST_CASE("request: limit= hands on the value, and nothing else can be set", "[request]") {
+TEST_CASE("request: limit= and profile= hand on the value, and nothing else can be set",
+          "[request]") {
   for (const std::string_view line : {"limit=300MiB\n", "limit=300MiB", " limit = 300MiB \r\n"}) {
     CAPTURE(line);
     const Request request = whole(line);
@@ -89,7 +91,11 @@ TEST_CASE("request: limit= hands on the value, and nothing else can be set", "[r
   const Request other = whole("level=over\n");
   CHECK(other.outcome == Outcome::kError);
   CHECK(std::string(other.error) ==
-        "memlimit: \"level\" cannot be set; only limit=SIZE can, as in limit=300MiB");
+        "memlimit: \"level\" cannot be set; only limit=SIZE can, as in limit=300MiB, and "
+        "profile=on or "
+        "off");
+  CHECK(whole("profile=64KiB\n").outcome == Outcome::kSetProfile);
+  CHECK(whole("profile=64KiB\n").value == "64KiB");
 }
 
 TEST_CASE("request: a line may have 4096 bytes and not one more", "[request]") {

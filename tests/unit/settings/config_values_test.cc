@@ -69,6 +69,8 @@ TEST_CASE("config_values: every value in force reads back as itself", "[config_v
       "MEMLIMIT_ASSIST=off",
       "MEMLIMIT_ASSIST=500us",
       "MEMLIMIT_ASSIST=1000ms",
+      "MEMLIMIT_PROFILE=on",
+      "MEMLIMIT_PROFILE=64KiB",
   };
   for (const std::string text : kValues) {
     INFO(text);
@@ -109,6 +111,9 @@ TEST_CASE("config_values: other spellings mean the same value", "[config_values]
       {"MEMLIMIT_ASSIST=0", Option::kAssist, "off"},
       {"MEMLIMIT_ASSIST=3", Option::kAssist, "3ms"},
       {"MEMLIMIT_ASSIST=2000us", Option::kAssist, "2ms"},
+      {"MEMLIMIT_PROFILE=1", Option::kProfile, "on"},
+      {"MEMLIMIT_PROFILE=524288", Option::kProfile, "on"},
+      {"MEMLIMIT_PROFILE=no", Option::kProfile, "off"},
   };
   for (const Row& row : rows) {
     INFO(row.variable);
@@ -152,6 +157,9 @@ TEST_CASE("config_values: the words for other bad values", "[config_values]") {
                  "is none of on, off and check: write on, off or check."));
   CHECK(contains(complaint("MEMLIMIT_ASSIST=2s"), "is not a duration"));
   CHECK(contains(complaint("MEMLIMIT_ASSIST=1001"), "is too long"));
+  CHECK(contains(complaint("MEMLIMIT_PROFILE=512"), "is out of range: write on, off, or"));
+  CHECK(contains(complaint("MEMLIMIT_PROFILE=512KB"), "did you mean 512KiB"));
+  CHECK(contains(complaint("MEMLIMIT_PROFILE=ON"), "did you mean on?"));
 }
 
 TEST_CASE("config_values: socket paths are whole or refused, never cut", "[config_values]") {

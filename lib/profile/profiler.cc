@@ -1,0 +1,86 @@
+/* See profiler.h. */
+#include "profile/profiler.h"
+
+#include <atomic>
+#include <bit>
+
+#include "profile/live_samples.h"
+#include "profile/stack_walk.h"
+#include "system/attributes.h"
+#include "system/os.h"
+
+namespace memlimit::profile {
+namespace {
+
+constinit Sites all_sites;
+constinit LiveSamples live;
+constinit CodeRange own{};
+constinit std::atomic<int64_t> dropped_bytes{0};
+/* Release: who sees it sees the tables. */
+constinit std::atomic<FrameRules*> rules{nullptr};
+
+/* exp(-x) for x >= 0: 2^-k times a series for the rest, below ln 2 / 2 in amount; the error is below 1e-12. */
+double exp_of_minus(double x) noexcept {
+  constexpr double kLn2 = 0.6931471805599453;
+  if (x > 40) return 0;
+  const auto k = static_cast<int>(x / kLn2 + 0.5);
+  const double r = k * kLn2 - x;
+  double sum = 1;
+  for (int i = 12; i > 0; --i) sum = 1 + sum * r / i;
+  return sum * std::bit_cast<double>(static_cast<uint64_t>(1023 - k) << 52);
+}
+
+}  // namespace
+
+Ready prepare() noexcept {
+  if (rules.load(std::memory_order_acquire) != nullptr) return Ready::kYes;
+  if (!own_image(&own)) return Ready::kNoUnwinder;
+  if (!all_sites.open()) return Ready::kNoMemory;
+  void* const table = os::map_pages(sizeof(FrameRules));
+  if (table == nullptr) return Ready::kNoMemory;
+  rules.store(static_cast<FrameRules*>(table), std::memory_order_release);
+  return Ready::kYes;
+}
+
+uint64_t bytes_for(uint64_t block_bytes, uint64_t interval_bytes) noexcept {
+  const double ratio = static_cast<double>(block_bytes) / static_cast<double>(interval_bytes);
+  // 1 - exp(-x) loses digits where x is small; there it is x - x^2/2 + x^3/6 - ...
+  const double probability =
+      ratio < 1e-3 ? ratio * (1 - ratio / 2 * (1 - ratio / 3)) : 1 - exp_of_minus(ratio);
+  return static_cast<uint64_t>(static_cast<double>(block_bytes) / probability + 0.5);
+}
+
+bool sampled(void* block, uint64_t block_bytes, uint64_t interval_bytes) noexcept {
+  FrameRules* const known = rules.load(std::memory_order_acquire);
+  if (known == nullptr) return false;
+  uintptr_t frames[kMaxFrames];
+  const int depth = walk_stack(*known, own, frames, kMaxFrames);
+  LiveSample sample{Sites::kNoSite, block_bytes, bytes_for(block_bytes, interval_bytes)};
+  if (depth > 0) sample.site = all_sites.find_or_add(frames, depth);
+  if (MEMLIMIT_UNLIKELY(!live.insert(block, sample))) {
+    dropped_bytes.fetch_add(static_cast<int64_t>(sample.bytes), std::memory_order_relaxed);
+    return false;
+  }
+  all_sites.add(sample.site, sample.bytes, block_bytes);
+  return true;
+}
+
+bool sample_freed(void* block) noexcept {
+  LiveSample sample;
+  if (!live.remove(block, &sample)) return false;
+  all_sites.remove(sample.site, sample.bytes, sample.block_bytes);
+  return true;
+}
+
+void forget_code() noexcept {
+  FrameRules* const known = rules.load(std::memory_order_acquire);
+  if (known != nullptr) known->forget_all();
+}
+
+Figures figures() noexcept {
+  return {live.count(), all_sites.count(), dropped_bytes.load(std::memory_order_relaxed)};
+}
+
+const Sites& sites() noexcept { return all_sites; }
+
+}  // namespace memlimit::profile

@@ -1,0 +1,224 @@
+/* See stack_walk.h. */
+#include "profile/stack_walk.h"
+
+#include <cerrno>
+#include <csignal>
+
+#include <dlfcn.h>
+
+#include "profile/frame_rule.h"
+#include "system/attributes.h"
+#include "system/raw_call.h"
+
+/* Absent before glibc 2.35, and in other libcs. */
+#if defined(DLFO_STRUCT_HAS_EH_DBASE)
+extern "C" int _dl_find_object(void*, dl_find_object*) noexcept __attribute__((weak));
+#define MEMLIMIT_CAN_FIND_OBJECTS 1
+#endif
+
+/* Frames of others are read as they are: to a sanitizer that is out of bounds. */
+#define MEMLIMIT_READS_STACKS __attribute__((no_sanitize("address", "thread", "undefined")))
+
+namespace memlimit::profile {
+namespace {
+
+constexpr uintptr_t kPage = 4096;
+/* Beyond that a frame is no frame. */
+constexpr uintptr_t kMostFrameBytes = uintptr_t{64} << 20;
+/* And between two frames of code without call-frame information. */
+constexpr uintptr_t kMostGuessedBytes = uintptr_t{1} << 20;
+
+struct Registers {
+  uintptr_t pc, sp, fp;
+};
+
+/* Pages that may be read. The kernel says so: given a mask to set and no way to set it, it reads the mask, and complains of the
+ * way if it could (Abseil asks in the same way). */
+class StackMemory {
+ public:
+  MEMLIMIT_READS_STACKS bool read(uintptr_t at, uintptr_t* out) noexcept {
+    if (at % sizeof(uintptr_t) != 0 || !is_readable(at & ~(kPage - 1))) return false;
+    *out = *reinterpret_cast<const uintptr_t*>(at);
+    return true;
+  }
+
+ private:
+  bool is_readable(uintptr_t page) noexcept {
+    if (page >= begin_ && page < end_) return true;
+    constexpr int kNoWay = -1;
+    const long answer =
+        os::raw_call(SYS_rt_sigprocmask, kNoWay, static_cast<long>(page), 0, sizeof(uint64_t));
+    if (answer != -EINVAL) return false;
+    if (page == end_) {
+      end_ += kPage;
+    } else {
+      begin_ = page;
+      end_ = page + kPage;
+    }
+    return true;
+  }
+
+  uintptr_t begin_ = 0, end_ = 0;
+};
+
+#if MEMLIMIT_CAN_FIND_OBJECTS
+/* Where segments do not follow one another (a program at fixed addresses), glibc names the segment of the code alone: then
+ * its table is believed to lie within what its own offsets can reach. */
+bool find_image(uintptr_t address, CodeImage* out) noexcept {
+  constexpr uintptr_t kMostTableBytes = uintptr_t{1} << 30;
+  dl_find_object found;
+  if (_dl_find_object(reinterpret_cast<void*>(address), &found) != 0) return false;
+  *out = {reinterpret_cast<uintptr_t>(found.dlfo_map_start),
+          reinterpret_cast<uintptr_t>(found.dlfo_map_end),
+          reinterpret_cast<uintptr_t>(found.dlfo_eh_frame)};
+  if (out->unwind_header < out->begin || out->unwind_header >= out->end) {
+    out->begin = out->unwind_header;
+    out->end = out->unwind_header + kMostTableBytes;
+  }
+  return true;
+}
+#else
+bool find_image(uintptr_t, CodeImage*) noexcept { return false; }
+#endif
+
+/* Signed return addresses (arm64's pauth) have the signature above the address. */
+uintptr_t without_signature(uintptr_t address) noexcept {
+#if defined(__aarch64__)
+  return address & ((uintptr_t{1} << 48) - 1);
+#else
+  return address;
+#endif
+}
+
+class Walk {
+ public:
+  Walk(FrameRules& rules, const Registers& begin) noexcept : rules_(rules), now_(begin) {}
+
+  uintptr_t pc() const noexcept { return now_.pc; }
+
+  /* From a frame to its caller's; false: there is none that could be found. */
+  bool up() noexcept {
+    // A call that never returns is the last instruction of its function: what follows is another's.
+    const uintptr_t address = exact_ ? now_.pc : now_.pc - 1;
+    FrameRule rule;
+    if (!find_rule(address, &rule)) return up_by_frame_pointer();
+    if (rule.outermost) return false;
+    return up_by(rule);
+  }
+
+ private:
+  bool find_rule(uintptr_t address, FrameRule* out) noexcept {
+    uint64_t packed = 0;
+    if (rules_.find(address, &packed)) {
+      *out = unpack_frame_rule(packed);
+      return true;
+    }
+    CodeImage image;
+    if (!find_image(address, &image) || !find_frame_rule(image, address, out)) return false;
+    packed = pack(*out);
+    if (packed != 0) rules_.keep(address, packed);
+    return true;
+  }
+
+  bool up_by(const FrameRule& rule) noexcept {
+    uintptr_t cfa = (rule.cfa_from_frame_pointer ? now_.fp : now_.sp) +
+                    static_cast<uintptr_t>(intptr_t{rule.cfa_offset});
+    if (rule.cfa_is_read && !memory_.read(cfa, &cfa)) return false;
+    // Stacks grow downwards. A signal may have come on another one.
+    if (!rule.signal && (cfa <= now_.sp || cfa - now_.sp > kMostFrameBytes)) return false;
+    const uintptr_t base = rule.saved_from_stack_pointer ? now_.sp : cfa;
+    Registers next{0, cfa, now_.fp};
+    if (!memory_.read(base + static_cast<uintptr_t>(intptr_t{rule.return_offset}), &next.pc))
+      return false;
+    if (rule.frame_pointer_saved &&
+        !memory_.read(base + static_cast<uintptr_t>(intptr_t{rule.frame_pointer_offset}), &next.fp))
+      return false;
+    return go(next, rule.signal);
+  }
+
+  /* Of code without call-frame information, most keeps the frame pointer: V8 does. A frame that is none is told by where it
+   * would lie, and where the one above it. */
+  bool up_by_frame_pointer() noexcept {
+    if (now_.fp < now_.sp || now_.fp - now_.sp > kMostGuessedBytes) return false;
+    Registers next{0, now_.fp + 2 * sizeof(uintptr_t), 0};
+    if (!memory_.read(now_.fp, &next.fp) || !memory_.read(now_.fp + sizeof(uintptr_t), &next.pc))
+      return false;
+    if (next.fp <= now_.fp || next.fp - now_.fp > kMostGuessedBytes) return false;
+    return go(next, false);
+  }
+
+  bool go(const Registers& next, bool exact) noexcept {
+    now_ = next;
+    now_.pc = without_signature(next.pc);
+    exact_ = exact;
+    return now_.pc >= kPage;
+  }
+
+  FrameRules& rules_;
+  StackMemory memory_;
+  Registers now_;
+  bool exact_ =
+      true; /* the address is of an instruction that runs next, not one that is returned to */
+};
+
+MEMLIMIT_ALWAYS_INLINE Registers here() noexcept {
+  Registers now;
+#if defined(__x86_64__)
+  asm volatile("leaq 0f(%%rip), %0\n0: movq %%rsp, %1\n movq %%rbp, %2"
+               : "=&r"(now.pc), "=&r"(now.sp), "=&r"(now.fp));
+#elif defined(__aarch64__)
+  asm volatile("adr %0, 0f\n0: mov %1, sp\n mov %2, x29"
+               : "=&r"(now.pc), "=&r"(now.sp), "=&r"(now.fp));
+#else
+  now = {};
+#endif
+  return now;
+}
+
+}  // namespace
+
+bool FrameRules::find(uintptr_t address, uint64_t* packed) const noexcept {
+  const Entry& entry = entries_[place_of(address)];
+  const uint64_t rule = entry.rule.load(std::memory_order_relaxed);
+  *packed = rule;
+  return rule != 0 && (entry.mixed.load(std::memory_order_relaxed) ^ rule) == address;
+}
+
+void FrameRules::keep(uintptr_t address, uint64_t packed) noexcept {
+  Entry& entry = entries_[place_of(address)];
+  entry.mixed.store(address ^ packed, std::memory_order_relaxed);
+  entry.rule.store(packed, std::memory_order_relaxed);
+}
+
+void FrameRules::forget_all() noexcept {
+  for (Entry& entry : entries_) entry.rule.store(0, std::memory_order_relaxed);
+}
+
+bool own_image(CodeRange* out) noexcept {
+  CodeImage image;
+  if (!can_walk_stack() || !find_image(here().pc, &image)) return false;
+  *out = {image.begin, image.end};
+  return true;
+}
+
+bool can_walk_stack() noexcept {
+#if MEMLIMIT_CAN_FIND_OBJECTS
+  return &_dl_find_object != nullptr;
+#else
+  return false;
+#endif
+}
+
+__attribute__((noinline)) int walk_stack(FrameRules& rules, const CodeRange& left_out,
+                                         uintptr_t* out, int cap) noexcept {
+  if (!can_walk_stack()) return 0;
+  Walk walk(rules, here());
+  int count = 0;
+  while (count < cap && walk.up()) {
+    if (count == 0 && walk.pc() >= left_out.begin && walk.pc() < left_out.end) continue;
+    out[count++] = walk.pc();
+  }
+  return count;
+}
+
+}  // namespace memlimit::profile

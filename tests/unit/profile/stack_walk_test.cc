@@ -1,0 +1,171 @@
+/* Stacks: the frames are those that glibc's own unwinder finds, through every shape of frame that compilers make. */
+#include "profile/stack_walk.h"
+
+#include <alloca.h>
+#include <dlfcn.h>
+#include <execinfo.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+using namespace memlimit;
+using namespace memlimit::profile;
+
+namespace {
+
+FrameRules rules;
+
+struct Stacks {
+  std::vector<uintptr_t> ours, glibcs;
+};
+Stacks* taken = nullptr;
+
+/* Both stacks from here: the first frames, which differ in the address inside of this function, are left out. */
+__attribute__((noinline)) void take() {
+  uintptr_t frames[kMaxFrames];
+  const int depth = walk_stack(rules, CodeRange{}, frames, kMaxFrames);
+  void* theirs[kMaxFrames];
+  const int their_depth = backtrace(theirs, kMaxFrames);
+  taken->ours.assign(frames, frames + depth);
+  taken->glibcs.clear();
+  for (int i = 0; i < their_depth; ++i)
+    taken->glibcs.push_back(reinterpret_cast<uintptr_t>(theirs[i]));
+  asm volatile("" ::: "memory");
+}
+
+/* backtrace() begins in take() as walk_stack() does, and may go on where ours ends: at a frame that nobody called. */
+void compare(const Stacks& stacks, size_t least_frames) {
+  REQUIRE(stacks.ours.size() >= least_frames);
+  REQUIRE(stacks.glibcs.size() >= least_frames);
+  const size_t count = std::min(stacks.ours.size(), stacks.glibcs.size());
+  for (size_t i = 1; i < count; ++i) {
+    INFO("frame " << i);
+    REQUIRE(stacks.ours[i] == stacks.glibcs[i]);
+  }
+  CHECK(stacks.glibcs.size() - count <= 1);
+  CHECK(stacks.ours.size() - count <= 1);
+}
+
+__attribute__((noinline)) void with_alloca(size_t bytes) {
+  char* const room = static_cast<char*>(alloca(bytes));
+  memset(room, 1, bytes);
+  take();
+  asm volatile("" ::"r"(room) : "memory");
+}
+
+__attribute__((noinline)) void with_realigned_stack(int depth) {
+  alignas(256) char room[512];
+  memset(room, depth, sizeof room);
+  if (depth > 0) {
+    with_realigned_stack(depth - 1);
+  } else {
+    with_alloca(1000);
+  }
+  asm volatile("" ::"r"(room) : "memory");
+}
+
+__attribute__((noinline)) int recurse(int depth) {
+  if (depth == 0) {
+    with_realigned_stack(3);
+    return 1;
+  }
+  const int below = recurse(depth - 1);
+  asm volatile("" ::: "memory");
+  return below + 1;
+}
+
+int compare_and_take(const void*, const void*) {
+  take();
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("stack_walk: frames of every shape are left as glibc leaves them", "[profile]") {
+  REQUIRE(can_walk_stack());
+  Stacks stacks;
+  taken = &stacks;
+  for (int turn = 0; turn < 3; ++turn) {  // from the second on by what is remembered
+    recurse(10);
+    compare(stacks, 20);
+  }
+  int values[] = {2, 1};
+  qsort(values, 2, sizeof *values, compare_and_take);
+  compare(stacks, 4);
+  std::thread([] { recurse(5); }).join();
+  compare(stacks, 12);
+  rules.forget_all();
+  recurse(10);
+  compare(stacks, 20);
+}
+
+TEST_CASE("stack_walk: a signal's frame is passed, on a stack of its own too", "[profile]") {
+  Stacks stacks;
+  taken = &stacks;
+  struct sigaction action {};
+  struct sigaction before {};
+  action.sa_handler = [](int) { recurse(3); };
+  for (const int flags : {0, SA_ONSTACK}) {
+    std::vector<char> room(1 << 18);
+    stack_t stack{}, stack_before{};
+    stack.ss_sp = room.data();
+    stack.ss_size = room.size();
+    REQUIRE(sigaltstack(&stack, &stack_before) == 0);
+    action.sa_flags = flags;
+    REQUIRE(sigaction(SIGUSR2, &action, &before) == 0);
+    raise(SIGUSR2);
+    REQUIRE(sigaction(SIGUSR2, &before, nullptr) == 0);
+    REQUIRE(sigaltstack(&stack_before, nullptr) == 0);
+    compare(stacks, 12);
+  }
+}
+
+TEST_CASE("stack_walk: code that nobody knows is left by its frame pointer, or ends the walk",
+          "[profile]") {
+#if defined(__x86_64__)
+  // push %rbp; mov %rsp,%rbp; call *%rdi; pop %rbp; ret. And without a frame: sub $8,%rsp; xor %ebp,%ebp; call *%rdi; ...
+  const unsigned char with_frame[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3};
+  const unsigned char without[] = {0x55, 0x31, 0xed, 0xff, 0xd7, 0x5d, 0xc3};
+  auto* const code = static_cast<unsigned char*>(
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  REQUIRE(code != MAP_FAILED);
+  Stacks stacks;
+  taken = &stacks;
+  memcpy(code, with_frame, sizeof with_frame);
+  reinterpret_cast<void (*)(void (*)())>(code)([] { take(); });
+  REQUIRE(stacks.ours.size() >= 3);
+  const auto begin = reinterpret_cast<uintptr_t>(code);
+  const auto in_code = [&](uintptr_t address) {
+    return address >= begin && address < begin + 4096;
+  };
+  const auto at = std::find_if(stacks.ours.begin(), stacks.ours.end(), in_code);
+  REQUIRE(at != stacks.ours.end());
+  CHECK(*at == begin + 6);
+
+  memcpy(code, without, sizeof without);
+  reinterpret_cast<void (*)(void (*)())>(code)([] { take(); });
+  REQUIRE(!stacks.ours.empty());
+  CHECK(stacks.ours.back() == begin + 5);
+  munmap(code, 4096);
+#endif
+}
+
+TEST_CASE("stack_walk: at most as many frames as there is room for", "[profile]") {
+  uintptr_t frames[4] = {};
+  CHECK(walk_stack(rules, CodeRange{}, frames, 3) == 3);
+  CHECK(frames[3] == 0);
+  CHECK(walk_stack(rules, CodeRange{}, frames, 0) == 0);
+  CodeRange own{};
+  REQUIRE(own_image(&own));
+  uintptr_t outside[kMaxFrames];
+  const int depth = walk_stack(rules, own, outside, kMaxFrames);
+  REQUIRE(depth > 0);
+  CHECK((outside[0] < own.begin || outside[0] >= own.end));
+}
