@@ -59,9 +59,10 @@ const Settings kPlain{"without the library", {}, false};
 const Settings kUnset{"nothing set", {}};
 const Settings kEmpty{"MEMLIMIT empty", {"MEMLIMIT="}};
 const Settings kRoomy{"far from the limit", {"MEMLIMIT=64GiB"}};
-/* Over the limit almost always: service thread, rounds, assists, limiter and socket are all at work. */
+/* Over the limit almost always: service thread, rounds, assists, limiter, socket and heap profile are all at work. */
 const Settings kTight{"over the limit",
-                      {"MEMLIMIT=1MiB", "MEMLIMIT_LOG=off", "MEMLIMIT_SOCKET={tmp}/%p.sock"}};
+                      {"MEMLIMIT=1MiB", "MEMLIMIT_LOG=off", "MEMLIMIT_SOCKET={tmp}/%p.sock",
+                       "MEMLIMIT_PROFILE=4KiB"}};
 
 Settings limit_of(const std::string& size, const Strings& more = {}) {
   Settings settings{"limit " + size,
@@ -773,8 +774,8 @@ TEST_CASE("preload: the socket tells a running program's figures", "[socket]") {
 }
 
 TEST_CASE("preload: the file heap tells what the program holds", "[socket]") {
-  for (const char* limit : {"MEMLIMIT=64GiB", "MEMLIMIT=off"}) {
-    const Settings settings{limit, {limit, "MEMLIMIT_LOG=off", "MEMLIMIT_SOCKET={tmp}/a.sock"}};
+  for (const char* setting : {"MEMLIMIT=64GiB", "MEMLIMIT=off", "MEMLIMIT_PROFILE=1KiB"}) {
+    const Settings settings{setting, {setting, "MEMLIMIT_LOG=off", "MEMLIMIT_SOCKET={tmp}/a.sock"}};
     check_claim("heap_file_shows_known_blocks", settings, {"{tmp}/a.sock"});
   }
 }

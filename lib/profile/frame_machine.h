@@ -53,7 +53,7 @@ class FrameMachine {
   const FrameState& state() const noexcept { return state_; }
 
  private:
-  static constexpr int kMostRemembered = 8;
+  static constexpr int kMostRemembered = 4;
 
   SavedRegister* saved(uint64_t number) noexcept {
     if (number == kReturnAddress) return &state_.return_address;

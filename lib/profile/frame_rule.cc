@@ -193,15 +193,9 @@ bool find_frame_rule(const CodeImage& image, uintptr_t address, FrameRule* out) 
   return machine.run(own) && to_rule(machine.state(), common.signal, out);
 }
 
-namespace {
-
-constexpr uint64_t kFlag = uint64_t{1} << 56;
-constexpr uint64_t kValid = kFlag << 6;
-constexpr int32_t kLargestOffset = (1 << 23) - 1;
-
-}  // namespace
-
 uint64_t pack(const FrameRule& rule) noexcept {
+  using namespace detail;
+  constexpr int32_t kLargestOffset = (1 << 23) - 1;
   if (rule.cfa_offset > kLargestOffset || rule.cfa_offset < -kLargestOffset) return 0;
   uint64_t packed = kValid | (static_cast<uint64_t>(rule.cfa_offset) & 0xffffff);
   packed |= uint64_t{static_cast<uint16_t>(rule.return_offset)} << 24;
@@ -213,20 +207,6 @@ uint64_t pack(const FrameRule& rule) noexcept {
   if (rule.signal) packed |= kFlag << 4;
   if (rule.outermost) packed |= kFlag << 5;
   return packed;
-}
-
-FrameRule unpack_frame_rule(uint64_t packed) noexcept {
-  FrameRule rule;
-  rule.cfa_offset = static_cast<int32_t>(static_cast<uint32_t>(packed) << 8) >> 8;
-  rule.return_offset = static_cast<int16_t>(packed >> 24);
-  rule.frame_pointer_offset = static_cast<int16_t>(packed >> 40);
-  rule.cfa_from_frame_pointer = (packed & kFlag) != 0;
-  rule.cfa_is_read = (packed & kFlag << 1) != 0;
-  rule.saved_from_stack_pointer = (packed & kFlag << 2) != 0;
-  rule.frame_pointer_saved = (packed & kFlag << 3) != 0;
-  rule.signal = (packed & kFlag << 4) != 0;
-  rule.outermost = (packed & kFlag << 5) != 0;
-  return rule;
 }
 
 }  // namespace memlimit::profile

@@ -36,8 +36,29 @@ struct FrameRule {
 /** The rule that holds at an address of the image; false when there is none. */
 bool find_frame_rule(const CodeImage& image, uintptr_t address, FrameRule* out) noexcept;
 
+namespace detail {
+
+/* Of a packed rule: three offsets of 24, 16 and 16 bits, then flags. */
+inline constexpr uint64_t kFlag = uint64_t{1} << 56;
+inline constexpr uint64_t kValid = kFlag << 6;
+
+}  // namespace detail
+
 /** In 64 bits, never 0; 0 when it does not fit. And back. */
 uint64_t pack(const FrameRule& rule) noexcept;
-FrameRule unpack_frame_rule(uint64_t packed) noexcept;
+inline FrameRule unpack_frame_rule(uint64_t packed) noexcept {
+  using namespace detail;
+  FrameRule rule;
+  rule.cfa_offset = static_cast<int32_t>(static_cast<uint32_t>(packed) << 8) >> 8;
+  rule.return_offset = static_cast<int16_t>(packed >> 24);
+  rule.frame_pointer_offset = static_cast<int16_t>(packed >> 40);
+  rule.cfa_from_frame_pointer = (packed & kFlag) != 0;
+  rule.cfa_is_read = (packed & kFlag << 1) != 0;
+  rule.saved_from_stack_pointer = (packed & kFlag << 2) != 0;
+  rule.frame_pointer_saved = (packed & kFlag << 3) != 0;
+  rule.signal = (packed & kFlag << 4) != 0;
+  rule.outermost = (packed & kFlag << 5) != 0;
+  return rule;
+}
 
 }  // namespace memlimit::profile

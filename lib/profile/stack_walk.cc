@@ -178,20 +178,27 @@ MEMLIMIT_ALWAYS_INLINE Registers here() noexcept {
 }  // namespace
 
 bool FrameRules::find(uintptr_t address, uint64_t* packed) const noexcept {
-  const Entry& entry = entries_[place_of(address)];
-  const uint64_t rule = entry.rule.load(std::memory_order_relaxed);
-  *packed = rule;
-  return rule != 0 && (entry.mixed.load(std::memory_order_relaxed) ^ rule) == address;
+  for (const Entry& entry : pairs_[place_of(address)].entries) {
+    const uint64_t rule = entry.rule.load(std::memory_order_relaxed);
+    if (rule == 0 || (entry.mixed.load(std::memory_order_relaxed) ^ rule) != address) continue;
+    *packed = rule;
+    return true;
+  }
+  return false;
 }
 
 void FrameRules::keep(uintptr_t address, uint64_t packed) noexcept {
-  Entry& entry = entries_[place_of(address)];
-  entry.mixed.store(address ^ packed, std::memory_order_relaxed);
-  entry.rule.store(packed, std::memory_order_relaxed);
+  auto& [first, second] = pairs_[place_of(address)].entries;
+  second.mixed.store(first.mixed.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  second.rule.store(first.rule.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  first.mixed.store(address ^ packed, std::memory_order_relaxed);
+  first.rule.store(packed, std::memory_order_relaxed);
 }
 
 void FrameRules::forget_all() noexcept {
-  for (Entry& entry : entries_) entry.rule.store(0, std::memory_order_relaxed);
+  for (Pair& pair : pairs_) {
+    for (Entry& entry : pair.entries) entry.rule.store(0, std::memory_order_relaxed);
+  }
 }
 
 bool own_image(CodeRange* out) noexcept {

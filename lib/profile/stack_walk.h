@@ -30,11 +30,15 @@ class FrameRules {
     std::atomic<uint64_t> mixed; /* the address, exclusive or the rule */
     std::atomic<uint64_t> rule;
   };
-  static constexpr size_t kEntries = 2048;
+  /* Pairs: a new entry takes the first place, and what was there the second. Of python's a thousand frames 128 KiB keep all. */
+  static constexpr unsigned kPairsShift = 12;
   static size_t place_of(uintptr_t address) noexcept {
-    return (address * 0x9e3779b97f4a7c15) >> (64 - 11);
+    return address * 0x9e3779b97f4a7c15 >> (64 - kPairsShift);
   }
-  Entry entries_[kEntries];
+  struct Pair {
+    Entry entries[2];
+  };
+  Pair pairs_[size_t{1} << kPairsShift];
 };
 
 /** Addresses [begin, end). */
