@@ -115,8 +115,25 @@ bool SocketTalk::set(const SocketClient& client, const Request& request, char* a
   return false;
 }
 
+/* Where code lies in a process is nobody's business who may not trace it: it undoes the randomness of addresses. */
+bool SocketTalk::may_read(const SocketClient& client, StatsFile file) noexcept {
+  return file != StatsFile::kProfile || client.may_set;
+}
+
 void SocketTalk::answer_file(SocketClient& client, const Request& request,
                              int64_t now_ns) noexcept {
+  if (!may_read(client, request.file)) {
+    ++counts_->refused;
+    Request refused = request;
+    refused.http_status = 403;
+    char line[256];
+    TextWriter text(line, sizeof line);
+    text.put("memlimit: not permitted: only uid ").put_uint(geteuid());
+    text.put(" and root may see addresses of this process; you are ");
+    access_->put_peer(text, client.peer);
+    answer_error(client, refused, text.view(), now_ns);
+    return;
+  }
   if (request.file == StatsFile::kEvents && !request.head) {
     if (!streams_->join(client, request.http, *content_, now_ns)) {
       ++counts_->refused;

@@ -37,6 +37,7 @@ class SocketTalk {
   void change(SocketClient& client, const Request& request, int64_t now_ns) noexcept;
   bool set(const SocketClient& client, const Request& request, char* answer,
            size_t cap) const noexcept;
+  static bool may_read(const SocketClient& client, StatsFile file) noexcept;
   void answer_file(SocketClient& client, const Request& request, int64_t now_ns) noexcept;
   void answer_error(SocketClient& client, const Request& request, std::string_view line,
                     int64_t now_ns) noexcept;

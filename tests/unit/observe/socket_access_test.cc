@@ -55,7 +55,7 @@ TEST_CASE("socket_access: another user at an abstract name is refused by its cre
   CHECK(server.renders == 0);
 }
 
-TEST_CASE("socket_access: where the mode lets others in, they read but never set",
+TEST_CASE("socket_access: where the mode lets others in, they read figures but never set",
           "[socket_access][fork]") {
   if (skip_unless_root()) return;
   for (const unsigned mode : {0644U, 0666U}) {
@@ -68,14 +68,24 @@ TEST_CASE("socket_access: where the mode lets others in, they read but never set
       if (setresuid(kNobody, kNobody, kNobody) != 0) _exit(2);
       UnixClient reader = server.client("stat\n");
       UnixClient setter = server.client("limit=1MiB\n");
+      UnixClient starter = server.client("profile=on\n");
+      UnixClient profiler = server.client("profile\n");
       char turn = '.';
       if (write(asked[1], &turn, 1) != 1 || read(result[0], &turn, 1) != 1) _exit(3);
       if (reader.received() != kStat) _exit(4);
-      _exit(setter.received() ==
-                    "memlimit: not permitted: only uid 0 and root may change the limit; "
-                    "you are uid 65534\n"
+      if (setter.received() !=
+          "memlimit: not permitted: only uid 0 and root may change the limit; "
+          "you are uid 65534\n")
+        _exit(5);
+      if (starter.received() !=
+          "memlimit: not permitted: only uid 0 and root may change the profile; "
+          "you are uid 65534\n")
+        _exit(6);
+      _exit(profiler.received() ==
+                    "memlimit: not permitted: only uid 0 and root may see addresses of this "
+                    "process; you are uid 65534\n"
                 ? 0
-                : 5);
+                : 7);
     }
     char turn;
     REQUIRE(read(asked[0], &turn, 1) == 1);
