@@ -341,7 +341,7 @@ class Readme(unittest.TestCase):
 class Doctor(unittest.TestCase):
     def test_it_knows_which_settings_name_files(self):
         # Of another user's process it tries out none of them.
-        known = re.findall(r'"(\w+)"', re.search(r"^NAMES_A_FILE = \((.*)\)$", text_of("scripts/memlimit_cli/doctor.py"), re.M)[1])
+        known = re.findall(r'"(\w+)"', re.search(r"^NAMES_A_FILE = \((.*)\)$", text_of("scripts/memlimit_cli/startup.py"), re.M)[1])
         named = [row[1] for row in rows("lib/settings/options.inc", "MEMLIMIT_OPTION") if "path" in row[3]]
         self.assertEqual(known, named)
 

@@ -18,6 +18,10 @@ MAX_LINE_BYTES = 64 * 1024
 ERROR_PREFIX = "memlimit: "
 
 
+class NoAnswer(UserError):
+    """Somebody listens there, and says nothing in time."""
+
+
 @contextlib.contextmanager
 def connect(address, timeout_s=TIMEOUT_S):
     """A connected socket; `address` is a path, or an abstract name that begins with NUL."""
@@ -60,12 +64,13 @@ def check(answer):
         raise UserError(answer.removeprefix(ERROR_PREFIX).strip())
 
 
-def ask(address, request, check_peer=None):
-    """The answer to one line. OSError when there is nobody; UserError when the server refuses, or check_peer(socket)
-    finds that it is the wrong one."""
-    deadline = time.monotonic() + TIMEOUT_S
+def ask(address, request, check_peer=None, timeout_s=None):
+    """The answer to one line. OSError when there is nobody; NoAnswer when it takes longer than `timeout_s` (TIMEOUT_S);
+    UserError when the server refuses, or check_peer(socket) finds that it is the wrong one."""
+    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
+    deadline = time.monotonic() + timeout_s
     try:
-        with connect(address) as sock:
+        with connect(address, timeout_s) as sock:
             if check_peer is not None:
                 check_peer(sock)
             # A server that refuses may have hung up before it was asked; what it said can still be read.
@@ -73,7 +78,7 @@ def ask(address, request, check_peer=None):
                 sock.sendall(request.encode() + b"\n")
             answer = read_all(sock, deadline)
     except TimeoutError as error:
-        raise UserError(f"no answer within {TIMEOUT_S:.0f} s") from error
+        raise NoAnswer(f"no answer within {round(timeout_s, 1):g} s") from error
     answer = printable(answer.decode(errors="replace"), keep="\n\t")
     check(answer)
     return answer

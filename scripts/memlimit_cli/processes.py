@@ -14,6 +14,7 @@ import re
 import struct
 
 from . import absent, client
+from .names import is_ours
 from .text import UserError, printable
 
 LIBRARY = "libmemlimit.so"
@@ -22,7 +23,6 @@ LISTENING = 0x10000  # __SO_ACCEPTCON, the `Flags` column of /proc/net/unix
 # A line of /proc/net/unix: address, references, protocol, flags, type, state, inode and perhaps a name. A name with a
 # newline in it goes on below, where it may look like another line.
 SOCKET_LINE = re.compile(r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +([0-9]+) (.+)")
-SETTING_CAP = 256  # of MEMLIMIT_SOCKET: the library takes no longer one
 # Where the library moves its descriptors: so far below 1024, or the limit at that time if that was lower.
 CUSTOMARY_DESCRIPTORS, HIGH_DESCRIPTORS = 1024, 64
 
@@ -38,9 +38,9 @@ class Process:
     address: str | None  # None: it has no socket (small, or switched off)
     by_address: bool = False  # whoever listens there is meant
 
-    def ask(self, request):
+    def ask(self, request, timeout_s=None):
         with self.errors():
-            return client.ask(self.address, request, self.check_peer)
+            return client.ask(self.address, request, self.check_peer, timeout_s)
 
     def events(self):
         """Lines of the stream, until the process ends."""
@@ -59,17 +59,20 @@ class Process:
             raise UserError(f"{self.pid} ({self.name}) has no statistics socket: {why_no_socket(self.pid)}")
         try:
             yield
+        except client.NoAnswer as error:
+            raise client.NoAnswer(f"{self.pid} ({self.name}): {error}{absent.why_silent(self.pid)}") from error
         except PermissionError as error:
             raise UserError(f"{self.pid} ({self.name}): not permitted; same user or root only") from error
         except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError) as error:
             raise UserError(f"{self.pid} ({self.name}) has ended") from error
         except BlockingIOError as error:
-            raise UserError(f"{self.pid} ({self.name}): too many clients wait at its socket") from error
+            said = f"{self.pid} ({self.name}): too many clients wait at its socket{absent.why_silent(self.pid)}"
+            raise client.NoAnswer(said) from error
         except OSError as error:
             raise UserError(f"{self.pid} ({self.name}): {error.strerror or error}") from error
 
-    def stat(self):
-        figures = client.parse_stat(self.ask("stat"))
+    def stat(self, timeout_s=None):
+        figures = client.parse_stat(self.ask("stat", timeout_s))
         if not figures:
             # A process that ends hangs up on whoever has just asked it.
             raise UserError(f"{self.pid} ({self.name}): no answer: it is about to end")
@@ -85,6 +88,10 @@ def read(path):
 def name_of(pid):
     """A program may call itself anything; what is shown stays on its line."""
     return printable(read(f"/proc/{pid}/comm").removesuffix("\n"))
+
+
+def exists(pid):
+    return os.path.exists(f"/proc/{pid}")
 
 
 def all_pids():
@@ -179,51 +186,6 @@ def proc_numbers_as_we_do():
         return False
 
 
-def after(part, name, begins, pid):
-    """Where a part of MEMLIMIT_SOCKET that begins at one of these places of `name` may end."""
-    if part == "%h":
-        ends = set()
-        for at in sorted(begins):
-            while at not in ends:
-                ends.add(at)
-                if at == len(name) or name[at] == "/":
-                    break
-                at += 1
-        return ends
-    literal = {"%p": str(pid), "%%": "%"}.get(part, part)
-    ends = {at + len(literal) for at in begins if name.startswith(literal, at)}
-    if part == "%p":
-        ends.update(*(ends_of_number(name, at) for at in tuple(ends)))
-    return ends
-
-
-def ends_of_number(name, at):
-    """Of the -2, -3 that tell two processes of the same pid apart."""
-    found = re.compile("-[0-9]+").match(name, at)
-    return range(at + 2, found.end() + 1) if found else ()
-
-
-def follows(name, setting, pid):
-    """Whether `name` is what the library may make of this MEMLIMIT_SOCKET. The setting is another process's, the
-    name anybody's: the time it takes is theirs to choose only up to the product of the lengths."""
-    if "/" not in setting or len(setting) >= SETTING_CAP:
-        return False
-    if setting.endswith("/"):
-        setting += "%p.sock"
-    # A relative path was made absolute: its end must agree.
-    begins = {0} if setting.startswith("/") else {at + 1 for at, c in enumerate(name) if c == "/"}
-    for part in re.split("(%[ph%])", setting.removeprefix("./")):
-        begins = after(part, name, begins, pid)
-    return len(name) in begins
-
-
-def is_ours(name, inner_pid, environment):
-    default = rf"(@memlimit/{inner_pid}(-\d+)?|/(.*/)?memlimit(-\d+)?/{inner_pid}(-\d+)?\.sock)"
-    if re.fullmatch(default, name) or "memlimit" in os.path.basename(name):
-        return True
-    return follows(name, environment.get("MEMLIMIT_SOCKET", ""), inner_pid)
-
-
 def is_high(pid, descriptor):
     """Whether the library, and hardly anybody else, has a descriptor of that number."""
     found = re.search(r"^Max open files +(\d+)", read(f"/proc/{pid}/limits"), re.M)
@@ -273,18 +235,46 @@ def answers(address, pid):
         return False
 
 
-def find_all():
-    """Every process under the library that this user may see."""
+def candidates():
+    """Every process that may be under the library and be seen by this user. Asks nobody, so nobody can hold it up."""
+    names = abstract_names()
     for pid in all_pids():
         try:
             if is_under(pid):
-                yield Process(pid, name_of(pid), address_of(pid))
+                yield pid
         except PermissionError:
-            if address := open_to_us(pid):
-                with contextlib.suppress(OSError):
-                    yield Process(pid, name_of(pid), address)
+            if os.path.exists(f"/run/memlimit/{pid}.sock") or f"@memlimit/{pid}" in names:
+                yield pid
         except (ProcessLookupError, FileNotFoundError):
             continue
+
+
+def abstract_names():
+    try:
+        return {found[3] for found in map(SOCKET_LINE.fullmatch, read("/proc/self/net/unix").split("\n")) if found}
+    except OSError:
+        return set()
+
+
+def look(pid):
+    """A process under the library that this user may see; None if it is none, or has ended."""
+    try:
+        return Process(pid, name_of(pid), address_of(pid)) if is_under(pid) else None
+    except PermissionError:
+        if address := open_to_us(pid):
+            with contextlib.suppress(OSError):
+                return Process(pid, name_of(pid), address)
+    except (ProcessLookupError, FileNotFoundError):
+        pass
+    return None
+
+
+def find_named(name):
+    """The processes under the library of this name; only these are asked for anything."""
+    for pid in candidates():
+        with contextlib.suppress(OSError):
+            if name_of(pid) == name and (process := look(pid)) is not None:
+                yield process
 
 
 def open_to_us(pid):
@@ -332,7 +322,7 @@ def find(which):
                 return Process(client.peer(sock)[0], which, which, by_address=True)
         except OSError as error:
             raise UserError(f"{which}: {error.strerror or error}") from error
-    found = [process for process in find_all() if process.name == which[:15]]
+    found = list(find_named(which[:15]))
     if not found:
         raise UserError(f"no process under memlimit is called {which} (see `memlimit ps`)")
     if len(found) > 1:

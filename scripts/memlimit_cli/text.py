@@ -1,10 +1,15 @@
-"""Errors for people, and sizes as people read and write them."""
+"""Errors for people, sizes as people read and write them, and text cut to a terminal's cells."""
+
+import json
+import unicodedata
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class UserError(Exception):
-    """Something the user can act on: printed as one line, without a traceback; status 1."""
+    """Something the user can act on: printed as one line, without a traceback."""
+
+    status = 1  # of the command that ends with it
 
 
 def printable(text, keep=""):
@@ -36,9 +41,59 @@ def format_seconds(seconds):
     return f"{seconds} s"
 
 
+def cells(text):
+    """How many cells of a terminal a text takes: none for a combining mark, two for a wide character."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def cut(text, width):
+    """What of a text fits into so many cells."""
+    if len(text) <= width and text.isascii():
+        return text
+    taken, room = [], width
+    for c in text:
+        room -= cells(c)
+        if room < 0:
+            break
+        taken.append(c)
+    return "".join(taken)
+
+
+def pad(text, width, right=False):
+    """A text cut and filled to exactly so many cells."""
+    text = cut(text, width)
+    blanks = " " * (width - cells(text))
+    return blanks + text if right else text + blanks
+
+
 def table(rows, right=()):
     """Lines of left-aligned columns, those in `right` right-aligned; the first row is the head."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(cells(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        cells = [cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))]
-        yield "  ".join(cells).rstrip()
+        yield "  ".join(pad(cell, w, i in right) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
+
+
+def wrap(text, width):
+    """Lines of at most so many cells, broken at blanks; a longer word is cut."""
+    line = ""
+    for word in text.split():
+        while cells(word) > width:
+            if line:
+                yield line
+                line = ""
+            head = cut(word, width)
+            yield head
+            word = word[len(head) :]
+        longer = f"{line} {word}" if line else word
+        if cells(longer) > width:
+            yield line
+            line = word
+        else:
+            line = longer
+    if line:
+        yield line
+
+
+def print_json(value):
+    """For programs: two blanks a level, keys in their order, ASCII alone, so that nothing in it steers a terminal."""
+    print(json.dumps(value, indent=2))
