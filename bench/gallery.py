@@ -5,7 +5,7 @@ python3.png  an unmodified python3 that leaves its garbage in cycles, with a lim
 redis.png    an unmodified redis-server that is filled four times, each time with larger values, and loses its oldest keys
 top.png      `memlimit top` on a terminal (tmux) of 80 x 10, with those and others running
 
-Needs redis-server, tmux and python3-matplotlib.
+Needs redis-server, tmux, librsvg2-bin, and for top.png python3-matplotlib.
 """
 
 import argparse
@@ -51,7 +51,6 @@ class Gallery:
         self.demo = load_demo()
 
     def memlimit(self, *arguments, **settings):
-        # The system's Python: the one that has matplotlib.
         command = ["/usr/bin/python3", self.tool, *map(str, arguments)]
         done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -141,15 +140,17 @@ class Gallery:
 
 
 def cells_of(line):
-    """Each character with the colour and weight that the SGR sequences before it ask for."""
-    colour, bold = INK, False
+    """Each character with the colour, weight and reverse that the SGR sequences before it ask for."""
+    colour, bold, reverse = INK, False, False
     for sequence, character in re.findall(r"\x1b\[([\d;]*)m|(.)", line):
         if character:
-            yield character, colour, bold
+            yield character, colour, bold, reverse
             continue
         for code in sequence.split(";"):
             if code in ("", "0"):
-                colour, bold = INK, False
+                colour, bold, reverse = INK, False, False
+            elif code in ("7", "27"):
+                reverse = code == "7"
             elif code == "39":
                 colour = INK
             elif code == "1":
@@ -180,8 +181,11 @@ def draw_cells(picture):
     image = Image.new("RGB", (COLUMNS * width + 2 * margin, LINES * height + 2 * margin), PAPER)
     draw = ImageDraw.Draw(image)
     for row, line in enumerate(json.load(sys.stdin)):
-        for column, (character, colour, bold) in enumerate(line):
+        for column, (character, colour, bold, reverse) in enumerate(line):
             at = (margin + column * width, margin + row * height)
+            if reverse:
+                draw.rectangle([at[0], at[1], at[0] + width - 1, at[1] + height - 1], fill=colour)
+                colour = PAPER
             eighths = "▏▎▍▌▋▊▉█".find(character) + 1
             if eighths:  # a terminal draws these to the cell's edges, a font does not
                 draw.rectangle([at[0], at[1] + 2, at[0] + width * eighths // 8 - 1, at[1] + height - 3], fill=colour)
