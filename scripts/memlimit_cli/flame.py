@@ -1,6 +1,6 @@
 """A flame graph of a heap profile as SVG: callers below, what they call above, as wide as what is alive there."""
 
-from xml.sax.saxutils import escape
+from .svg import escape
 
 WIDTH, ROW, FONT, MARGIN = 1200, 17, 11, 10
 LEAST_WIDTH = 0.4  # pixels; narrower frames are left out
