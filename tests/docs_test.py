@@ -376,9 +376,6 @@ class Manual(unittest.TestCase):
         for row in rows("lib/observe/stats_files.inc", "MEMLIMIT_FILE"):
             self.assertRegex(files, rf"\.B {row[1]}\n")
 
-    def test_the_version_is_the_projects(self):
-        version = re.search(r"version: '([\d.]+)'", text_of("meson.build"))[1]
-        self.assertIn(f'"memlimit {version}"', MANUAL)
 
 
 class Example(unittest.TestCase):

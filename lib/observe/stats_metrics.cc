@@ -1,6 +1,8 @@
 /* Metrics in Prometheus' and OpenMetrics' text forms; see stats_metrics.h. */
 #include "observe/stats_metrics.h"
 
+#include "observe/version.h"
+
 namespace memlimit {
 namespace {
 
@@ -183,6 +185,14 @@ void render_metrics(const Snapshot& snapshot, MetricsForm form, TextWriter& out)
   put_label(out, "name", snapshot.name);
   out.put(",pid=\"").put_int(snapshot.pid).put("\",");
   put_label(out, "account", snapshot.account);
+  out.put("} 1\n");
+
+  const Family build{"build_info", MetricType::kGauge, StatUnit::kCount,
+                     "Always 1; its label tells the version of the library."};
+  put_head(out, build, form);
+  put_sample_name(out, build);
+  out.put('{');
+  put_label(out, "version", kVersion);
   out.put("} 1\n");
 
   put_figures(snapshot, form, out);

@@ -2,6 +2,7 @@
 #include "observe/stats_text.h"
 
 #include "observe/stats_metrics.h"
+#include "observe/version.h"
 #include "system/text.h"
 
 namespace memlimit {
@@ -98,6 +99,7 @@ void render_status(const Snapshot& snapshot, TextWriter& out) noexcept {
   }
   put_count(out, "Threads", f.threads);
   out.put("Uptime:\t").put_int(f.uptime_ns / 1'000'000'000).put(" s\n");
+  put_text(out, "Version", kVersion);
 }
 
 void render_stat(const memlimit_stats& figures, TextWriter& out) noexcept {

@@ -18,6 +18,7 @@
 #include <catch2/catch.hpp>
 
 #include "observe/stats_metrics.h"
+#include "observe/version.h"
 #include "support/lines.h"
 #include "system/text.h"
 
@@ -135,7 +136,9 @@ TEST_CASE("stats_text: status has the shape of /proc/self/status", "[stats_text]
         "Assists:\t0\n"
         "Limiter:\toff\n"
         "Threads:\t9\n"
-        "Uptime:\t61 s\n");
+        "Uptime:\t61 s\n"
+        "Version:\t" +
+            std::string(memlimit::kVersion) + "\n");
 }
 
 TEST_CASE("stats_text: without a limit status and limit say off", "[stats_text]") {

@@ -1,0 +1,8 @@
+/* The one file that is compiled with the version, so that another version compiles one file; see version.h. */
+#include "observe/version.h"
+
+namespace memlimit {
+
+extern const char kVersion[] = MEMLIMIT_VERSION;
+
+}  // namespace memlimit
