@@ -377,7 +377,6 @@ class Manual(unittest.TestCase):
             self.assertRegex(files, rf"\.B {row[1]}\n")
 
 
-
 class Example(unittest.TestCase):
     """The programs with a hook: they must build, and run with the library and without it."""
 
