@@ -4,7 +4,8 @@
  * declaration is a weak reference, so link with -lmemlimit or with nothing at all, and test
  * memlimit_is_loaded() before the first call. (C++ users: memlimit.hpp does that for you.)
  * Code that is compiled neither -fPIC nor -fPIE resolves weak references when it is linked, so such a
- * program must link with -lmemlimit.
+ * program must link with -lmemlimit. Weak references make no library needed where the linker runs with
+ * --as-needed: then -Wl,--no-as-needed goes before it, as `pkg-config --libs memlimit` has it.
  *
  * Words used below
  *   usage        bytes of live heap blocks, as malloc_usable_size() reports them, plus what was

@@ -319,6 +319,23 @@ class Hooks(BindingTest):
                 self.assertEqual((result.returncode, result.stdout), (0, said), result.stderr)
 
 
+class Readme(BindingTest):
+    EXAMPLE = re.search(r"```python\n(.*?)```", (SOURCE / "bindings" / "README.md").read_text(encoding="utf-8"), re.S)[1]
+
+    def test_the_example_runs_without_the_library(self):
+        self.run_each(self.EXAMPLE, "2560 of 2560 are cached, 0 calls\n", limit=None)
+
+    def test_the_example_gives_back(self):
+        # On a busy machine the limit may be passed for a moment before the loop is woken; but not all of it stays.
+        for python in PYTHONS:
+            command = [RUN, "-l", "64MiB", "--", python, "-c", self.EXAMPLE]
+            result = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            cached, calls = map(int, re.fullmatch(r"(\d+) of 2560 are cached, (\d+) calls\n", result.stdout).groups())
+            self.assertLess(cached, 2560)
+            self.assertGreater(calls, 0)
+
+
 class End(BindingTest):
     def test_a_hook_that_runs_is_waited_for(self):
         code = """
