@@ -266,16 +266,18 @@ class Http(ExporterTest):
 
     def test_what_cannot_be_is_said_in_one_line(self):
         port = urllib.parse.urlparse(self.exporter()).port
-        for arguments, status, says in (
-            ([f"--port={port}"], 1, f"memlimit: cannot listen on 127.0.0.1 port {port}: Address already in use\n"),
-            (["--address=256.0.0.1"], 1, "memlimit: cannot listen on 256.0.0.1 port 9911: "),
-            (["--port=65536"], 2, "argument --port: 65536 is not between 0 and 65535\n"),
-            (["--timeout=0"], 2, "argument --timeout: 0 is not more than 0\n"),
+        usage = (2, 64)
+        for arguments, statuses, says in (
+            ([f"--port={port}"], (1,), f"memlimit: cannot listen on 127.0.0.1 port {port}: Address already in use\n"),
+            (["--address=256.0.0.1"], (1,), "memlimit: cannot listen on 256.0.0.1 port 9911: "),
+            (["--port=65536"], usage, "argument --port: 65536 is not between 0 and 65535\n"),
+            (["--timeout=0"], usage, "argument --timeout: 0 is not a time\n"),
         ):
             with self.subTest(arguments):
                 command = ["/usr/bin/python3", TOOL, "exporter", *arguments]
                 result = subprocess.run(command, capture_output=True, text=True, check=False)
-                self.assertEqual((result.returncode, result.stdout), (status, ""))
+                self.assertEqual(result.stdout, "")
+                self.assertIn(result.returncode, statuses)
                 self.assertIn(says, result.stderr)
 
 

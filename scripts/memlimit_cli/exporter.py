@@ -5,6 +5,7 @@ process that hangs, ends or talks nonsense costs its own series and nothing else
 but the list of processes and the counters of errors: a series ends with its process.
 """
 
+import argparse
 import collections
 import contextlib
 import dataclasses
@@ -23,6 +24,7 @@ import time
 from . import client, exposition, processes
 from .text import UserError, printable
 
+SUMMARY = "the metrics of every process on one port, for Prometheus"
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 9911
 DEFAULT_TIMEOUT_S = 3.0
@@ -360,6 +362,31 @@ def raise_descriptor_limit():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard if soft != resource.RLIM_INFINITY else soft, hard))
+
+
+def port(text):
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 65535")
+    return value
+
+
+def seconds(text):
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a time")
+    return value
+
+
+def add_options(command, version):
+    """What the command takes, on its own parser."""
+    command.add_argument("--address", default=DEFAULT_ADDRESS, help="where to listen (default: %(default)s)")
+    command.add_argument("--port", type=port, default=DEFAULT_PORT, help="0: any that is free (default: %(default)s)")
+    what = "also the sockets of this pattern, of processes that /proc does not show (more than once)"
+    command.add_argument("--socket", action="append", default=[], metavar="PATTERN", help=what)
+    what = "what a scrape may take (default: %(default)s)"
+    command.add_argument("--timeout", type=seconds, default=DEFAULT_TIMEOUT_S, metavar="SECONDS", help=what)
+    command.set_defaults(do=lambda given: run(given.address, given.port, given.timeout, given.socket, version))
 
 
 def is_loopback(address):
