@@ -3,6 +3,6 @@
 
 namespace memlimit {
 
-extern const char kVersion[] = MEMLIMIT_VERSION;
+const char kVersion[] = MEMLIMIT_VERSION;
 
 }  // namespace memlimit

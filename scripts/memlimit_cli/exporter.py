@@ -31,6 +31,7 @@ DEFAULT_TIMEOUT_S = 3.0
 CLIENT_TIMEOUT_S = 10.0  # of an HTTP client that says nothing, or takes nothing
 MAX_CLIENTS = 16
 REQUEST = b"metrics\n"
+GONE = (TypeError, AttributeError)  # of what is read of a process whose files have just become empty
 # Why a process has no figures in a scrape, as the counter of errors tells it.
 REASONS = ("silent", "refused", "malformed")
 
@@ -87,24 +88,39 @@ class Finder:
         try:
             for target in self.targets():
                 found.append(target)
-        except OSError as error:
-            print(f"memlimit: exporter: {error}", file=sys.stderr)
-        with self.condition:
-            self.found, self.searching = found, False
-            self.searches += 1
-            self.condition.notify_all()
+        finally:
+            # Whatever went wrong: what was found counts, and the next scrape looks again.
+            with self.condition:
+                self.found, self.searching = found, False
+                self.searches += 1
+                self.condition.notify_all()
 
     def targets(self):
         seen = set()
-        for process in processes.find_all():
+        for pid in processes.all_pids():
+            started = start_of(pid)
+            if started is None or (process := look(pid)) is None:
+                continue
             if process.address is not None:
                 seen.add(identity(process.address))
-            yield Target(process, start_of(process.pid))
+            yield Target(process, started)
         for pattern in self.patterns:
             for path in sorted(glob.glob(pattern)):
                 if is_socket(path) and identity(path) not in seen:
                     seen.add(identity(path))
                     yield Target(processes.Process(0, path, path, by_address=True), None, path)
+
+
+def look(pid):
+    """The process, if it is under the library and this user may see it."""
+    with contextlib.suppress(OSError, *GONE):
+        try:
+            if processes.is_under(pid):
+                return processes.Process(pid, processes.name_of(pid), processes.address_of(pid))
+        except PermissionError:
+            if address := processes.open_to_us(pid):
+                return processes.Process(pid, processes.name_of(pid), address)
+    return None
 
 
 def is_socket(path):
@@ -162,7 +178,7 @@ class Round:
                     with contextlib.suppress(BrokenPipeError):
                         sock.sendall(REQUEST)
                     self.selector.register(sock, selectors.EVENT_READ, (number, Question(target, sock, bytearray())))
-                except (OSError, ValueError, UserError) as error:
+                except (OSError, ValueError, UserError, *GONE) as error:
                     self.results[number] = self.judge(target, error)
             self.collect()
         for number, target in enumerate(self.targets):
