@@ -82,7 +82,8 @@ FIGURES = (
     "hook_calls hook_skips hook_ns hooks reclaimed overshoot_peak oversized limiter_on limiter_episodes limiter_skipped "
     "limiter_needed reclaim_cpu_ns assists assist_ns assist_max_ns purges purge_ns purged madvise_calls held_idle threads "
     "quantum publishes forks invalid_settings events_dropped socket_requests socket_refused uptime_ns heap_cached heap_free "
-    "heap_large heap_huge heap_kept heap_lost heap_spans heap_regions heap_records hook_overruns hooks_running hook_running_ns"
+    "heap_large heap_huge heap_kept heap_lost heap_spans heap_regions heap_records hook_overruns hooks_running hook_running_ns "
+    "profile_interval profile_samples profile_sites profile_dropped"
 ).split()
 
 
