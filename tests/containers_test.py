@@ -3,8 +3,8 @@ of language runtimes that the kernel kills without the library.
 
 usage: containers_test.py BUILD_DIR [CASE...]
 
-Makes groups below /sys/fs/cgroup/memory and removes them again. Where that cannot be done (no root, no
-cgroup v1 memory controller) it is skipped with status 77. Waits for conditions, never for a while.
+Makes groups below /sys/fs/cgroup (v2) or /sys/fs/cgroup/memory (v1) and removes them again. Where that cannot be
+done (no root, no memory controller) it is skipped with status 77. Waits for conditions, never for a while.
 """
 
 import contextlib
@@ -20,7 +20,11 @@ import tempfile
 import time
 
 MIB = 1 << 20
-HIERARCHY = pathlib.Path('/sys/fs/cgroup/memory')
+V2 = pathlib.Path('/sys/fs/cgroup/cgroup.controllers').exists()
+HIERARCHY = pathlib.Path('/sys/fs/cgroup' if V2 else '/sys/fs/cgroup/memory')
+LIMIT_FILE = 'memory.max' if V2 else 'memory.limit_in_bytes'
+USAGE_FILE = 'memory.current' if V2 else 'memory.usage_in_bytes'
+PEAK_FILE = 'memory.peak' if V2 else 'memory.max_usage_in_bytes'
 PROGRAMS = pathlib.Path(__file__).resolve().parent / 'containers'
 PROGRAM_PATH = '/usr/local/bin:/usr/bin:/bin'
 PROGRAM_PATIENCE_S = 600  # a program of a runtime takes seconds where nothing else runs
@@ -69,13 +73,13 @@ class Group:
         wait_for(f'{self.path} to be empty', gone)
 
     def resize(self, limit_bytes):
-        (self.path / 'memory.limit_in_bytes').write_text(str(limit_bytes))
+        (self.path / LIMIT_FILE).write_text(str(limit_bytes))
 
     def read(self, name):
         return (self.path / name).read_text()
 
     def peak(self):
-        return int(self.read('memory.max_usage_in_bytes'))
+        return int(self.read(PEAK_FILE))
 
 
 class Program:
@@ -167,8 +171,8 @@ def case_percentage_of_the_group(build, directory):
             wait_for("the group's figure", lambda: 20 * MIB <= program.stat()['cgroup_used'] <= 256 * MIB)
             assert stat['paced'] >= stat['heap_alloc'], stat
             log = wait_for('the log', lambda: program.log_path.read_text()
-                           if 'memory.limit_in_bytes' in program.log_path.read_text() else '')
-            assert f'256 MiB, by {group.path}/memory.limit_in_bytes' in log, log
+                           if LIMIT_FILE in program.log_path.read_text() else '')
+            assert f'256 MiB, by {group.path}/{LIMIT_FILE}' in log, log
             program.end()
 
 
@@ -304,7 +308,7 @@ def case_kernels_kill_is_announced(build, directory):
 
 NEIGHBOUR = """
 import sys
-def usage(): return int(open(sys.argv[1] + '/memory.usage_in_bytes').read())
+def usage(): return int(open(sys.argv[1]).read())
 held = []
 while usage() < int(sys.argv[2]):
     held.append(bytes(50_000))
@@ -322,7 +326,7 @@ def case_what_concerns_all_is_said_once(build, directory):
     with Group('once', 256 * MIB) as group:
         script = f'echo $$ >{group.path}/cgroup.procs || exit 99; exec env -i "$@"'
         command = ['/bin/sh', '-c', script, 'sh', *(f'{key}={value}' for key, value in settings.items()),
-                   '/usr/bin/python3', '-I', '-c', NEIGHBOUR, group.path, str(256 * MIB * 86 // 100)]
+                   '/usr/bin/python3', '-I', '-c', NEIGHBOUR, group.path / USAGE_FILE, str(256 * MIB * 86 // 100)]
         neighbours = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE, text=True) for _ in range(8)]
         # All of them live until the last has found it.
@@ -345,14 +349,14 @@ def case_malformed_limit_file_is_told(build, directory):
     nonsense.write_text('plenty\n')
     with Group('malformed', 256 * MIB) as group:
         before = f'exec unshare -m sh -c \'mount --bind {nonsense} ' \
-                 f'{group.path}/memory.limit_in_bytes && exec env "$@"\' sh "$@";'
+                 f'{group.path}/{LIMIT_FILE} && exec env "$@"\' sh "$@";'
         with Program(build, group, directory, before=before, MEMLIMIT='80%') as program:
             program.ask('fill 10')
             assert program.stat()['limit'] > 0
             text = wait_for('a line in the log', program.log_path.read_text)
             errors = program.end()
             said = errors + text
-            assert str(group.path / 'memory.limit_in_bytes') in said, said
+            assert str(group.path / LIMIT_FILE) in said, said
             assert "the container's memory is" in said, said
 
 
@@ -517,6 +521,8 @@ CASES = {name[len('case_'):]: case for name, case in globals().items() if name.s
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
     try:
+        if V2:
+            (HIERARCHY / 'cgroup.subtree_control').write_text('+memory')
         with Group('probe', 64 * MIB):
             pass
     except OSError as error:
