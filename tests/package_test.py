@@ -1,0 +1,139 @@
+"""The Debian package of scripts/package: the same bytes each time, without complaint, installed and removed.
+
+usage: package_test.py BUILD_DIR
+
+Installs the package with dpkg into a copy of the minimal Debian 12 root that bundle_test.py keeps ($MEMLIMIT_MINBASE,
+/var/tmp/memlimit-minbase), with Debian's libmimalloc and Python; that part is left out where there is no such root.
+Skipped with status 77 without dpkg-deb or lintian.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE = pathlib.Path(__file__).resolve().parent.parent
+PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+# Python's garbage in cycles, far more than the limit, and the figures of its own process, as the tool tells them.
+GARBAGE = """
+import gc, subprocess, sys
+gc.disable()
+for _ in range(100_000):
+    cycle = [bytes(4_000)]
+    cycle.append(cycle)
+print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))
+print(subprocess.run(['memlimit', 'ps'], env={}, stdout=subprocess.PIPE, text=True, check=True).stdout, end='')
+"""
+
+
+def run(command, **more):
+    return subprocess.run(command, text=True, capture_output=True, timeout=600, check=False, **more)
+
+
+def expect(condition, what, result=None):
+    if not condition:
+        said = f'\n{result.args}\nstatus {result.returncode}\n{result.stdout}\n{result.stderr}' if result else ''
+        raise AssertionError(what + said)
+
+
+def make_packages(build, directory):
+    """Twice of the build, the second time from another directory and with another umask."""
+    packages = []
+    for name, umask in (('one', 0o022), ('two', 0o077)):
+        result = run([str(SOURCE / 'scripts' / 'package'), '-o', str(directory / name), str(build)],
+                     preexec_fn=lambda umask=umask: os.umask(umask), cwd=directory if name == 'two' else SOURCE)
+        expect(result.returncode == 0, 'scripts/package failed', result)
+        packages.append(pathlib.Path(result.stdout.strip()))
+    expect(packages[0].read_bytes() == packages[1].read_bytes(), 'two runs give two packages')
+    return packages[0]
+
+
+def check_content(build, package):
+    """Every file that `meson install` would install is there, and the version is that of meson.build."""
+    version = re.search(r"version: '(.+)'", (SOURCE / 'meson.build').read_text(encoding='utf-8'))[1]
+    result = run(['dpkg-deb', '--field', str(package), 'Version'])
+    expect(result.stdout.strip() == version, f'the version is not {version}', result)
+    result = run(['dpkg-deb', '--contents', str(package)])
+    names = [line.split()[5] for line in result.stdout.splitlines()]
+    plan = run(['meson', 'introspect', '--installed', str(build)])
+    expect(plan.returncode == 0, 'no list of what is installed', plan)
+    wanted = {name.rpartition('"')[2] for name in re.findall(r': "(?:/[^"/]+)*/([^"/]+)"', plan.stdout)}
+    expect(len(wanted) > 10, f'too few are installed: {wanted}', plan)
+    there = {pathlib.Path(name).name.removesuffix('.gz') for name in names}
+    expect(wanted <= there, f'missing: {wanted - there}', result)
+    expect(not [name for name in names if name.startswith('./usr/local')], 'files below /usr/local', result)
+
+
+def check_without_complaint(package):
+    result = run(['lintian', '--allow-root', '--fail-on', 'error,warning', str(package)])
+    expect(result.returncode == 0, 'lintian complains', result)
+
+
+def check_installed(package, directory):
+    """In a copy of the minimal root: held at its limit, seen by the tool, and gone without a trace."""
+    minimal = pathlib.Path(os.environ.get('MEMLIMIT_MINBASE', '/var/tmp/memlimit-minbase'))
+    if os.geteuid() != 0 or not (minimal / 'usr/bin/dpkg').exists():
+        print(f'not installed: no root, or no {minimal}')
+        return
+    root = directory / 'root'
+    result = run(['cp', '-a', '--reflink=auto', str(minimal), str(root)])
+    expect(result.returncode == 0, 'the minimal root cannot be copied', result)
+
+    def in_root(*command):
+        script = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+        return run(['unshare', '-m', '-p', '-f', '/bin/sh', '-c', script, str(root), *command],
+                   env={'PATH': PATH, 'DEBIAN_FRONTEND': 'noninteractive'})
+
+    def files():
+        found = in_root('find', '/', '-xdev', '(', '-path', '/proc', '-o', '-path', '/var', ')', '-prune', '-o', '-print')
+        expect(found.returncode == 0, 'no list of the files', found)
+        return set(found.stdout.splitlines())
+
+    if in_root('true').returncode != 0:
+        print('not installed: no namespaces here')
+        return
+    shutil.copy('/etc/resolv.conf', root / 'etc/resolv.conf')
+    install = 'apt-get -q update && apt-get -q install -y --no-install-recommends python3 libmimalloc2.0'
+    result = in_root('sh', '-c', install)
+    if result.returncode != 0:
+        print(f'not installed: apt-get failed: {result.stderr.strip().splitlines()[-1:]}')
+        return
+    before = files()
+    shutil.copy(package, root / 'memlimit.deb')
+    result = in_root('dpkg', '--install', '/memlimit.deb')
+    (root / 'memlimit.deb').unlink()
+    expect(result.returncode == 0, 'it cannot be installed', result)
+    result = in_root('memlimit-run', '-l', '64MiB', '--', 'python3', '-c', GARBAGE)
+    expect(result.returncode == 0 and result.stderr == '', 'python3 failed under it', result)
+    peak_kib, _, seen = result.stdout.partition('\n')
+    expect(int(peak_kib) < 128 << 10, f'{peak_kib} KiB at a limit of 64 MiB', result)
+    expect(re.search(r'python3 .* 64 MiB ', seen), 'memlimit ps does not see it', result)
+    result = in_root('memlimit-run', '-l', 'off', '--', 'python3', '-c', GARBAGE)
+    expect(int(result.stdout.partition('\n')[0]) > 256 << 10, 'it stays small without a limit, too', result)
+    result = in_root('memlimit-run', '-l', '64MB', 'true')
+    expect(result.returncode == 78, 'a bad limit was not refused', result)
+    result = in_root('dpkg', '--purge', 'memlimit')
+    expect(result.returncode == 0, 'it cannot be removed', result)
+    left = files() - before
+    expect(not left, f'left behind: {sorted(left)}')
+    print('installed, used and removed in a minimal root')
+
+
+def main():
+    build = pathlib.Path(sys.argv[1]).resolve()
+    for tool in ('dpkg-deb', 'dpkg-shlibdeps', 'lintian'):
+        if shutil.which(tool) is None:
+            print(f'skipped: no {tool}')
+            sys.exit(77)
+    with tempfile.TemporaryDirectory(prefix='memlimit-package-') as directory:
+        package = make_packages(build, pathlib.Path(directory))
+        check_content(build, package)
+        check_without_complaint(package)
+        check_installed(package, pathlib.Path(directory))
+
+
+if __name__ == '__main__':
+    main()
