@@ -39,8 +39,9 @@ def expect(condition, what, result=None):
 def make_bundle(build, directory):
     script = pathlib.Path(__file__).resolve().parent.parent / 'scripts' / 'bundle'
     archives = []
-    for name in ('one', 'two'):
-        result = run([str(script), '-o', str(directory / name), str(build)])
+    for name, umask in (('one', 0o022), ('two', 0o077)):
+        result = run([str(script), '-o', str(directory / name), str(build)],
+                     preexec_fn=lambda umask=umask: os.umask(umask))
         expect(result.returncode == 0, 'scripts/bundle failed', result)
         archives.append(pathlib.Path(result.stdout.strip()))
     expect(archives[0].read_bytes() == archives[1].read_bytes(), 'two runs give two archives')
