@@ -261,8 +261,8 @@ class Places(unittest.TestCase):
         unit = re.search(r"```ini\n(.*?)```", readme, re.S)[1]
         (directory,) = re.findall(r"^RuntimeDirectory=(.*)$", unit, re.M)
         self.assertRegex(directory, r"^memlimit/.*%[nNp]")
-        (place,) = re.findall(r"^Environment=MEMLIMIT_SOCKET=(.*)$", unit, re.M)
-        self.assertEqual(place, f"/run/{directory}/")
+        (place,) = re.findall(r"^ExecStart=.* --socket=(\S+) ", unit, re.M)
+        self.assertEqual(place, f"%t/{directory}/")
         with tempfile.TemporaryDirectory() as run, contextlib.ExitStack() as stack:
             # The specifier as systemd writes it, for two units of which one stops.
             first, second = (f"{run}/memlimit/{unit}" for unit in ("first", "second"))
