@@ -2,6 +2,8 @@
  * is what there is. May go with Debian 12. */
 #pragma once
 
+#include <cstddef>
+
 #include <catch2/catch_all.hpp>
 
 using Catch::Approx;
@@ -9,3 +11,11 @@ using Catch::Approx;
 namespace Catch::RunTests {
 inline constexpr TestRunOrder InRandomOrder = TestRunOrder::Randomized;
 }  // namespace Catch::RunTests
+
+/* Of a range there, of a text here. */
+namespace Catch::Matchers {
+template <std::size_t kSize>
+StringContainsMatcher Contains(const char (&part)[kSize]) {
+  return ContainsSubstring(part);
+}
+}  // namespace Catch::Matchers
