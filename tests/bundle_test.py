@@ -73,6 +73,8 @@ def check_in_place(bundle):
         'PATH': PATH, 'LD_PRELOAD': str(bundle / 'libmemlimit.so'), 'MEMLIMIT': '64MiB'}, cwd='/')
     expect(result.returncode == 0 and result.stdout.startswith('400\n'), 'perl failed', result)
     check_maps(result.stdout, str(bundle), result)
+    result = run([str(bundle / 'memlimit'), 'doctor'], env={'PATH': PATH}, cwd='/')
+    expect(f'{bundle / "libmemlimit.so"} loads' in result.stdout, 'the doctor does not find the library', result)
     result = run([launcher, '--limit=64MB', 'true'], env={'PATH': PATH})
     expect(result.returncode == 78, 'a bad limit was not refused', result)
     # From another directory, by a relative path and through a link.
