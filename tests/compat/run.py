@@ -13,6 +13,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import difflib
+import glob
 import hashlib
 import os
 import pathlib
@@ -65,6 +66,14 @@ class Outcome:
     seconds: float
 
 
+def present_form(binary):
+    """The newest that a pattern names, and a module that has become a package; else the name as it is."""
+    if "*" in binary:
+        return max(glob.glob(binary), key=lambda name: (len(name), name), default=binary)
+    package = f"{binary[:-3]}/__init__.py"
+    return package if binary.endswith(".py") and not os.path.exists(binary) and os.path.exists(package) else binary
+
+
 def read_rows(path):
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -77,7 +86,7 @@ def read_rows(path):
         needs = []
         for need in cells[1].replace("python3.N", CPYTHON_N).split():
             binary, _, package = need.partition("@")
-            needs.append((binary, package or binary.rsplit("/", 1)[-1]))
+            needs.append((present_form(binary), package or binary.rsplit("/", 1)[-1]))
         rows.append(Row(cells[0], needs, cells[2].split(), cells[3]))
     return rows
 
