@@ -115,8 +115,11 @@ TEST_CASE("exports: whatever libmimalloc would answer in place of libc, the libr
   }
   REQUIRE(path != "");
   const ElfExports mimalloc = read_elf_exports(path);
+  /* libc comes before it and takes the blocks from malloc: preload/libc_allocates_for_the_caller.c. */
+  const Names left_to_libc = {"strdup", "strndup"};
   Names wanted;
   for (const std::string& name : mimalloc.functions) {
+    if (left_to_libc.count(name) != 0) continue;
     if (name.rfind("mi_", 0) == 0 || name.rfind("_mi_", 0) == 0 || name == "_init" ||
         name == "_fini")
       continue;
