@@ -104,8 +104,8 @@ class Truth(unittest.TestCase):
             self.compare(path, expected)
 
     def test_a_forked_child_goes_on_from_there(self):
-        # With a limit in sight the child, too, has somebody who answers.
-        with program(MEMLIMIT="260MiB") as (process, directory):
+        # A child has nobody who answers before it comes nearer to a limit than its parent was.
+        with program(MEMLIMIT="330MiB") as (process, directory):
             pid, _ = truth(process)
             socket_of(directory, pid)
             process.stdin.write("fork\n")

@@ -1,5 +1,5 @@
 /* Allocates at sites of known bytes, in each of the ways there are, says how much each holds, and waits: what the heap profile
- * shows is compared with that. Each line of its input is a step: "free" gives half back, "fork" does so in a child, which then takes as much anew. */
+ * shows is compared with that. Each line of its input is a step: "free" gives half back, "fork" does so in a child, which then takes more than there was. */
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -53,10 +53,10 @@ Site sites[kSites] = {
     {"site_on_a_thread", site_on_a_thread, {}, 0},
 };
 
-void fill(Site& site) {
+void fill(Site& site, size_t bytes) {
   // What is kept of the blocks is no site of interest: it must not grow by reallocation while they come.
-  site.blocks.reserve(kSiteBytes / 72);
-  while (site.bytes < kSiteBytes) {
+  site.blocks.reserve(2 * kSiteBytes / 72);
+  while (site.bytes < bytes) {
     void* const block = site.allocate();
     if (block == nullptr) abort();
     site.blocks.push_back(block);
@@ -86,9 +86,9 @@ int main() {
   // Churn between: what is freed must not be taken for alive.
   for (Site& site : sites) {
     if (strcmp(site.name, "site_on_a_thread") == 0) {
-      std::thread([&site] { fill(site); }).join();
+      std::thread([&site] { fill(site, kSiteBytes); }).join();
     } else {
-      fill(site);
+      fill(site, kSiteBytes);
     }
     for (int i = 0; i < 20'000; ++i) free(site_small_malloc());
   }
@@ -104,7 +104,7 @@ int main() {
     }
     for (Site& site : sites) {
       give_half_back(site);
-      if (forks) fill(site);
+      if (forks) fill(site, kSiteBytes / 4 * 5);
     }
     tell();
   }

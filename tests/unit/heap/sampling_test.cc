@@ -50,6 +50,7 @@ class Sampling {
   explicit Sampling(uint64_t interval_bytes) : ops_(sampling_ops()), scope_(ops_) {
     told = &told_;
     set_sample_interval_bytes(interval_bytes);
+    flush_own_cache();  // a thread follows at its next refill
   }
   ~Sampling() {
     set_sample_interval_bytes(0);

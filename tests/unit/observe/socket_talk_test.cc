@@ -25,7 +25,8 @@ TEST_CASE("socket_talk: one line in, one text out, the end", "[socket_talk]") {
   CHECK(server.ask("\n") == kStatus);
   CHECK(server.ask("status\r\n") == kStatus);
   CHECK(server.ask("foo\n") ==
-        "memlimit: no file \"foo\"; try: status stat hooks heap limit events metrics openmetrics "
+        "memlimit: no file \"foo\"; try: status stat hooks heap profile limit events metrics "
+        "openmetrics "
         "config "
         "ls\n");
   CHECK(server.socket.requests() == 3);
