@@ -98,6 +98,8 @@ class Truth(unittest.TestCase):
             pid, expected = truth(process)
             path = socket_of(directory, pid)
             self.compare(path, expected)
+            doctor = tool("doctor", "-p", str(pid)).stdout
+            self.assertRegex(doctor.replace("\n", " "), r"by .*site_")
             process.stdin.write("free\n")
             process.stdin.flush()
             _, expected = truth(process)

@@ -245,6 +245,16 @@ class Checks(unittest.TestCase):
         self.assertEqual(self.one(self.found(host_available=2 * MIB), "the machine is nearly full").severity, "critical")
         self.assertEqual(self.one(self.found(host_available=6 * MIB), "the machine is nearly full").severity, "warning")
 
+    def test_sites_of_the_heap_profile(self):
+        largest = ((6 * MIB, ("site", "b", "c", "d", "main")), (MIB, ("other", "main")))
+        finding = self.one(self.found(sites=largest), "the heap profile has the most of it at")
+        self.assertIn("6 MiB (60%) by site < b < c < d ...; 1 MiB (10%) by other < main", finding.text)
+        self.assertIn("memlimit heap 7", finding.remedy)
+        off = self.one(self.found({"paced": 63 * MIB, "profile_interval": 0}), "who allocates is not known")
+        self.assertIn("memlimit heap 7 --start", off.remedy)
+        for stat in ({"profile_interval": 0}, {"paced": 63 * MIB}, {"paced": 63 * MIB, "profile_interval": 4096}):
+            self.assertFalse([finding for finding in self.found(stat) if finding.about == "sites"])
+
     def test_hooks(self):
         self.assertEqual(self.one(self.found(), "no hook and no runtime").severity, "note")
         found = self.found(LET_GO, NOT_ENOUGH | {"NotAsked": "lua (no adapter: use its own limit)"})

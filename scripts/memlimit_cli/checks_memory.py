@@ -8,6 +8,7 @@ SWAPPED_LEAST = 8 * MIB
 MAPPED_SHARE = 0.25
 COST_HIGH = 0.10  # of one core, since the start
 SHOWN = 4  # size classes, threads
+FRAMES = 4  # of a stack
 
 
 def idle(s):
@@ -83,6 +84,28 @@ def holders(s):
         NOTE if at_limit(s) else OK, "holds", f"what holds the heap of {format_size(heap)}: {', '.join(parts)}",
         remedy=f"memlimit stat {s.pid} heap has every class" if at_limit(s) else "",
     )]
+
+
+def sites(s):
+    """Who allocated it, by the heap profile."""
+    heap = s.stat.get("heap_alloc", 0)
+    if s.sites:
+        parts = [f"{format_size(amount)} ({share(amount, heap)}) by {callers(names)}" for amount, names in s.sites]
+        return [Finding(
+            NOTE if at_limit(s) else OK, "sites", f"the heap profile has the most of it at {'; '.join(parts)}",
+            remedy=f"memlimit heap {s.pid} has whole stacks and lines; --diff 60 shows what grows",
+        )]
+    if at_limit(s) and s.stat.get("profile_interval") == 0:
+        return [Finding(
+            NOTE, "sites", "who allocates is not known: the heap profile is off",
+            remedy=f"memlimit heap {s.pid} --start sees what is allocated from then on; MEMLIMIT_PROFILE=on from the start",
+        )]
+    return []
+
+
+def callers(names):
+    """The innermost functions of a stack, as many as a line has room for."""
+    return " < ".join(names[:FRAMES]) + (" ..." if len(names) > FRAMES else "")
 
 
 def spell(row):

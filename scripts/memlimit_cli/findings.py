@@ -1,8 +1,8 @@
 """What the doctor finds out about a running process: a list of findings, the worst first.
 
 Each check is a function from a snapshot.Snapshot to findings. It is pure: it asks nobody and reads nothing but the
-snapshot, so that a test can hand it any state. A further one (say, of allocation sites) is a function in a file
-checks_*.py, and a place in CHECKS below. What it needs of the process comes in through snapshot.FILES.
+snapshot, so that a test can hand it any state. A further one is a function in a file checks_*.py, and a
+place in CHECKS below. What it needs of the process comes in through snapshot.FILES.
 """
 
 from . import checks_hooks, checks_limit, checks_memory
@@ -26,6 +26,7 @@ CHECKS = (
     checks_memory.swapped,
     checks_memory.mapped,
     checks_memory.cost,
+    checks_memory.sites,
     checks_memory.holders,
     checks_memory.threads,
     checks_hooks.useful,

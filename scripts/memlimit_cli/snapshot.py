@@ -10,13 +10,14 @@ import os
 import re
 import time
 
-from . import absent, asking, client, container, formats, processes
+from . import absent, asking, client, container, formats, heap, processes, sites, symbols
 from .text import UserError, printable
 
 # What is asked of a process, in this order. A file that its library does not have yet stays out of `files`.
 FILES = ("stat", "status", "hooks", "heap", "config")
 TIMEOUT_S = 3.0  # for all of them together
 MAX_CLASSES = 12
+MAX_SITES = 3
 # How the file that brings a runtime into a process is called, and the adapter's name for it.
 RUNTIMES = (
     (r"libpython3[\d.]*\.so|python3[\d.]*", "cpython"), (r"libnode\.so.*|node|nodejs", "v8"), (r"libruby[\d.-]*\.so.*|ruby[\d.]*", "ruby"),
@@ -50,6 +51,7 @@ class Snapshot:
     host_available: int = 0
     runtimes: tuple = ()  # as its mapped files tell
     thread_names: dict = dataclasses.field(default_factory=dict)  # tid, as the process numbers them: name
+    sites: tuple = ()  # of the heap profile the largest: (live bytes, functions from the innermost out)
 
     @property
     def stat(self):
@@ -173,6 +175,15 @@ def ask(process, snapshot, timeout_s):
         snapshot.files[file] = formats.parse(file, text)
 
 
+def sites_of(process):
+    """Without addr2line, which may take seconds for a large program."""
+    profile = sites.parse(process.ask("profile"))
+    largest = [site for site in heap.ordered(profile) if site.live_bytes > 0][:MAX_SITES]
+    names = symbols.Symbols(profile, process.pid, lines=False)
+    names.resolve(address for site in largest for address in site.frames)
+    return tuple((site.live_bytes, tuple(heap.names_of(names, site))) for site in largest)
+
+
 def take(pid, timeout_s=TIMEOUT_S):
     """UserError when there is no such process, or it may not be looked at, or is not under the library."""
     process = processes.find_pid(pid)
@@ -192,4 +203,8 @@ def take(pid, timeout_s=TIMEOUT_S):
         snapshot.problem = f"it has no statistics socket: {why}"
     else:
         ask(process, snapshot, timeout_s)
+        if snapshot.stat.get("profile_sites", 0) > 0:
+            # Addresses are shown to its user and root alone.
+            with contextlib.suppress(UserError):
+                snapshot.sites = sites_of(process)
     return snapshot

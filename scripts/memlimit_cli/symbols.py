@@ -107,6 +107,21 @@ class Symbols:
         if self.tool:
             for path, places in wanted.items():
                 self.add_lines(path, places)
+        self.spell_names()
+
+    def spell_names(self):
+        """C++'s names as people write them, where c++filt is at hand."""
+        encoded = sorted({place.function for places in self.places.values() for place in places if place.function.startswith("_Z")})
+        tool = shutil.which("c++filt")
+        if not encoded or tool is None:
+            return
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                [tool], input="\n".join(encoded), capture_output=True, text=True, errors="replace", timeout=ADDR2LINE_S, check=True
+            )
+            spelt = dict(zip(encoded, done.stdout.splitlines()))
+            for address, places in self.places.items():
+                self.places[address] = [dataclasses.replace(place, function=spelt.get(place.function, place.function)) for place in places]
 
     def add_lines(self, path, places):
         """What addr2line knows, which may be several functions for one address, innermost first."""
