@@ -349,7 +349,10 @@ TEST_CASE("preload: the service thread steps aside", "[invisible]") {
 }
 
 TEST_CASE("preload: a small program is left alone", "[invisible]") {
-  check_claims({"small_heap_can_be_locked"}, {kPlain, kUnset, limit_of("64MiB"), kTight});
+  // The profile's tables are address space, too, so it is off.
+  const Settings over{"over the limit, no profile",
+                      {"MEMLIMIT=1MiB", "MEMLIMIT_LOG=off", "MEMLIMIT_SOCKET={tmp}/%p.sock"}};
+  check_claims({"small_heap_can_be_locked"}, {kPlain, kUnset, limit_of("64MiB"), over});
   check_claims({"small_program_is_left_alone"},
                {kPlain, kUnset, kEmpty, kRoomy, limit_of("512MiB"), limit_of("auto")});
 }

@@ -281,7 +281,7 @@ void* resize(void* block, size_t bytes) noexcept {
     const bool was_sampled = sampling::forget(block);
     resized = large::resize(block, bytes, &old_bytes, &new_bytes);
     if (resized == nullptr) {
-      if (was_sampled) sampling::record(block, old_bytes);
+      if (was_sampled) sampling::record(block, large::usable_bytes(block));
       return nullptr;
     }
     if (cache != nullptr) sampling::consider(*cache, resized, new_bytes);

@@ -161,11 +161,12 @@ TEST_CASE("sampling: large blocks are followed where they grow", "[heap][samplin
   void* block = allocate(100'000);
   CHECK(sampling.told_.live.size() == 1);
   for (const size_t bytes : {size_t{150'000}, size_t{120'000}, size_t{3'000'000}, size_t{9'000'000},
-                             size_t{20'000'000}, size_t{70'000}}) {
+                             size_t{20'000'000}, size_t{70'000}, SIZE_MAX - 100}) {
     void* resized = resize(block, bytes);
     if (resized == nullptr) {
       // It stays as it was, and known as that.
-      CHECK(sampling.told_.live.count(block) == 1);
+      REQUIRE(sampling.told_.live.count(block) == 1);
+      CHECK(sampling.told_.live.at(block) == usable_bytes(block));
       continue;
     }
     block = resized;
