@@ -29,6 +29,7 @@ static const char kUsage[] =
     "a list\n"
     "      --log=LEVEL[:PATH] MEMLIMIT_LOG       off, error, warn, info or debug, and a file\n"
     "      --report=SECONDS   MEMLIMIT_REPORT    log heap and limit this often\n"
+    "      --profile=BYTES    MEMLIMIT_PROFILE   sample the heap by site: on, off, or how often\n"
     "      --library=PATH                        the library to load, instead of looking for it\n"
     "  -h, --help                                this text\n"
     "      --version                             the version\n"
@@ -42,15 +43,11 @@ static const struct {
   const char* name;
   const char* variable; /* null: --library */
 } kOptions[] = {
-    {"--limit", "MEMLIMIT"},
-    {"--start", "MEMLIMIT_START"},
-    {"--growth", "MEMLIMIT_GROWTH"},
-    {"--account", "MEMLIMIT_ACCOUNT"},
-    {"--socket", "MEMLIMIT_SOCKET"},
-    {"--adapters", "MEMLIMIT_ADAPTERS"},
-    {"--log", "MEMLIMIT_LOG"},
-    {"--report", "MEMLIMIT_REPORT"},
-    {"--library", NULL},
+    {"--limit", "MEMLIMIT"},           {"--start", "MEMLIMIT_START"},
+    {"--growth", "MEMLIMIT_GROWTH"},   {"--account", "MEMLIMIT_ACCOUNT"},
+    {"--socket", "MEMLIMIT_SOCKET"},   {"--adapters", "MEMLIMIT_ADAPTERS"},
+    {"--log", "MEMLIMIT_LOG"},         {"--report", "MEMLIMIT_REPORT"},
+    {"--profile", "MEMLIMIT_PROFILE"}, {"--library", NULL},
 };
 
 static bool is_name(const char* name, const char* word, size_t length) {
