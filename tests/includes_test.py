@@ -28,7 +28,7 @@ ALLOWED = {
     "profile": {"system"},
     "observe": {"settings", "system", "pacing", "memlimit.h"},
     "engine": {"profile", "observe", "settings", "system", "pacing", "memlimit.h"},
-    "runtimes": {"engine", "observe", "settings", "system", "pacing", "memlimit.h"},
+    "runtimes": {"engine", "profile", "observe", "settings", "system", "pacing", "memlimit.h"},
     DOOR: {"runtimes", "engine", "observe", "settings", "system", "pacing"},
     "preload": {DOOR, "runtimes", "engine", "observe", "settings", "system", "pacing", "heap", "profile"},
 }

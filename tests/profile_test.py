@@ -134,6 +134,72 @@ class Truth(unittest.TestCase):
             self.assertIn("profile_interval 0", ask(path, "stat"))
 
 
+PYTHON = """
+import json, sys, threading
+
+def texts():
+    return [json.dumps(list(range(300))) for _ in range(4000)]
+
+class Store:
+    def fill(self):
+        self.blocks = [bytearray(3000) for _ in range(4000)]
+
+def in_a_generator():
+    for _ in range(4000):
+        yield bytearray(5000)
+
+store = Store()
+kept = [texts(), list(in_a_generator())]
+thread = threading.Thread(target=store.fill)
+thread.start()
+thread.join()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def pythons():
+    """Interpreters whose frames are known, of those that are here."""
+    found = ["/usr/bin/python3", *sorted(map(str, pathlib.Path("/root/.pyenv/versions").glob("3.1[1-3].*/bin/python3")))]
+    for path in found:
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            version = subprocess.run([path, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=True)
+            if (3, 11) <= tuple(map(int, version.stdout.split())) <= (3, 13):
+                yield path
+
+
+class Python(unittest.TestCase):
+    def test_functions_and_lines(self):
+        for interpreter in pythons():
+            with self.subTest(interpreter), tempfile.TemporaryDirectory() as directory:
+                script = pathlib.Path(directory, "service.py")
+                script.write_text(PYTHON, encoding="utf-8")
+                with subprocess.Popen(
+                    [RUN, "-l", "1GiB", "--profile=4KiB", "--socket", f"{directory}/", interpreter, str(script)],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                ) as process:
+                    try:
+                        self.assertEqual(process.stdout.readline(), "ready\n")
+                        done = tool("heap", socket_of(pathlib.Path(directory), process.pid), "--json", "-n", "1000")
+                    finally:
+                        process.kill()
+                self.assertEqual(done.returncode, 0, done.stderr)
+                sums = {}
+                for site in json.loads(done.stdout)["sites"]:
+                    for frame in {(frame["function"], frame["line"].rpartition("/")[2]) for frame in site["frames"]}:
+                        sums[frame] = sums.get(frame, 0) + site["live_bytes"]
+                lines = PYTHON.split("\n")
+                for function, text, expected in (
+                    ("Store.fill", "self.blocks =", 4000 * 3072), ("in_a_generator", "yield bytearray", 4000 * 5120),
+                    ("texts", "return [json", 4000 * 1536),
+                ):
+                    line = next(i for i, each in enumerate(lines, 1) if text in each)
+                    names = {name: amount for name, amount in sums.items() if name[0].startswith(function) and name[1] == f"service.py:{line}"}
+                    self.assertAlmostEqual(max(names.values(), default=0) / expected, 1, delta=TOLERANCE, msg=f"{function}: {names} of {sorted(sums, key=sums.get)[-9:]}")
+                outermost = next(i for i, each in enumerate(lines, 1) if each.startswith("kept ="))
+                self.assertGreater(sums.get(("<module>", f"service.py:{outermost}"), 0), 4000 * 5120)
+
+
 class Readers(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -60,7 +60,8 @@ size_t render(void*, StatsFile file, char* buffer, size_t cap) noexcept {
   if (file == StatsFile::kConfig) return render_config(*config, buffer, cap);
   if (file == StatsFile::kHeap) return render_heap(buffer, cap);
   if (file == StatsFile::kProfile)
-    return profile::render_profile(profile::sites(), "/proc/self/maps", buffer, cap);
+    return profile::render_profile(profile::sites(), profile::labels(), "/proc/self/maps", buffer,
+                                   cap);
   if (shows_figures_only(file)) {
     memlimit_stats figures{};
     figures::fill(&figures, figures::kRssAgeNs);

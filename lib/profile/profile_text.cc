@@ -15,7 +15,7 @@ namespace {
 /* A line at its longest: four numbers, and the addresses. */
 constexpr size_t kMostLineBytes = 100 + kMaxFrames * 19;
 /* How much of the text the maps may take. */
-constexpr size_t kMostMapsShare = 4;
+constexpr size_t kMostMapsShare = 4; /* a quarter; the names of script frames another */
 constexpr int64_t kMostMapsBytes = int64_t{16} << 20;
 
 struct Row {
@@ -48,6 +48,30 @@ void put_site(TextWriter& out, const Sites& sites, Sites::Number site) noexcept 
   out.put('\n');
 }
 
+/* Of the sites that are shown, each name once: a bit of `told` for each number. */
+void put_labels(TextWriter& out, const Sites& sites, const Labels& labels, const Row* rows,
+                size_t count, size_t most_bytes) noexcept {
+  constexpr size_t kBits = Labels::kTableBytes / 8;
+  auto* const told = static_cast<uint8_t*>(os::map_pages(kBits / 8));
+  if (told == nullptr) return;
+  const size_t begin = out.length();
+  for (size_t i = 0; i < count; ++i) {
+    const uintptr_t* frames = nullptr;
+    const int depth = sites.frames(rows[i].site, &frames);
+    for (int j = 0; j < depth; ++j) {
+      if (!Labels::is_label(frames[j])) continue;
+      const uintptr_t number = frames[j] - Labels::kFirst;
+      const auto bit = static_cast<uint8_t>(1U << number % 8);
+      if (number >= kBits || (told[number / 8] & bit) != 0) continue;
+      told[number / 8] |= bit;
+      if (out.length() - begin + Labels::kMostTextBytes + 32 > most_bytes) break;
+      if (out.length() == begin) out.put("\nSCRIPT_FRAMES:\n");
+      out.put("0x").put_uint(frames[j], 16).put(' ').put(labels.text(frames[j])).put('\n');
+    }
+  }
+  os::unmap_pages(told, kBits / 8);
+}
+
 /* Code alone: addresses of nothing else occur. */
 void put_maps(TextWriter& out, const char* path, size_t most_bytes) noexcept {
   out.put("\nMAPPED_LIBRARIES:\n");
@@ -65,7 +89,8 @@ void put_maps(TextWriter& out, const char* path, size_t most_bytes) noexcept {
 
 }  // namespace
 
-size_t render_profile(const Sites& sites, const char* maps, char* buffer, size_t cap) noexcept {
+size_t render_profile(const Sites& sites, const Labels& labels, const char* maps, char* buffer,
+                      size_t cap) noexcept {
   TextWriter out(buffer, cap);
   SiteFigures all{};
   const size_t most_rows = size_t{sites.count()} + 1;
@@ -86,7 +111,7 @@ size_t render_profile(const Sites& sites, const char* maps, char* buffer, size_t
   });
   const size_t maps_bytes = cap / kMostMapsShare;
   size_t shown = 0;
-  while (shown < count && out.length() + 2 * kMostLineBytes + maps_bytes < cap)
+  while (shown < count && out.length() + 2 * kMostLineBytes + 2 * maps_bytes < cap)
     put_site(out, sites, rows[shown++].site);
   if (shown < count) {
     SiteFigures rest{};
@@ -95,8 +120,9 @@ size_t render_profile(const Sites& sites, const char* maps, char* buffer, size_t
     put_address(out, kOtherSites);
     out.put('\n');
   }
-  if (rows != nullptr) os::unmap_pages(rows, rows_bytes);
   put_maps(out, maps, maps_bytes - 64);
+  put_labels(out, sites, labels, rows, shown, maps_bytes - 64);
+  if (rows != nullptr) os::unmap_pages(rows, rows_bytes);
   if (out.truncated()) out.drop_partial_line();
   return out.length();
 }

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <bit>
 
+#include "profile/labels.h"
 #include "profile/live_samples.h"
+#include "profile/script_stack.h"
 #include "profile/stack_walk.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -14,6 +16,8 @@ namespace {
 
 constinit Sites all_sites;
 constinit LiveSamples live;
+constinit Labels all_labels;
+constinit std::atomic<const ScriptRuntime*> script{nullptr};
 constinit CodeRange own{};
 constinit std::atomic<int64_t> dropped_bytes{0};
 /* Release: who sees it sees the tables. */
@@ -30,12 +34,38 @@ double exp_of_minus(double x) noexcept {
   return sum * std::bit_cast<double>(static_cast<uint64_t>(1023 - k) << 52);
 }
 
+/* A stack that is being made. */
+struct Frames {
+  uintptr_t addresses[kMaxFrames];
+  int depth;
+};
+
+/* The interpreter's frames, from the first on, give way to those of what it interprets. */
+void replace_interpreter(const ScriptRuntime& runtime, Frames& frames) noexcept {
+  int first = 0;
+  while (first < frames.depth &&
+         (frames.addresses[first] < runtime.begin || frames.addresses[first] >= runtime.end))
+    ++first;
+  if (first == frames.depth) return;
+  const int native_depth = frames.depth;
+  frames.depth = first;
+  runtime.frames(
+      [](void* context, const char* text, size_t length) noexcept {
+        auto& out = *static_cast<Frames*>(context);
+        out.addresses[out.depth++] = all_labels.find_or_add({text, length});
+        return out.depth < kMaxFrames;
+      },
+      &frames);
+  // It could not be told: then the interpreter is better than nothing.
+  if (frames.depth == first) frames.depth = native_depth;
+}
+
 }  // namespace
 
 Ready prepare() noexcept {
   if (rules.load(std::memory_order_acquire) != nullptr) return Ready::kYes;
   if (!own_image(&own)) return Ready::kNoUnwinder;
-  if (!all_sites.open()) return Ready::kNoMemory;
+  if (!all_sites.open() || !all_labels.open()) return Ready::kNoMemory;
   void* const table = os::map_pages(sizeof(FrameRules));
   if (table == nullptr) return Ready::kNoMemory;
   rules.store(static_cast<FrameRules*>(table), std::memory_order_release);
@@ -53,10 +83,12 @@ uint64_t bytes_for(uint64_t block_bytes, uint64_t interval_bytes) noexcept {
 bool sampled(void* block, uint64_t block_bytes, uint64_t interval_bytes) noexcept {
   FrameRules* const known = rules.load(std::memory_order_acquire);
   if (known == nullptr) return false;
-  uintptr_t frames[kMaxFrames];
-  const int depth = walk_stack(*known, own, frames, kMaxFrames);
+  Frames frames;
+  frames.depth = walk_stack(*known, own, frames.addresses, kMaxFrames);
+  const ScriptRuntime* const runtime = script.load(std::memory_order_acquire);
+  if (runtime != nullptr) replace_interpreter(*runtime, frames);
   LiveSample sample{Sites::kNoSite, block_bytes, bytes_for(block_bytes, interval_bytes)};
-  if (depth > 0) sample.site = all_sites.find_or_add(frames, depth);
+  if (frames.depth > 0) sample.site = all_sites.find_or_add(frames.addresses, frames.depth);
   if (MEMLIMIT_UNLIKELY(!live.insert(block, sample))) {
     dropped_bytes.fetch_add(static_cast<int64_t>(sample.bytes), std::memory_order_relaxed);
     return false;
@@ -82,5 +114,12 @@ Figures figures() noexcept {
 }
 
 const Sites& sites() noexcept { return all_sites; }
+const Labels& labels() noexcept { return all_labels; }
+
+void set_script_runtime(const ScriptRuntime& runtime) noexcept {
+  script.store(&runtime, std::memory_order_release);
+}
+
+const ScriptRuntime* script_runtime() noexcept { return script.load(std::memory_order_acquire); }
 
 }  // namespace memlimit::profile

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "profile/labels.h"
 #include "profile/sites.h"
 
 namespace memlimit::profile {
@@ -47,5 +48,6 @@ Figures figures() noexcept;
 
 /** All zero before prepare(). */
 const Sites& sites() noexcept;
+const Labels& labels() noexcept;
 
 }  // namespace memlimit::profile

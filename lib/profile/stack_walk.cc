@@ -1,23 +1,17 @@
 /* See stack_walk.h. */
 #include "profile/stack_walk.h"
 
-#include <cerrno>
-#include <csignal>
-
 #include <dlfcn.h>
 
 #include "profile/frame_rule.h"
+#include "profile/readable_memory.h"
 #include "system/attributes.h"
-#include "system/raw_call.h"
 
 /* Absent before glibc 2.35, and in other libcs. */
 #if defined(DLFO_STRUCT_HAS_EH_DBASE)
 extern "C" int _dl_find_object(void*, dl_find_object*) noexcept __attribute__((weak));
 #define MEMLIMIT_CAN_FIND_OBJECTS 1
 #endif
-
-/* Frames of others are read as they are: to a sanitizer that is out of bounds. */
-#define MEMLIMIT_READS_STACKS __attribute__((no_sanitize("address", "thread", "undefined")))
 
 namespace memlimit::profile {
 namespace {
@@ -30,35 +24,6 @@ constexpr uintptr_t kMostGuessedBytes = uintptr_t{1} << 20;
 
 struct Registers {
   uintptr_t pc, sp, fp;
-};
-
-/* Pages that may be read. The kernel says so: given a mask to set and no way to set it, it reads the mask, and complains of the
- * way if it could (Abseil asks in the same way). */
-class StackMemory {
- public:
-  MEMLIMIT_READS_STACKS bool read(uintptr_t at, uintptr_t* out) noexcept {
-    if (at % sizeof(uintptr_t) != 0 || !is_readable(at & ~(kPage - 1))) return false;
-    *out = *reinterpret_cast<const uintptr_t*>(at);
-    return true;
-  }
-
- private:
-  bool is_readable(uintptr_t page) noexcept {
-    if (page >= begin_ && page < end_) return true;
-    constexpr int kNoWay = -1;
-    const long answer =
-        os::raw_call(SYS_rt_sigprocmask, kNoWay, static_cast<long>(page), 0, sizeof(uint64_t));
-    if (answer != -EINVAL) return false;
-    if (page == end_) {
-      end_ += kPage;
-    } else {
-      begin_ = page;
-      end_ = page + kPage;
-    }
-    return true;
-  }
-
-  uintptr_t begin_ = 0, end_ = 0;
 };
 
 #if MEMLIMIT_CAN_FIND_OBJECTS
@@ -155,7 +120,7 @@ class Walk {
   }
 
   FrameRules& rules_;
-  StackMemory memory_;
+  ReadableMemory memory_;
   Registers now_;
   bool exact_ =
       true; /* the address is of an instruction that runs next, not one that is returned to */

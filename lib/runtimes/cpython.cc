@@ -21,6 +21,7 @@
 
 #include "engine/allocator.h"
 #include "runtimes/adapter.h"
+#include "runtimes/cpython_frames.h"
 #include "runtimes/cpython_waits.h"
 #include "runtimes/generation.h"
 #include "system/attributes.h"
@@ -126,6 +127,7 @@ bool attach(const ElfImage& image) noexcept {
   }
   python = found;
   cpython_waits::watch(image);
+  cpython_frames::watch(image);
   return true;
 }
 

@@ -7,7 +7,7 @@ import time
 
 from . import processes, sites
 from .flame import svg
-from .symbols import UNKNOWN, Symbols
+from .symbols import SCRIPT, UNKNOWN, Symbols
 from .text import UserError, format_size, table
 
 TOP = 10
@@ -35,6 +35,21 @@ def names_of(symbols, site):
     return names
 
 
+def spell_short(symbols, site):
+    """Functions of a site in a line, innermost first; of a script with their lines, and without the interpreter's."""
+    script = [place for address in site.frames for place in symbols.place(address) if place.module == SCRIPT]
+    return [f"{place.function} ({pathlib.Path(place.line).name})" for place in script] or names_of(symbols, site)
+
+
+def of_interest(symbols, site):
+    """(place, address) pairs of a site. Where a script allocates, of what the interpreter did for it the innermost function
+    that has a name is enough."""
+    pairs = [(place, address) for address in site.frames for place in symbols.place(address)]
+    first = next((i for i, (place, _) in enumerate(pairs) if place.module == SCRIPT), 0)
+    native = [pair for pair in pairs[:first] if pair[0].function != UNKNOWN][:1]
+    return native + pairs[first:] if first else pairs
+
+
 def spell_place(place, address):
     function = place.function if place.function != UNKNOWN else f"{address:#x}"
     return f"{function}  {place.line or place.module}"
@@ -58,7 +73,8 @@ def site_lines(profile, symbols, count, changes, full):
         if len(site.frames) == 1 and site.frames[0] in (sites.OTHER_SITES, sites.UNKNOWN_STACK):
             yield f"      {names_of(symbols, site)[0]}"
             continue
-        places = [spell_place(place, address) for address in site.frames for place in symbols.place(address)]
+        pairs = [(place, address) for address in site.frames for place in symbols.place(address)]
+        places = [spell_place(*pair) for pair in (pairs if full else of_interest(symbols, site))]
         shown = places if full else places[:STACK_ROWS]
         for text in shown:
             yield f"      {text}"
@@ -72,7 +88,7 @@ def grouped(profile, symbols, key):
     for site in profile.sites:
         places = [(place, address) for address in site.frames for place in symbols.place(address)]
         if key == "function":
-            name = names_of(symbols, site)[0]
+            name = next((place.function for place, _ in places if place.module == SCRIPT), names_of(symbols, site)[0])
         else:
             modules = [place.module for place, _ in places]
             name = next((m for m in modules if not m.startswith(("libc.", "libc-", "libstdc++"))), modules[0])

@@ -7,6 +7,7 @@ from .text import UserError
 
 OTHER_SITES, UNKNOWN_STACK = 0x1, 0x2  # as lib/profile/profile_text.h has them
 SITE = re.compile(r"\s*(-?\d+): (-?\d+) \[(-?\d+): (-?\d+)\] @((?: 0x[0-9a-f]+)*)")
+SCRIPT_FRAME = re.compile(r"0x([0-9a-f]+) (\S+)(?: (.*))?")
 MAP = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+\s*(.*)")
 
 
@@ -31,6 +32,7 @@ class Mapping:
 class Profile:
     sites: list
     maps: list
+    script: dict  # frames of interpreted languages: address -> (function, FILE:LINE)
 
     def live_bytes(self):
         return sum(site.live_bytes for site in self.sites)
@@ -45,6 +47,7 @@ def parse(text):
     if not head.startswith("heap profile:"):
         raise UserError("this is no heap profile")
     body, _, maps = rest.partition("MAPPED_LIBRARIES:\n")
+    maps, _, script = maps.partition("SCRIPT_FRAMES:\n")
     sites = []
     for line in body.splitlines():
         if found := SITE.fullmatch(line):
@@ -54,7 +57,8 @@ def parse(text):
         Mapping(int(found[1], 16), int(found[2], 16), int(found[3], 16), found[4])
         for line in maps.splitlines() if (found := MAP.fullmatch(line))
     ]
-    return Profile(sites, mappings)
+    frames = {int(found[1], 16): (found[2], found[3] or "") for line in script.splitlines() if (found := SCRIPT_FRAME.fullmatch(line))}
+    return Profile(sites, mappings, frames)
 
 
 def difference(after, before):
@@ -69,4 +73,4 @@ def difference(after, before):
         ))
     # One that is not shown any more is among the others now, or has nothing alive.
     sites += [Site(-old.live_blocks, -old.live_bytes, 0, 0, old.frames) for old in former.values()]
-    return Profile(sites, after.maps)
+    return Profile(sites, after.maps, before.script | after.script)

@@ -181,7 +181,7 @@ def sites_of(process):
     largest = [site for site in heap.ordered(profile) if site.live_bytes > 0][:MAX_SITES]
     names = symbols.Symbols(profile, process.pid, lines=False)
     names.resolve(address for site in largest for address in site.frames)
-    return tuple((site.live_bytes, tuple(heap.names_of(names, site))) for site in largest)
+    return tuple((site.live_bytes, tuple(heap.spell_short(names, site))) for site in largest)
 
 
 def take(pid, timeout_s=TIMEOUT_S):

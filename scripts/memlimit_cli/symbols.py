@@ -15,6 +15,7 @@ import subprocess
 
 SHT_SYMTAB, SHT_DYNSYM, PT_LOAD, STT_FUNC, STT_IFUNC = 2, 11, 1, 2, 10
 ADDR2LINE_S = 30
+SCRIPT = "[script]"  # the module of functions that are interpreted
 UNKNOWN = "?"
 
 
@@ -92,6 +93,10 @@ class Symbols:
         """Looks the places of return addresses up, so that place() knows them."""
         wanted = {}
         for address in set(addresses) - self.places.keys():
+            if address in self.profile.script:
+                function, line = self.profile.script[address]
+                self.places[address] = [Place(function, SCRIPT, line)]
+                continue
             # It is returned to behind the call, which may be the last instruction of its function.
             mapping = self.profile.mapping(address - 1)
             if mapping is None or not mapping.path.startswith("/"):

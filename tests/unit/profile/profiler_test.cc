@@ -158,6 +158,7 @@ TEST_CASE("profile text: largest first, the rest in one line, and the maps of co
   sites.add(sites.find_or_add(small, 2), 100, 50);
   sites.add(sites.find_or_add(large, 1), 5000, 1000);
   sites.add(Sites::kNoSite, 10, 10);
+  Labels labels;
   char path[] = "/tmp/memlimit-maps-XXXXXX";
   const int fd = mkstemp(path);
   REQUIRE(fd >= 0);
@@ -167,7 +168,7 @@ TEST_CASE("profile text: largest first, the rest in one line, and the maps of co
   REQUIRE(write(fd, maps.data(), maps.size()) == static_cast<ssize_t>(maps.size()));
   close(fd);
   std::vector<char> buffer(64 << 10);
-  const size_t length = render_profile(sites, path, buffer.data(), buffer.size());
+  const size_t length = render_profile(sites, labels, path, buffer.data(), buffer.size());
   CHECK(std::string(buffer.data(), length) ==
         "heap profile: 8: 5110 [8: 5110] @ heapprofile\n"
         "5: 5000 [5: 5000] @ 0xdef000\n"
@@ -181,7 +182,7 @@ TEST_CASE("profile text: largest first, the rest in one line, and the maps of co
     for (uintptr_t& frame : frames) frame = i << 20;
     sites.add(sites.find_or_add(frames, 10), 1000 + i, 100);
   }
-  const size_t cut = render_profile(sites, path, buffer.data(), buffer.size());
+  const size_t cut = render_profile(sites, labels, path, buffer.data(), buffer.size());
   unlink(path);
   CHECK(cut < buffer.size());
   std::istringstream lines(std::string(buffer.data(), cut));
@@ -206,5 +207,5 @@ TEST_CASE("profile text: largest first, the rest in one line, and the maps of co
   CHECK(rest);
   CHECK(has_maps);
   CHECK(sum == all);
-  CHECK(render_profile(Sites(), "/nonexistent", buffer.data(), buffer.size()) > 0);
+  CHECK(render_profile(Sites(), labels, "/nonexistent", buffer.data(), buffer.size()) > 0);
 }
