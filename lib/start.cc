@@ -26,6 +26,7 @@
 #include "engine/service.h"
 #include "engine/service_rounds.h"
 #include "engine/stats_server.h"
+#include "profile/profiler.h"
 #include "runtimes/notices.h"
 #include "runtimes/sqlite.h"
 #include "system/attributes.h"
@@ -120,6 +121,7 @@ int start(const Config& config, const Interposition& interposition,
   runtimes::sqlite::configure(config);
   runtimes::configure_notices(config);
   if (config.strict && !stats_server::can_open(config)) return 1;
+  profile::follow_loads(*interposition.loader_calls.count);
   limit_setting::apply_at_start(config);
   profile_setting::apply_at_start(config);
   const int failed_plugins = load_plugins(config);

@@ -29,7 +29,7 @@ ALLOWED = {
     "observe": {"settings", "system", "pacing", "memlimit.h"},
     "engine": {"profile", "observe", "settings", "system", "pacing", "memlimit.h"},
     "runtimes": {"engine", "profile", "observe", "settings", "system", "pacing", "memlimit.h"},
-    DOOR: {"runtimes", "engine", "observe", "settings", "system", "pacing"},
+    DOOR: {"runtimes", "engine", "profile", "observe", "settings", "system", "pacing"},
     "preload": {DOOR, "runtimes", "engine", "observe", "settings", "system", "pacing", "heap", "profile"},
 }
 

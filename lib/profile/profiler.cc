@@ -20,6 +20,8 @@ constinit Labels all_labels;
 constinit std::atomic<const ScriptRuntime*> script{nullptr};
 constinit CodeRange own{};
 constinit std::atomic<int64_t> dropped_bytes{0};
+/* Set before the first sample. */
+constinit const std::atomic<uint32_t>* loads = nullptr;
 /* Release: who sees it sees the tables. */
 constinit std::atomic<FrameRules*> rules{nullptr};
 
@@ -84,7 +86,9 @@ bool sampled(void* block, uint64_t block_bytes, uint64_t interval_bytes) noexcep
   FrameRules* const known = rules.load(std::memory_order_acquire);
   if (known == nullptr) return false;
   Frames frames;
-  frames.depth = walk_stack(*known, own, frames.addresses, kMaxFrames);
+  // Acquire: an image that lies there now was loaded before.
+  const uint32_t now = loads != nullptr ? loads->load(std::memory_order_acquire) : 0;
+  frames.depth = walk_stack(*known, own, now, frames.addresses, kMaxFrames);
   const ScriptRuntime* const runtime = script.load(std::memory_order_acquire);
   if (runtime != nullptr) replace_interpreter(*runtime, frames);
   LiveSample sample{Sites::kNoSite, block_bytes, bytes_for(block_bytes, interval_bytes)};
@@ -104,10 +108,7 @@ bool sample_freed(void* block) noexcept {
   return true;
 }
 
-void forget_code() noexcept {
-  FrameRules* const known = rules.load(std::memory_order_acquire);
-  if (known != nullptr) known->forget_all();
-}
+void follow_loads(const std::atomic<uint32_t>& count) noexcept { loads = &count; }
 
 Figures figures() noexcept {
   return {live.count(), all_sites.count(), dropped_bytes.load(std::memory_order_relaxed)};

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -36,8 +37,9 @@ bool sample_freed(void* block) noexcept;
 /** How many bytes a picked block stands for, the interval being the mean distance. Pure. */
 uint64_t bytes_for(uint64_t block_bytes, uint64_t interval_bytes) noexcept;
 
-/** Code has been unmapped: what is remembered about addresses may be wrong. Any thread. */
-void forget_code() noexcept;
+/** Counts the libraries that were loaded, each before another image can lie where one was: what is remembered about addresses
+ *  holds for one number. Once, at start; lives for ever. */
+void follow_loads(const std::atomic<uint32_t>& count) noexcept;
 
 struct Figures {
   int64_t samples;       /* picked and alive */

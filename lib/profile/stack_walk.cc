@@ -57,7 +57,8 @@ uintptr_t without_signature(uintptr_t address) noexcept {
 
 class Walk {
  public:
-  Walk(FrameRules& rules, const Registers& begin) noexcept : rules_(rules), now_(begin) {}
+  Walk(FrameRules& rules, uint32_t loads, const Registers& begin) noexcept
+      : rules_(rules), loads_(loads), now_(begin) {}
 
   uintptr_t pc() const noexcept { return now_.pc; }
 
@@ -74,14 +75,14 @@ class Walk {
  private:
   bool find_rule(uintptr_t address, FrameRule* out) noexcept {
     uint64_t packed = 0;
-    if (rules_.find(address, &packed)) {
+    if (rules_.find(address, loads_, &packed)) {
       *out = unpack_frame_rule(packed);
       return true;
     }
     CodeImage image;
     if (!find_image(address, &image) || !find_frame_rule(image, address, out)) return false;
     packed = pack(*out);
-    if (packed != 0) rules_.keep(address, packed);
+    if (packed != 0) rules_.keep(address, loads_, packed);
     return true;
   }
 
@@ -120,6 +121,7 @@ class Walk {
   }
 
   FrameRules& rules_;
+  const uint32_t loads_;
   ReadableMemory memory_;
   Registers now_;
   bool exact_ =
@@ -142,28 +144,23 @@ MEMLIMIT_ALWAYS_INLINE Registers here() noexcept {
 
 }  // namespace
 
-bool FrameRules::find(uintptr_t address, uint64_t* packed) const noexcept {
+bool FrameRules::find(uintptr_t address, uint32_t loads, uint64_t* packed) const noexcept {
   for (const Entry& entry : pairs_[place_of(address)].entries) {
     const uint64_t rule = entry.rule.load(std::memory_order_relaxed);
-    if (rule == 0 || (entry.mixed.load(std::memory_order_relaxed) ^ rule) != address) continue;
+    if (rule == 0 || (entry.mixed.load(std::memory_order_relaxed) ^ rule) != key_of(address, loads))
+      continue;
     *packed = rule;
     return true;
   }
   return false;
 }
 
-void FrameRules::keep(uintptr_t address, uint64_t packed) noexcept {
+void FrameRules::keep(uintptr_t address, uint32_t loads, uint64_t packed) noexcept {
   auto& [first, second] = pairs_[place_of(address)].entries;
   second.mixed.store(first.mixed.load(std::memory_order_relaxed), std::memory_order_relaxed);
   second.rule.store(first.rule.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  first.mixed.store(address ^ packed, std::memory_order_relaxed);
+  first.mixed.store(key_of(address, loads) ^ packed, std::memory_order_relaxed);
   first.rule.store(packed, std::memory_order_relaxed);
-}
-
-void FrameRules::forget_all() noexcept {
-  for (Pair& pair : pairs_) {
-    for (Entry& entry : pair.entries) entry.rule.store(0, std::memory_order_relaxed);
-  }
 }
 
 bool own_image(CodeRange* out) noexcept {
@@ -182,9 +179,9 @@ bool can_walk_stack() noexcept {
 }
 
 __attribute__((noinline)) int walk_stack(FrameRules& rules, const CodeRange& left_out,
-                                         uintptr_t* out, int cap) noexcept {
+                                         uint32_t loads, uintptr_t* out, int cap) noexcept {
   if (!can_walk_stack()) return 0;
-  Walk walk(rules, here());
+  Walk walk(rules, loads, here());
   int count = 0;
   while (count < cap && walk.up()) {
     if (count == 0 && walk.pc() >= left_out.begin && walk.pc() < left_out.end) continue;

@@ -17,21 +17,24 @@ namespace memlimit::profile {
 
 inline constexpr int kMaxFrames = 64;
 
-/** What addresses need, as far as they were met: all zero to begin with. Torn entries are told by their sum. */
+/** What addresses need, as far as they were met: all zero to begin with. Torn entries are told by their sum. `loads`: how often
+ *  libraries were loaded; what was kept under another number is not found, since another image may lie there. */
 class FrameRules {
  public:
-  bool find(uintptr_t address, uint64_t* packed) const noexcept;
-  void keep(uintptr_t address, uint64_t packed) noexcept;
-  /** An image is gone: another may lie there. */
-  void forget_all() noexcept;
+  bool find(uintptr_t address, uint32_t loads, uint64_t* packed) const noexcept;
+  void keep(uintptr_t address, uint32_t loads, uint64_t packed) noexcept;
 
  private:
   struct Entry {
-    std::atomic<uint64_t> mixed; /* the address, exclusive or the rule */
+    std::atomic<uint64_t> mixed; /* address and number, exclusive or the rule */
     std::atomic<uint64_t> rule;
   };
   /* Pairs: a new entry takes the first place, and what was there the second. Of python's a thousand frames 128 KiB keep all. */
   static constexpr unsigned kPairsShift = 12;
+  /* Addresses end below 2^48. */
+  static uint64_t key_of(uintptr_t address, uint32_t loads) noexcept {
+    return address ^ uint64_t { loads } << 48;
+  }
   static size_t place_of(uintptr_t address) noexcept {
     return address * 0x9e3779b97f4a7c15 >> (64 - kPairsShift);
   }
@@ -54,6 +57,7 @@ bool can_walk_stack() noexcept;
 
 /** Return addresses, innermost first, at most `cap`; returns how many. The first frames are left out as long as they return to
  *  that range. */
-int walk_stack(FrameRules& rules, const CodeRange& left_out, uintptr_t* out, int cap) noexcept;
+int walk_stack(FrameRules& rules, const CodeRange& left_out, uint32_t loads, uintptr_t* out,
+               int cap) noexcept;
 
 }  // namespace memlimit::profile

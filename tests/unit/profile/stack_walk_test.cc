@@ -21,6 +21,7 @@ using namespace memlimit::profile;
 namespace {
 
 FrameRules rules;
+uint32_t loads = 0;
 
 struct Stacks {
   std::vector<uintptr_t> ours, glibcs;
@@ -30,7 +31,7 @@ Stacks* taken = nullptr;
 /* Both stacks from here: the first frames, which differ in the address inside of this function, are left out. */
 __attribute__((noinline)) void take() {
   uintptr_t frames[kMaxFrames];
-  const int depth = walk_stack(rules, CodeRange{}, frames, kMaxFrames);
+  const int depth = walk_stack(rules, CodeRange{}, loads, frames, kMaxFrames);
   void* theirs[kMaxFrames];
   const int their_depth = backtrace(theirs, kMaxFrames);
   taken->ours.assign(frames, frames + depth);
@@ -101,7 +102,7 @@ TEST_CASE("stack_walk: frames of every shape are left as glibc leaves them", "[p
   compare(stacks, 4);
   std::thread([] { recurse(5); }).join();
   compare(stacks, 12);
-  rules.forget_all();
+  ++loads;
   recurse(10);
   compare(stacks, 20);
 }
@@ -159,13 +160,26 @@ TEST_CASE("stack_walk: code that nobody knows is left by its frame pointer, or e
 
 TEST_CASE("stack_walk: at most as many frames as there is room for", "[profile]") {
   uintptr_t frames[4] = {};
-  CHECK(walk_stack(rules, CodeRange{}, frames, 3) == 3);
+  CHECK(walk_stack(rules, CodeRange{}, loads, frames, 3) == 3);
   CHECK(frames[3] == 0);
-  CHECK(walk_stack(rules, CodeRange{}, frames, 0) == 0);
+  CHECK(walk_stack(rules, CodeRange{}, loads, frames, 0) == 0);
   CodeRange own{};
   REQUIRE(own_image(&own));
   uintptr_t outside[kMaxFrames];
-  const int depth = walk_stack(rules, own, outside, kMaxFrames);
+  const int depth = walk_stack(rules, own, loads, outside, kMaxFrames);
   REQUIRE(depth > 0);
   CHECK((outside[0] < own.begin || outside[0] >= own.end));
+}
+
+TEST_CASE("stack_walk: what is kept holds for as many loads as there were", "[profile]") {
+  static FrameRules own;
+  uint64_t packed = 0;
+  own.keep(0x401000, 3, 77);
+  CHECK(own.find(0x401000, 3, &packed));
+  CHECK(packed == 77);
+  CHECK_FALSE(own.find(0x401000, 4, &packed));
+  CHECK_FALSE(own.find(0x401001, 3, &packed));
+  own.keep(0x401000, 4, 78);
+  CHECK(own.find(0x401000, 4, &packed));
+  CHECK(packed == 78);
 }
