@@ -1,6 +1,7 @@
 /* See sampling.h. */
 #include "heap/sampling.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 
@@ -12,7 +13,8 @@
 namespace memlimit::heap::sampling {
 namespace {
 
-constexpr uint64_t kNever = uint64_t{1} << 62;
+/* More blocks than a thread ever takes. */
+constexpr double kMostGap = 0x1p62;
 
 constinit std::atomic<uint64_t> interval_bytes{0};
 /* Counts the changes of the interval. */
@@ -39,7 +41,7 @@ double next_distance(ThreadCache& cache) noexcept {
 /* Blocks up to the next one to be sampled, that one included. */
 uint64_t next_gap(ThreadCache& cache, unsigned class_index) noexcept {
   const double blocks = next_distance(cache) / kClasses[class_index].block_bytes;
-  return blocks < double{kNever} ? static_cast<uint64_t>(blocks) + 1 : kNever;
+  return static_cast<uint64_t>(std::min(blocks, kMostGap)) + 1;
 }
 
 /* In this order, and in handed_out() in the opposite one: who sees the new count sees that the base has changed. 0: the

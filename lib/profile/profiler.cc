@@ -25,11 +25,17 @@ constinit const std::atomic<uint32_t>* loads = nullptr;
 /* Release: who sees it sees the tables. */
 constinit std::atomic<FrameRules*> rules{nullptr};
 
+/* The nearest whole number to one that is not negative. */
+uint64_t rounded(double value) noexcept {
+  const auto whole = static_cast<uint64_t>(value);
+  return value - static_cast<double>(whole) < 0.5 ? whole : whole + 1;
+}
+
 /* exp(-x) for x >= 0: 2^-k times a series for the rest, below ln 2 / 2 in amount; the error is below 1e-12. */
 double exp_of_minus(double x) noexcept {
   constexpr double kLn2 = 0.6931471805599453;
   if (x > 40) return 0;
-  const auto k = static_cast<int>(x / kLn2 + 0.5);
+  const auto k = static_cast<int>(rounded(x / kLn2));
   const double r = k * kLn2 - x;
   double sum = 1;
   for (int i = 12; i > 0; --i) sum = 1 + sum * r / i;
@@ -79,7 +85,7 @@ uint64_t bytes_for(uint64_t block_bytes, uint64_t interval_bytes) noexcept {
   // 1 - exp(-x) loses digits where x is small; there it is x - x^2/2 + x^3/6 - ...
   const double probability =
       ratio < 1e-3 ? ratio * (1 - ratio / 2 * (1 - ratio / 3)) : 1 - exp_of_minus(ratio);
-  return static_cast<uint64_t>(static_cast<double>(block_bytes) / probability + 0.5);
+  return rounded(static_cast<double>(block_bytes) / probability);
 }
 
 bool sampled(void* block, uint64_t block_bytes, uint64_t interval_bytes) noexcept {
