@@ -435,7 +435,7 @@ def case_python_main_thread_in_select(build, directory):
 
 
 def case_ruby_waves_of_old_objects(build, directory):
-    survives(build, directory, 180, ['ruby', 'old_objects.rb', 'waves', '200000'])
+    survives(build, directory, 160, ['ruby', 'old_objects.rb', 'waves', '200000'])
 
 
 def case_ruby_collector_disabled(build, directory):

@@ -11,6 +11,7 @@ else
   8.times do |wave|
     rows = Array.new(count) { |i| { i => "row %d %d " % [wave, i] * 8 } }
     4.times { Array.new(count / 4) { |i| rows[i].to_a } }
+    rows.clear
   end
 end
 puts "done"

@@ -228,7 +228,8 @@ def case_unit_of_the_readme(directory):
         run('systemctl', 'start', 'server.service')
         assert socket_of('server.service').parent == pathlib.Path('/run/memlimit/server')
         assert stat_of('server.service')['limit'] == 512 * MIB * 80 // 100
-        assert re.search(r'^ *\d+ +server ', memlimit('ps'), re.M), memlimit('ps')
+        # Its user, and in the column CONTAINER its unit.
+        assert re.search(r'^ *\d+ +root +server +server ', memlimit('ps'), re.M), memlimit('ps')
         run('systemctl', 'restart', 'server.service')
         path = socket_of('server.service')
         run('systemctl', 'stop', 'server.service')
