@@ -105,7 +105,7 @@ def rows(build):
             ["node", "--max-old-space-size=2048", script("garbage.js")]),
         Row("ruby: collector turned off", "ruby", 256, ["ruby", script("deferred.rb")]),
         Row("ruby: waves of old objects, collector as it comes", "ruby", 256,
-            ["ruby", str(CONTAINERS / "old_objects.rb"), "waves", "300000"]),
+            ["ruby", str(CONTAINERS / "old_objects.rb"), "waves", "340000"]),
         Row("sqlite: page cache of 1 GB", "sqlite3", 256, ["sqlite3", "FILE", f".read {script('hot_pages.sql')}"],
             by_hand=sqlite_by_hand(script("hot_pages.sql"))),
         Row("sqlite: the same, reads scattered", "sqlite3", 256, ["sqlite3", "FILE", f".read {script('pages.sql')}"],
