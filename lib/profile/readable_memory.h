@@ -53,7 +53,7 @@ class ReadableMemory {
 
  private:
   static constexpr uintptr_t kPage = 4096;
-  static constexpr size_t kKnownPages = 8; /* by address: frames and objects lie on a few */
+  static constexpr size_t kKnownPages = 64; /* by address: a stack of Python lies on some forty */
 
   bool is_readable(uintptr_t page) noexcept {
     uintptr_t& known = known_[page / kPage % kKnownPages];
