@@ -1,63 +1,34 @@
 """A cache server in plain Python, as anybody would write it: the demonstration's second program.
 
-Lines over TCP: `store N SIZE`, `count`, `ping`. With --hook it registers, through the C interface of
-libmemlimit.so, a function that drops the oldest entries when memory is wanted back; it runs inside
-memlimit_poll() on this program's own event loop, so that it needs no lock.
+Lines over TCP: `store N SIZE`, `count`, `ping`. With --hook it registers, by bindings/python/memlimit.py, a
+function that drops the oldest entries when memory is wanted back; it runs on this program's own event loop, so that it
+needs no lock.
 """
 
 import asyncio
 import collections
-import ctypes
+import pathlib
 import signal
 import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bindings" / "python"))
+import memlimit  # noqa: E402
 
 cache = collections.OrderedDict()
 stored = 0
 
 
-class Request(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("wanted_bytes", ctypes.c_int64),
-        ("usage_bytes", ctypes.c_int64),
-        ("limit_bytes", ctypes.c_int64),
-        ("level", ctypes.c_int),
-        ("deadline_ns", ctypes.c_uint64),
-        ("round", ctypes.c_uint64),
-    ]
-
-
-Reclaim = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.POINTER(Request), ctypes.c_void_p)
-
-
-class Hook(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("name", ctypes.c_char_p),
-        ("context", ctypes.c_int),
-        ("reclaim", Reclaim),
-        ("arg", ctypes.c_void_p),
-    ]
-
-
-MEMLIMIT_POLL = 1
-
-
-@Reclaim
-def drop_oldest(request, _):
+def drop_oldest(request):
     freed = 0
-    while cache and freed < request.contents.wanted_bytes:
+    while cache and freed < request.wanted_bytes:
         freed += sys.getsizeof(cache.popitem(last=False)[1])
     return freed
 
 
-def register_hook(loop):
-    memlimit = ctypes.CDLL(None)
-    identifier = ctypes.c_uint64()
-    hook = Hook(ctypes.sizeof(Hook), b"cache", MEMLIMIT_POLL, drop_oldest, None)
-    if memlimit.memlimit_hook_add(ctypes.byref(hook), ctypes.byref(identifier)) != 0:
-        sys.exit("memlimit_hook_add failed")
-    loop.add_reader(memlimit.memlimit_poll_fd(), memlimit.memlimit_poll)
+def register_hook():
+    memlimit.add_hook(drop_oldest, "cache")
+    memlimit.attach()
 
 
 def answer(line):
@@ -87,7 +58,7 @@ async def main():
     done = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, done.set)
     if "--hook" in sys.argv:
-        register_hook(loop)
+        register_hook()
     server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]))
     await done.wait()
     server.close()

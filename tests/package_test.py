@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 
+from bundle_test import expect, run
+
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
 PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 # Python's garbage in cycles, far more than the limit, and the figures of its own process, as the tool tells them.
@@ -27,16 +29,6 @@ for _ in range(100_000):
 print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))
 print(subprocess.run(['memlimit', 'ps'], env={}, stdout=subprocess.PIPE, text=True, check=True).stdout, end='')
 """
-
-
-def run(command, **more):
-    return subprocess.run(command, text=True, capture_output=True, timeout=600, check=False, **more)
-
-
-def expect(condition, what, result=None):
-    if not condition:
-        said = f'\n{result.args}\nstatus {result.returncode}\n{result.stdout}\n{result.stderr}' if result else ''
-        raise AssertionError(what + said)
 
 
 def make_packages(build, directory):

@@ -237,31 +237,26 @@ class OnATerminal(unittest.TestCase):
                 self.assertIn(session.end(), (-number, 128 + number), number)
                 self.check_clean(session)
 
-    def test_an_error_leaves_the_terminal_as_it_was(self):
+    def end_by_an_error(self, module, name):
+        """Ends top by a function that raises in the place of another; what was written last."""
         code = (
             f"import sys; sys.path.insert(0, {str(BUILD / 'scripts')!r})\n"
-            "from memlimit_cli import listing, top\n"
+            f"from memlimit_cli import {module}, top\n"
             "def fail(*_, **__): raise ZeroDivisionError('on purpose')\n"
-            "listing.title_of = fail\n"
+            f"{module}.{name} = fail\n"
             "top.top(0.1, 0, ())\n"
         )
         with Session([PYTHON, "-B", "-c", code], kind="xterm-256color") as session:
             self.assertEqual(session.end(), 1)
             self.check_clean(session)
-            self.assertIn("ZeroDivisionError: on purpose", session.output.rpartition("\x1b[?1049l")[2])
+            return session.output
+
+    def test_an_error_leaves_the_terminal_as_it_was(self):
+        said = self.end_by_an_error("listing", "title_of")
+        self.assertIn("ZeroDivisionError: on purpose", said.rpartition("\x1b[?1049l")[2])
 
     def test_an_error_of_the_thread_that_looks_is_told_too(self):
-        code = (
-            f"import sys; sys.path.insert(0, {str(BUILD / 'scripts')!r})\n"
-            "from memlimit_cli import asking, top\n"
-            "def fail(*_): raise ZeroDivisionError('on purpose')\n"
-            "asking.everybody = fail\n"
-            "top.top(0.1, 0, ())\n"
-        )
-        with Session([PYTHON, "-B", "-c", code], kind="xterm-256color") as session:
-            self.assertEqual(session.end(), 1)
-            self.check_clean(session)
-            self.assertIn("ZeroDivisionError: on purpose", session.output)
+        self.assertIn("ZeroDivisionError: on purpose", self.end_by_an_error("asking", "everybody"))
 
     def test_a_terminal_that_is_closed_ends_it(self):
         with holder() as process, self.started(process) as session:
