@@ -160,7 +160,8 @@ sys.stdin.read()
 
 def pythons():
     """Interpreters whose frames are known, of those that are here."""
-    found = ["/usr/bin/python3", *sorted(map(str, pathlib.Path("/root/.pyenv/versions").glob("3.1[1-3].*/bin/python3")))]
+    elsewhere = (pathlib.Path.home() / ".pyenv" / "versions").glob("3.1[1-3].*/bin/python3")
+    found = ["/usr/bin/python3", *sorted(map(str, elsewhere))]
     for path in found:
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
             version = subprocess.run([path, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=True)
