@@ -3,14 +3,15 @@
  * Each has a number that stands for its address in a stack: beyond all addresses that a program can have. Labels are never
  * removed. A text that finds no room in the table has the label of all such.
  *
- * Threads: any. No locks. Context: in malloc, in a signal handler. Allocates nothing after open().
+ * Threads, context: as chains.h has them.
  */
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+
+#include "profile/chains.h"
 
 namespace memlimit::profile {
 
@@ -33,17 +34,8 @@ class Labels {
 
  private:
   struct Label;
-  static constexpr size_t kHeads = 4096;
-  static constexpr size_t kUnit = 8;
 
-  Label& at(uint32_t number) const noexcept;
-  std::atomic<uint32_t>& head(size_t index) const noexcept {
-    return reinterpret_cast<std::atomic<uint32_t>*>(base_)[index];
-  }
-  uint32_t search(uint32_t from, uint32_t to, uint64_t hash, std::string_view text) const noexcept;
-
-  char* base_ = nullptr;
-  std::atomic<size_t> used_{0};
+  Chains chains_;
 };
 
 }  // namespace memlimit::profile

@@ -3,14 +3,11 @@
 
 #include <cstring>
 
-#include "system/os.h"
-
 namespace memlimit::profile {
 
 struct Sites::Site {
-  Number next;
+  ChainLink link;
   uint32_t depth;
-  uint64_t hash;
   std::atomic<uint64_t> live_bytes, live_parts, total_bytes, total_parts;
 
   /* They follow. */
@@ -42,62 +39,30 @@ uint64_t hash_of(const uintptr_t* frames, int depth) noexcept {
 
 }  // namespace
 
-bool Sites::open() noexcept {
-  auto* const table = static_cast<char*>(os::map_pages(kTableBytes));
-  if (table == nullptr) return false;
-  // The heads come first, then kNoSite's figures: no other site is so near to the beginning.
-  used_.store(kHeads * sizeof(Number) + sizeof(Site), std::memory_order_relaxed);
-  base_ = table;
-  return true;
-}
+// kNoSite's figures lie before all others.
+bool Sites::open() noexcept { return chains_.open(kTableBytes, sizeof(Site)); }
 
 Sites::Site& Sites::at(Number site) const noexcept {
-  const size_t offset = site == kNoSite ? kHeads * sizeof(Number) : size_t{site} * kUnit;
-  return *reinterpret_cast<Site*>(base_ + offset);
-}
-
-Sites::Number Sites::next_of(Number site) const noexcept { return at(site).next; }
-
-Sites::Number Sites::search(Number from, Number to, uint64_t hash, const uintptr_t* frames,
-                            int depth) const noexcept {
-  for (Number number = from; number != to; number = next_of(number)) {
-    const Site& site = at(number);
-    if (site.hash == hash && site.depth == static_cast<uint32_t>(depth) &&
-        memcmp(site.frames(), frames, sizeof *frames * static_cast<size_t>(depth)) == 0)
-      return number;
-  }
-  return kNoSite;
+  return *reinterpret_cast<Site*>(site == kNoSite ? chains_.own() : chains_.at(site));
 }
 
 Sites::Number Sites::find_or_add(const uintptr_t* frames, int depth) noexcept {
-  const uint64_t hash = hash_of(frames, depth);
-  std::atomic<Number>& first = head(hash % kHeads);
-  // Acquire: a site is filled in before it is seen.
-  Number seen = first.load(std::memory_order_acquire);
-  if (const Number found = search(seen, kNoSite, hash, frames, depth); found != kNoSite)
-    return found;
   const size_t frames_bytes = sizeof *frames * static_cast<size_t>(depth);
-  const size_t bytes = sizeof(Site) + frames_bytes;
-  size_t offset = used_.load(std::memory_order_relaxed);
-  do {
-    if (offset + bytes > kTableBytes) return kNoSite;
-  } while (!used_.compare_exchange_weak(offset, offset + bytes, std::memory_order_relaxed));
-  const auto number = static_cast<Number>(offset / kUnit);
-  Site& site = at(number);
-  site.hash = hash;
-  site.depth = static_cast<uint32_t>(depth);
-  memcpy(site.frames(), frames, frames_bytes);
-  Number before = seen;
-  do {
-    // Another thread was faster, perhaps with the same stack: then this room is lost.
-    if (const Number found = search(seen, before, hash, frames, depth); found != kNoSite)
-      return found;
-    before = seen;
-    site.next = seen;
-  } while (!first.compare_exchange_weak(seen, number, std::memory_order_release,
-                                        std::memory_order_acquire));
-  count_.fetch_add(1, std::memory_order_relaxed);
-  return number;
+  const auto same = [&](const char* record) {
+    const auto& site = *reinterpret_cast<const Site*>(record);
+    return site.depth == static_cast<uint32_t>(depth) &&
+           memcmp(site.frames(), frames, frames_bytes) == 0;
+  };
+  const auto fill = [&](char* record) {
+    auto& site = *reinterpret_cast<Site*>(record);
+    site.depth = static_cast<uint32_t>(depth);
+    memcpy(site.frames(), frames, frames_bytes);
+  };
+  bool added = false;
+  const Number site =
+      chains_.find_or_add(hash_of(frames, depth), sizeof(Site) + frames_bytes, same, fill, &added);
+  if (added) count_.fetch_add(1, std::memory_order_relaxed);
+  return site;
 }
 
 void Sites::add(Number number, uint64_t bytes, uint64_t block_bytes) noexcept {

@@ -1,16 +1,16 @@
 /* Allocation sites: each stack that was met, once, and what was allocated there.
  *
- * Sites are never removed, so that whoever has one's number may use it without a lock. They lie one after the other in one
- * mapping of a fixed size; a stack that finds no room there is counted under kNoSite.
+ * Sites are never removed. A stack that finds no room is counted under kNoSite.
  *
- * Threads: any. No locks: a child of fork finds a table that is whole. Context: in malloc, in a signal handler. Allocates
- * nothing after open().
+ * Threads, context: as chains.h has them.
  */
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+
+#include "profile/chains.h"
 
 namespace memlimit::profile {
 
@@ -23,7 +23,7 @@ struct SiteFigures {
 class Sites {
  public:
   using Number = uint32_t;
-  static constexpr Number kNoSite = 0;
+  static constexpr Number kNoSite = Chains::kNone;
   static constexpr size_t kTableBytes = size_t{4} << 20; /* mapped; touched as it fills */
 
   /** Once. false: no memory. */
@@ -46,30 +46,16 @@ class Sites {
   /** Visits each, kNoSite too. */
   template <typename Visit>
   void for_each(Visit visit) const noexcept {
-    if (base_ == nullptr) return;
+    if (!chains_.is_open()) return;
     visit(kNoSite);
-    for (size_t i = 0; i < kHeads; ++i) {
-      for (Number site = head(i).load(std::memory_order_acquire); site != kNoSite;
-           site = next_of(site))
-        visit(site);
-    }
+    chains_.for_each(visit);
   }
 
  private:
   struct Site;
-  static constexpr size_t kHeads = 4096;
-  static constexpr size_t kUnit = 8; /* numbers are offsets in these */
-
   Site& at(Number site) const noexcept;
-  std::atomic<Number>& head(size_t index) const noexcept {
-    return reinterpret_cast<std::atomic<Number>*>(base_)[index];
-  }
-  Number next_of(Number site) const noexcept;
-  Number search(Number from, Number to, uint64_t hash, const uintptr_t* frames,
-                int depth) const noexcept;
 
-  char* base_ = nullptr;
-  std::atomic<size_t> used_{0};
+  Chains chains_;
   std::atomic<uint32_t> count_{0};
 };
 
