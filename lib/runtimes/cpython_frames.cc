@@ -113,9 +113,10 @@ class Frames {
       out.put('?');
       return;
     }
-    // One word: blanks end it, and what is not ASCII may be anything.
+    // The function is one word, which a blank ends; the path is the rest of its line. What is not ASCII may be anything.
+    const char least = its_end ? ' ' : '!';
     for (size_t i = 0; i < count; ++i) {
-      if (text[i] <= ' ' || text[i] > '~') text[i] = '?';
+      if (text[i] < least || text[i] > '~') text[i] = '?';
     }
     if (left_out > 0) out.put("...");
     out.put({text, count});

@@ -70,7 +70,7 @@ def let_go(s):
     return [Finding(
         CRITICAL, "limiter", f"the limit of {format_size(limit)} is let go: not enough can be given back",
         f"{format_size(needed)} remained after all hooks had run: that much is in use, or no hook can free it",
-        f"{set_command(s, needed)} makes it hold; else free more: `holds` below says what to look at",
+        f"{set_command(s, needed)} makes it hold; else free more: what holds the memory stands below",
     )]
 
 
@@ -112,7 +112,7 @@ def against_limit(s):
     origin = s.status.get("LimitFrom")
     by = f"; the limit comes from {origin}" if origin else ""
     cause = f"{made_of(s)}{by}{who_exceeds(s)}"
-    remedy = f"{set_command(s, paced)}, or free what `holds` shows below"
+    remedy = f"{set_command(s, paced)}, or free some of what holds the memory (below)"
     if paced > limit:
         # Soft: a little over for a moment is what it is made for.
         severity = CRITICAL if s.stat.get("limiter_on") or paced > 1.1 * limit else WARNING
