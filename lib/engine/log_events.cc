@@ -12,6 +12,8 @@
 #include "engine/stats_server.h"
 #include "observe/event_ring.h"
 #include "observe/log.h"
+#include "profile/first_site.h"
+#include "profile/profiler.h"
 #include "settings/units.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -36,8 +38,16 @@ const char* hook_name(int64_t slot) noexcept {
   return hooks::name_of(static_cast<int>(slot), name, sizeof name) ? name : nullptr;
 }
 
-constexpr EventNames kNames{hook_name, participants::name_of, participants::left_out,
-                            group_voice::own_part, group_voice::may_say};
+int64_t first_site(TextWriter& out) noexcept {
+  return profile::put_first_site(out, profile::sites(), profile::labels(), "/proc/self/maps");
+}
+
+constexpr EventNames kNames{hook_name,
+                            participants::name_of,
+                            participants::left_out,
+                            group_voice::own_part,
+                            group_voice::may_say,
+                            first_site};
 
 void tell_events() noexcept {
   Event event;

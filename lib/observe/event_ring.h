@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "settings/config.h"
+#include "system/text.h"
 
 namespace memlimit {
 
@@ -105,6 +106,8 @@ struct EventNames {
   int64_t (*part_of_container)() = nullptr;
   /** Whether this is the process to say it in words: what concerns a container one of its processes says. */
   bool (*may_say)(const Event& event) = nullptr;
+  /** The allocation site that holds most of the heap, in words, and its bytes that are alive; 0: it is not known. */
+  int64_t (*first_site)(TextWriter& out) = nullptr;
 };
 
 /**

@@ -26,6 +26,16 @@ void put_left_out(TextWriter& out, const EventNames& names) noexcept {
   out.put(". Not asked to reclaim: ").put(text);
 }
 
+void put_first_site(TextWriter& out, const EventNames& names) noexcept {
+  if (names.first_site == nullptr) return;
+  char text[320];
+  TextWriter site(text, sizeof text);
+  const int64_t live_bytes = names.first_site(site);
+  if (live_bytes <= 0) return;
+  put_size(out.put(". Largest site in the heap profile: "), live_bytes);
+  out.put(" at ").put_escaped(site.view(), sizeof text);
+}
+
 /* What this process holds of the container's figure; negative: the figure is its own. */
 int64_t part_of_container(const EventNames& names) noexcept {
   return names.part_of_container != nullptr ? names.part_of_container() : -1;
@@ -63,6 +73,7 @@ void say_limiter_on(TextWriter& out, const Event& event, const EventNames& names
     put_size(out.put(". It pauses, and memory may grow past "), limit);
     if (needed > limit) put_remained(out.put(". "), needed, part_of_container(names));
   }
+  put_first_site(out, names);
   put_left_out(out, names);
 }
 
@@ -70,6 +81,7 @@ void say_room_low(TextWriter& out, const Event& event, const EventNames& names) 
   put_size(out.put("the container is nearly full: "), event.args[0]);
   put_size(out.put(" of "), event.args[1]);
   out.put(" are left, and nothing helps. The kernel kills a process of it when they are used up");
+  put_first_site(out, names);
   put_left_out(out, names);
 }
 

@@ -14,7 +14,7 @@ namespace memlimit {
 /** Whether people are told of events of this kind in words: by say_event(), or by whoever emits them. */
 bool has_words(EventKind kind) noexcept;
 
-/** The sentence, NUL-terminated; 0 and "" for a kind that has none here. Returns the bytes written without the NUL; 640
+/** The sentence, NUL-terminated; 0 and "" for a kind that has none here. Returns the bytes written without the NUL; 960
  *  hold any. */
 size_t say_event(const Event& event, const EventNames& names, char* out, size_t cap) noexcept;
 

@@ -205,7 +205,7 @@ void Log::event(const Event& event, const EventNames& names) noexcept {
   const LogLevel level = event_level(event.kind);
   const LogTargets ordinary = log_targets(setting_, LineKind::kOrdinary, level);
   const bool in_words = has_words(event.kind) && ordinary.standard_error;
-  char text[640];
+  char text[960];
   if (wants(level) && (!in_words || setting_.level >= LogLevel::kInfo)) {
     format_event(event, names, text, sizeof text);
     write(level, text);

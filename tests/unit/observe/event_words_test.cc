@@ -60,6 +60,23 @@ TEST_CASE("event_words: a limit that costs too much time says how much", "[event
         "were 70 MiB");
 }
 
+TEST_CASE("event_words: who holds most is named, where a profile knows it", "[event_words]") {
+  EventNames names;
+  names.first_site = [](memlimit::TextWriter& out) -> int64_t {
+    out.put("render /srv/service.py:17 < page /srv/service.py:22");
+    return 128 * kMiB;
+  };
+  const Event let_go{EventKind::kLimiterOn, 1, {137 * kMiB, 96 * kMiB, 0, 0}};
+  CHECK_THAT(said(let_go, names),
+             Catch::Matchers::EndsWith(": it would hold from 137 MiB on. Largest site in the heap "
+                                       "profile: 128 MiB at render /srv/service.py:17 < page "
+                                       "/srv/service.py:22"));
+  CHECK_THAT(said({EventKind::kRoomLow, 1, {kMiB, 96 * kMiB, 0, 0}}, names),
+             Catch::Matchers::Contains("128 MiB at render"));
+  names.first_site = [](memlimit::TextWriter&) -> int64_t { return 0; };
+  CHECK(said(let_go, names) == said(let_go));
+}
+
 TEST_CASE("event_words: a runtime that is not asked is named beside the reason", "[event_words]") {
   EventNames names;
   names.left_out = [](char* out, size_t cap) -> size_t {
