@@ -20,13 +20,7 @@ std::string_view expand(std::string_view setting, SocketPathWriter* out) noexcep
     if (sequence == "%p") {
       out->put_pid();
     } else if (sequence == "%h") {
-      utsname host{};
-      uname(&host);
-      // The kernel takes any bytes as a host's name; here it must stay one component of a path.
-      for (char* c = host.nodename; *c != '\0'; ++c) {
-        if (*c == '/') *c = '_';
-      }
-      out->put(host.nodename[0] == '\0' ? "localhost" : host.nodename);
+      out->put_host();
     } else if (sequence == "%%") {
       out->put("%");
     } else {
@@ -50,6 +44,17 @@ SocketPathWriter& SocketPathWriter::put_pid() noexcept {
   put_number(os::process_id());
   path_->pid_end = path_->full_length;
   return *this;
+}
+
+SocketPathWriter& SocketPathWriter::put_host() noexcept {
+  path_->has_host = true;
+  utsname host{};
+  uname(&host);
+  // The kernel takes any bytes as a host's name; here it must stay one component of a path.
+  for (char* c = host.nodename; *c != '\0'; ++c) {
+    if (*c == '/') *c = '_';
+  }
+  return put(host.nodename[0] == '\0' ? "localhost" : host.nodename);
 }
 
 bool resolve_socket_setting(std::string_view setting, SocketPath* path,

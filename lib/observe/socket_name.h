@@ -23,6 +23,7 @@ struct SocketPath {
   char text[kMaxSocketPath + 1] = {};
   size_t full_length = 0;
   size_t pid_at = 0, pid_end = 0; /* where the setting's last %p stands; 0 and 0 without one */
+  bool has_host = false;          /* the setting has %h */
   bool fits() const noexcept { return full_length <= kMaxSocketPath; }
 };
 
@@ -38,6 +39,7 @@ class SocketPathWriter {
   }
   SocketPathWriter& put_number(int64_t number) noexcept;
   SocketPathWriter& put_pid() noexcept;
+  SocketPathWriter& put_host() noexcept;
 
  private:
   SocketPath* path_;

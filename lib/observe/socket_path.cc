@@ -96,6 +96,18 @@ int bind_default(const SocketPlace& place, BoundSocket* out, TextWriter* error) 
   return result;
 }
 
+/** What makes two processes' paths differ that the setting makes equal: where the pid is in it, they are of two containers. */
+void put_way_out(const SocketPath& path, TextWriter* error) noexcept {
+  if (path.pid_end == 0) {
+    error->put("; put %p, the pid, in the name");
+  } else if (!path.has_host) {
+    error->put("; put %h, the host name, in it: the pid is the same in both containers");
+  } else {
+    error->put("; host name and pid are the same in both containers: give each a host name or a ");
+    error->put("directory of its own");
+  }
+}
+
 void explain(const SocketPath& path, int result, Occupant occupant, int peer_pid,
              TextWriter* error) noexcept {
   error->put("MEMLIMIT_SOCKET: ").put_escaped(path.text, kMaxSocketPath);
@@ -104,14 +116,14 @@ void explain(const SocketPath& path, int result, Occupant occupant, int peer_pid
       if (occupant == Occupant::kLive) {
         error->put(" is in use");
         if (peer_pid > 0) error->put(" by process ").put_int(peer_pid);
-        error->put("; put %p, the pid, in the name");
+        put_way_out(path, error);
       } else {
         error->put(" exists and is not a dead socket of this user; it is left alone: remove it");
       }
       break;
     case EALREADY:
       error->put(" is in use by process ").put_int(peer_pid);
-      error->put(" of the same family; put %p, the pid, in the name");
+      put_way_out(path, &error->put(" of the same family"));
       break;
     case ENOENT:
     case ENOTDIR:

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,6 +71,24 @@ TEST_CASE("socket_bind: only a dead socket of ours is replaced", "[socket_bind]"
           std::string::npos);
     CHECK(connects(path));
     close(live);
+  }
+  SECTION("a live one of another container, by a name that has the pid") {
+    const int live = listener_at(dir / ("s-" + std::to_string(getpid())));
+    Bound by_pid(named(dir / "s-%p"));
+    CHECK(by_pid.result == -EADDRINUSE);
+    CHECK_THAT(by_pid.error,
+               Catch::Matchers::EndsWith(
+                   "; put %h, the host name, in it: the pid is the same in both containers"));
+    close(live);
+    utsname host{};
+    REQUIRE(uname(&host) == 0);
+    const int other =
+        listener_at(dir / (std::string(host.nodename) + "-" + std::to_string(getpid())));
+    Bound by_both(named(dir / "%h-%p"));
+    CHECK(by_both.result == -EADDRINUSE);
+    CHECK_THAT(by_both.error,
+               Catch::Matchers::Contains("; host name and pid are the same in both"));
+    close(other);
   }
   SECTION("a live one with a full backlog") {
     const int live = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
