@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the pictures of README.md, from programs as they run: bench/gallery.py [--only top,python3,redis]
+"""Makes the pictures of README.md, from programs as they run: bench/gallery.py [--only heap,top,python3,redis]
 
 python3.png  an unmodified python3 that leaves its garbage in cycles, with a limit and without
 redis.png    an unmodified redis-server that is filled four times, each time with larger values, and loses its oldest keys
+heap.png     `memlimit heap --flame` of the service of scripts/incident, when its limit cannot be held
 top.png      `memlimit top` on a terminal (tmux) of 80 x 10, with those and others running
 
 Needs redis-server, tmux, librsvg2-bin, and for top.png python3-matplotlib.
@@ -97,13 +98,20 @@ class Gallery:
             time.sleep(1.0)
         server.process.terminate()
 
+    def heap(self):
+        flame = self.directory / "heap.svg"
+        done = subprocess.run([benchlib.REPOSITORY / "scripts" / "incident", "--flame", flame], stdout=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise benchlib.BenchError("scripts/incident has kept not all of its promises")
+        subprocess.run(["rsvg-convert", "--width", "900", "--background-color", "white", "-o", self.output / "heap.png", flame], check=True)
+
     def top(self):
         """Five programs in the states that there are, on a terminal of their own."""
         programs = [
-            ("48MiB", "import time\nx = [bytes(1 << 20) for _ in range(12)]\ntime.sleep(600)", "small"),
-            ("64MiB", "import time\nx = [bytes(1 << 20) for _ in range(43)]\nwhile True: y = bytes(8 << 20); time.sleep(0.01)", "worker"),
-            ("off", "import time\nx = [bytes(1 << 20) for _ in range(80)]\ntime.sleep(600)", "unlimited"),
-            ("32MiB", "import time\nx = [bytes(1 << 20) for _ in range(45)]\nwhile True: y = bytes(1 << 20); time.sleep(0.02)", "leaky"),
+            ("48MiB", "import time\nx = [b'x' * (1 << 20) for _ in range(12)]\ntime.sleep(600)", "small"),
+            ("64MiB", "import time\nx = [b'x' * (1 << 20) for _ in range(43)]\nwhile True: y = b'y' * (8 << 20); time.sleep(0.01)", "worker"),
+            ("off", "import time\nx = [b'x' * (1 << 20) for _ in range(80)]\ntime.sleep(600)", "unlimited"),
+            ("32MiB", "import time\nx = [b'x' * (1 << 20) for _ in range(45)]\nwhile True: y = b'y' * (1 << 20); time.sleep(0.02)", "leaky"),
         ]
         names = ["redis-server", *(name for _, _, name in programs)]
         with contextlib.ExitStack() as stack:
@@ -198,7 +206,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--build", type=pathlib.Path, default=benchlib.REPOSITORY / "build")
     parser.add_argument("--output", type=pathlib.Path, default=GALLERY, help="directory (default: bench/gallery)")
-    parser.add_argument("--only", default="python3,redis,top")
+    parser.add_argument("--only", default="heap,python3,redis,top")
     parser.add_argument("--draw", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.draw:

@@ -133,7 +133,7 @@ void tell_failure(Opened opened, int error, const char* text) noexcept {
 void open(Opened opened) noexcept {
   if (config->socket.kind == SocketKind::kOff) return;
   const SocketContent content{nullptr, render, set_limit, note_refusal, set_profile};
-  char error[256];
+  char error[320];
   const int result = stats_socket.open(place(), content, error, sizeof error);
   emit(result == 0 ? EventKind::kSocketOpened : EventKind::kSocketFailed, -result);
   look_at_path_ns = os::monotonic_ns() + kLookAtPathNs;

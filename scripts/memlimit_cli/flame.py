@@ -3,7 +3,7 @@
 from .svg import escape
 
 WIDTH, ROW, FONT, MARGIN = 1200, 17, 11, 10
-LEAST_WIDTH = 0.4  # pixels; narrower frames are left out
+LEAST_WIDTH = 6  # pixels; narrower frames can be neither read nor pointed at, and the listing has them
 CHARACTER = 6.4
 
 

@@ -50,6 +50,12 @@ def of_interest(symbols, site):
     return native + pairs[first:] if first else pairs
 
 
+def names_of_interest(symbols, site):
+    """Functions of a site, innermost first, without those of a script's interpreter that have no name."""
+    pairs = of_interest(symbols, site)
+    return [place.function for place, _ in pairs] if any(place.module == SCRIPT for place, _ in pairs) else names_of(symbols, site)
+
+
 def spell_place(place, address):
     function = place.function if place.function != UNKNOWN else f"{address:#x}"
     return f"{function}  {place.line or place.module}"
@@ -189,7 +195,8 @@ def heap(options):
     symbols.resolve(address for site in chosen for address in site.frames)
     if options.flame:
         title = f"live heap of {process.name} ({process.pid})" if process else f"live heap of {options.process}"
-        stacks = [(list(reversed(names_of(symbols, site))), site.live_bytes) for site in profile.sites]
+        shown = names_of if options.full else names_of_interest
+        stacks = [(list(reversed(shown(symbols, site))), site.live_bytes) for site in profile.sites]
         pathlib.Path(options.flame).write_text(svg(stacks, f"{title}: {format_size(profile.live_bytes())}", format_size), encoding="utf-8")
         print(f"{options.flame}: {len(profile.sites)} sites")
         return 0
