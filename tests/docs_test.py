@@ -255,7 +255,9 @@ class Tables(unittest.TestCase):
         self.hold("README.md", settings_table(), 10)
 
     def test_files_are_those_of_stats_files_inc(self):
-        self.hold("README.md", files_table(), 5)
+        self.hold("lib/statistics.md", files_table(), 5)
+        named = section("README.md", "The statistics socket").split("The files are", 1)[1].split("(", 1)[0]
+        self.assertEqual(re.findall(r"`(\w+)`", named), [row.split("`")[1] for row in files_table()[2:]])
 
     def test_statistics_are_those_of_stats_inc(self):
         self.hold("lib/statistics.md", statistics_table(), 20)
@@ -305,6 +307,15 @@ class Figures(unittest.TestCase):
 class Readme(unittest.TestCase):
     def test_it_is_read_in_five_minutes(self):
         self.assertLessEqual(len(text_of("README.md").splitlines()), README_LINES)
+
+    def test_its_incident_is_the_one_that_is_replayed(self):
+        # scripts/incident is run by a test of its own, and checks what it prints.
+        shown = [line.split()[2:] for line in section("README.md", "Who holds the memory").splitlines() if line.startswith("$ memlimit")]
+        replayed = text_of("scripts/incident")
+        self.assertEqual([words[0] for words in shown], ["doctor", "heap", "set", "ps"])
+        for verb in ("top", "heap", "set", "ps"):
+            self.assertIn(f'engineer.types("{verb}"', replayed)
+        self.assertIn('self.run("doctor", "-p"', replayed)
 
     def test_each_page_of_the_library_is_read_in_one_sitting(self):
         pages = sorted((SOURCE / "lib").rglob("*.md"))

@@ -1,5 +1,6 @@
-/* Allocates at sites of known bytes, in each of the ways there are, says how much each holds, and waits: what the heap profile
- * shows is compared with that. Each line of its input is a step: "free" gives half back, "fork" does so in a child, which then takes more than there was. */
+/* Allocates at sites of known bytes, in each of the ways there are, says how much each holds, and waits: what the heap
+ * profile shows is compared with that. Its argument is how many MiB a site holds. Each line of its input is a step: "free"
+ * gives half back, "fork" does so in a child, which then takes more than there was. */
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,7 +13,7 @@
 
 namespace {
 
-constexpr size_t kSiteBytes = size_t{24} << 20;
+size_t site_bytes = size_t{24} << 20;
 constexpr int kSites = 8;
 
 struct Site {
@@ -55,7 +56,7 @@ Site sites[kSites] = {
 
 void fill(Site& site, size_t bytes) {
   // What is kept of the blocks is no site of interest: it must not grow by reallocation while they come.
-  site.blocks.reserve(2 * kSiteBytes / 72);
+  site.blocks.reserve(2 * site_bytes / 72);
   while (site.bytes < bytes) {
     void* const block = site.allocate();
     if (block == nullptr) abort();
@@ -82,13 +83,14 @@ void tell() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1) site_bytes = std::strtoul(argv[1], nullptr, 10) << 20;
   // Churn between: what is freed must not be taken for alive.
   for (Site& site : sites) {
     if (strcmp(site.name, "site_on_a_thread") == 0) {
-      std::thread([&site] { fill(site, kSiteBytes); }).join();
+      std::thread([&site] { fill(site, site_bytes); }).join();
     } else {
-      fill(site, kSiteBytes);
+      fill(site, site_bytes);
     }
     for (int i = 0; i < 20'000; ++i) free(site_small_malloc());
   }
@@ -104,7 +106,7 @@ int main() {
     }
     for (Site& site : sites) {
       give_half_back(site);
-      if (forks) fill(site, kSiteBytes / 4 * 5);
+      if (forks) fill(site, site_bytes / 4 * 5);
     }
     tell();
   }
