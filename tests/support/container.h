@@ -37,7 +37,7 @@ class Container {
 
  private:
   static constexpr const char* kGroup = "/sys/fs/cgroup";
-  TempDir directory_;
+  TreeDir directory_;
 };
 
 }  // namespace memlimit::test

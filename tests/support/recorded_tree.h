@@ -1,5 +1,4 @@
-/* A tree of /proc and cgroup files kept as one text file, and a temporary directory to lay it out
- * in.
+/* A tree of /proc and cgroup files kept as one text file, and a temporary directory to lay it out in.
  *
  * Format of a .tree file: lines beginning with '#' say what it shows; "expect <key> <value>" lines
  * say what must be found in it; "== <path>" begins a file, whose content is every line up to the
@@ -8,7 +7,6 @@
  */
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -17,6 +15,8 @@
 #include <vector>
 
 #include <unistd.h>
+
+#include "support/temp_dir.h"
 
 namespace memlimit::test {
 
@@ -52,38 +52,21 @@ inline std::vector<RecordedTree> read_trees(const std::filesystem::path& directo
   return trees;
 }
 
-/** A directory of its own that goes away with the object. */
-class TempDir {
+/** A directory that files of a tree are laid out in. */
+class TreeDir : public TempDir {
  public:
-  TempDir() {
-    // In memory where possible: a disk's file system flushes each file that is written over.
-    const std::filesystem::path shm = "/dev/shm";
-    const auto base = access(shm.c_str(), W_OK) == 0 ? shm : std::filesystem::temp_directory_path();
-    std::string name = (base / "memlimit-test-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = name;
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-
-  const std::string& path() const { return path_; }
+  // In memory where possible: a disk's file system flushes each file that is written over.
+  TreeDir() : TempDir(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") {}
 
   void write(const std::string& file, const std::string& content) const {
-    const std::filesystem::path full = path_ + file;
+    const std::filesystem::path full = path() + file;
     std::filesystem::create_directories(full.parent_path());
     std::ofstream(full, std::ios::binary | std::ios::trunc) << content;
   }
-  void remove(const std::string& file) const { std::filesystem::remove_all(path_ + file); }
+  void remove(const std::string& file) const { std::filesystem::remove_all(path() + file); }
   void lay_out(const RecordedTree& tree) const {
     for (const auto& [file, content] : tree.files) write(file, content);
   }
-
- private:
-  std::string path_;
 };
 
 }  // namespace memlimit::test

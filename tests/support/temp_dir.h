@@ -1,7 +1,8 @@
-/* A directory of a test's own under the system's temporary one, removed with all it holds. */
+/* A directory of a test's own, removed with all it holds. */
 #pragma once
 
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 
 #include <stdlib.h>
@@ -10,9 +11,8 @@ namespace memlimit::test {
 
 class TempDir {
  public:
-  TempDir() {
-    char pattern[] = "/tmp/memlimit-test-XXXXXX";
-    path_ = mkdtemp(pattern);
+  explicit TempDir(const std::string& under = "/tmp") : path_(under + "/memlimit-test-XXXXXX") {
+    if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("no directory " + path_);
   }
   ~TempDir() {
     std::error_code ignored;

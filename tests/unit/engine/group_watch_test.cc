@@ -83,7 +83,7 @@ class Container {
   int64_t seconds_until_look() const { return (group_watch::kTask.due_ns() - now_ns_) / kSecond; }
 
  private:
-  memlimit::test::TempDir directory_;
+  memlimit::test::TreeDir directory_;
   int64_t now_ns_ = 0;
 };
 

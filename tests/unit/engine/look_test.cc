@@ -484,7 +484,7 @@ TEST_CASE("reclaim: the level that is read is that of now, not of the last look"
 TEST_CASE("reclaim: the kernel's kill is announced when nothing helps, and not before",
           "[reclaim]") {
   constexpr int64_t kContainer = 512 * kMiB;
-  memlimit::test::TempDir directory;
+  memlimit::test::TreeDir directory;
   directory.lay_out(
       memlimit::test::read_tree(std::string(MEMLIMIT_TEST_DATA "/cgroup/docker-v2.tree")));
   directory.write("/sys/fs/cgroup/memory.max", std::to_string(kContainer) + "\n");

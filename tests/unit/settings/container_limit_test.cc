@@ -83,7 +83,7 @@ TEST_CASE("limit: a share too small to work in is told once", "[limit]") {
 
 TEST_CASE("limit: a share of the machine, where the container's memory cannot be told, is told",
           "[limit]") {
-  memlimit::test::TempDir directory;
+  memlimit::test::TreeDir directory;
   directory.lay_out(
       memlimit::test::read_tree(std::string(MEMLIMIT_TEST_DATA "/cgroup/not-mounted.tree")));
   limit_setting::apply({LimitKind::kPercent, 0, 80}, LimitSource::kSocket);

@@ -33,7 +33,7 @@ using memlimit::MemoryGroup;
 using memlimit::test::read_tree;
 using memlimit::test::read_trees;
 using memlimit::test::RecordedTree;
-using memlimit::test::TempDir;
+using memlimit::test::TreeDir;
 namespace fs = std::filesystem;
 
 namespace {
@@ -90,7 +90,7 @@ TEST_CASE("cgroup: every recorded layout gives its limit, its place and its work
   REQUIRE(trees.size() >= 40);
   for (const RecordedTree& tree : trees) {
     CAPTURE(tree.name);
-    TempDir root;
+    TreeDir root;
     root.lay_out(tree);
     MemoryGroup group;
     group.find(root.path().c_str());
@@ -116,7 +116,7 @@ TEST_CASE("cgroup: before anything is looked up, nothing is known", "[cgroup]") 
 }
 
 TEST_CASE("cgroup: a resized limit is noticed, in both directions", "[cgroup]") {
-  TempDir root;
+  TreeDir root;
   root.lay_out(read_tree(kTrees / "docker-v2.tree"));
   MemoryGroup group;
   group.find(root.path().c_str());
@@ -135,7 +135,7 @@ TEST_CASE("cgroup: a resized limit is noticed, in both directions", "[cgroup]") 
 }
 
 TEST_CASE("cgroup: a move to another group is followed", "[cgroup]") {
-  TempDir root;
+  TreeDir root;
   root.lay_out(read_tree(kTrees / "nested-v1.tree"));
   MemoryGroup group;
   group.find(root.path().c_str());
@@ -154,7 +154,7 @@ TEST_CASE("cgroup: a move to another group is followed", "[cgroup]") {
 }
 
 TEST_CASE("cgroup: a limit that can no longer be read stays in force", "[cgroup]") {
-  TempDir root;
+  TreeDir root;
   root.lay_out(read_tree(kTrees / "docker-v2.tree"));
   MemoryGroup group;
   group.find(root.path().c_str());
@@ -218,7 +218,7 @@ TEST_CASE("cgroup: a limit that can no longer be read stays in force", "[cgroup]
 }
 
 TEST_CASE("cgroup: a tighter limit counts even beside one that cannot be read", "[cgroup]") {
-  TempDir root;
+  TreeDir root;
   root.lay_out(read_tree(kTrees / "docker-v2.tree"));
   MemoryGroup group;
   group.find(root.path().c_str());
@@ -230,7 +230,7 @@ TEST_CASE("cgroup: a tighter limit counts even beside one that cannot be read", 
 }
 
 TEST_CASE("cgroup: what was unreadable from the start does not hold up a resize", "[cgroup]") {
-  TempDir root;
+  TreeDir root;
   root.lay_out(read_tree(kTrees / "docker-v2.tree"));
   root.write("/sys/fs/cgroup/memory.high", "plenty\n");
   MemoryGroup group;
@@ -246,7 +246,7 @@ TEST_CASE("cgroup: a FIFO in place of any file is no reason to wait", "[cgroup]"
   const RecordedTree tree = read_tree(kTrees / "nested-v1.tree");
   for (const auto& [file, content] : tree.files) {
     CAPTURE(file);
-    TempDir root;
+    TreeDir root;
     root.lay_out(tree);
     root.remove(file);
     REQUIRE(mkfifo((root.path() + file).c_str(), 0600) == 0);
@@ -264,7 +264,7 @@ TEST_CASE("cgroup: names as long as the kernel's, and longer", "[cgroup]") {
     std::string path;
     for (size_t i = 0; i < depth; ++i)
       path += "/" + std::string(250, static_cast<char>('a' + i % 26));
-    TempDir root;
+    TreeDir root;
     root.write("/proc/self/cgroup", "0::" + path + "\n");
     root.write("/proc/self/mountinfo", "31 23 0:26 / /c rw - cgroup2 cgroup2 rw\n");
     const bool fits = path.size() + root.path().size() + 64 < memlimit::kMaxGroupPath;
@@ -291,7 +291,7 @@ TEST_CASE("cgroup: a mountinfo of thousands of lines is read to its end", "[cgro
   }
   std::string& mountinfo = tree.files["/proc/self/mountinfo"];
   mountinfo = many + mountinfo;
-  TempDir root;
+  TreeDir root;
   root.lay_out(tree);
   MemoryGroup group;
   group.find(root.path().c_str());
@@ -309,7 +309,7 @@ TEST_CASE("cgroup: looking keeps errno", "[cgroup]") {
 }
 
 TEST_CASE("cgroup: the working set is read no more often than asked", "[cgroup]") {
-  TempDir root;
+  TreeDir root;
   root.lay_out(read_tree(kTrees / "docker-v2.tree"));
   MemoryGroup group;
   group.find(root.path().c_str());
@@ -330,7 +330,7 @@ TEST_CASE("cgroup: the working set is read no more often than asked", "[cgroup]"
 
 TEST_CASE("cgroup: readers see whole figures while the group is looked up again",
           "[cgroup][threads]") {
-  TempDir root;
+  TreeDir root;
   root.lay_out(read_tree(kTrees / "nested-v1.tree"));
   const std::string other = "/sys/fs/cgroup/memory/a-group-with-a-longer-name/below";
   root.write(other + "/cgroup.procs", "1\n");
@@ -367,7 +367,7 @@ TEST_CASE("cgroup: readers see whole figures while the group is looked up again"
 }
 
 TEST_CASE("cgroup: a move to where nothing can be seen keeps limit and working set", "[cgroup]") {
-  TempDir root;
+  TreeDir root;
   root.lay_out(read_tree(kTrees / "docker-v2.tree"));
   MemoryGroup group;
   group.find(root.path().c_str());
@@ -473,7 +473,7 @@ TEST_CASE("cgroup: no damage to a tree makes it crash, wait or lose every limit"
   };
   for (const RecordedTree& tree : trees) {
     CAPTURE(tree.name);
-    TempDir root;
+    TreeDir root;
     root.lay_out(tree);
     for (int turn = 0; turn < 40; ++turn) {
       MemoryGroup group;
@@ -592,7 +592,7 @@ TEST_CASE("cgroup: live namespaces and bind mounts of v1 groups resolve as the k
     return;
   }
   const LiveGroup inner(outer.path() + "/inner");
-  const TempDir points;
+  const TreeDir points;
   const std::string bound = points.path() + "/bound", fresh = points.path() + "/fresh";
   fs::create_directory(bound);
   fs::create_directory(fresh);

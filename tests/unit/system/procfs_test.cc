@@ -27,7 +27,7 @@
 
 namespace procfs = memlimit::procfs;
 using memlimit::LineReader;
-using memlimit::test::TempDir;
+using memlimit::test::TreeDir;
 
 TEST_CASE("procfs: a thread runs or waits for a processor, or for something else", "[procfs]") {
   CHECK(procfs::parse_runnable("12 (memlimit) R 1 2"));
@@ -172,7 +172,7 @@ TEST_CASE("procfs: the name is this program's", "[procfs]") {
 }
 
 TEST_CASE("procfs: physical memory has a fallback where /proc is absent", "[procfs]") {
-  TempDir root;
+  TreeDir root;
   root.write("/proc/meminfo", "MemFree: 1 kB\nMemTotal:       2048 kB\n");
   CHECK(procfs::physical_memory_bytes(root.path().c_str()) == 2048 * 1024);
   const int64_t installed = memlimit::os::installed_memory_bytes();
@@ -214,7 +214,7 @@ TEST_CASE("procfs: who is not mapped is nobody's equal", "[procfs]") {
 }
 
 TEST_CASE("procfs: ids are read, and where they are not told nobody is mapped", "[procfs]") {
-  TempDir dir;
+  TreeDir dir;
   const std::string map = dir.path() + "/map", overflow = dir.path() + "/overflow";
   const auto read = [&] { return procfs::read_ids(map.c_str(), overflow.c_str()); };
   CHECK(read().overflow == 65534);
@@ -305,7 +305,7 @@ TEST_CASE("procfs: a descriptor closed or taken over by the program is not read 
   CHECK(file.read().resident_bytes > first / 2);
   REQUIRE(highest_fd() == kept);
 
-  TempDir root;
+  TreeDir root;
   root.write("/trap", "9999999 9999999 1 0 0 0 0\n");
   const int trap = open((root.path() + "/trap").c_str(), O_RDONLY);
   REQUIRE(dup2(trap, kept) == kept);
@@ -367,7 +367,7 @@ namespace {
 
 std::vector<std::string> lines_of(const std::string& content, size_t cap,
                                   int64_t max_bytes = 1 << 20) {
-  TempDir root;
+  TreeDir root;
   root.write("/file", content);
   std::vector<char> buffer(cap);
   std::vector<std::string> lines;
@@ -413,7 +413,7 @@ TEST_CASE("line_reader: the last line needs no newline, unless the budget cut it
 }
 
 TEST_CASE("line_reader: a directory, a FIFO and a device without end come to an end", "[procfs]") {
-  TempDir root;
+  TreeDir root;
   char buffer[64];
   std::string_view line;
   LineReader directory(root.path().c_str(), buffer, sizeof buffer, 1 << 16);
