@@ -7,8 +7,8 @@
 
 Each start is one of the programs in programs/, which live with threads, workers, forks, waits, finalisers
 and exit handlers, at a limit far below what they hold. In half of the starts a plugin demands everything
-that can be reclaimed each 0.3 ms, from before main until the process is gone; in the others the limit alone
-asks. Status and standard output must be those of the program without the library, and it must end. A
+that can be reclaimed each 0.3 ms, from before main until the process is gone, and the heap profile walks the
+stack each 4 KiB; in the others the limit alone asks. Status and standard output must be those of the program without the library, and it must end. A
 runtime that is not installed is left out and said so; with none of them the status is 77.
 """
 
@@ -129,6 +129,7 @@ def main():
     parser.add_argument("--php", default="php", help="the PHP to start")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--interval-us", type=int, default=300, help="between two demands")
+    parser.add_argument("--profile", default="4KiB", help="MEMLIMIT_PROFILE of those that are bombarded")
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds until a start counts as hung")
     arguments = parser.parse_args()
     build = arguments.build.resolve()
@@ -136,6 +137,7 @@ def main():
     plugin = {
         "MEMLIMIT_PLUGINS": str(build / "tests" / "adapters" / "libbombard_plugin.so"),
         "BOMBARD_US": str(arguments.interval_us),
+        "MEMLIMIT_PROFILE": arguments.profile,
     }
     with tempfile.TemporaryDirectory(prefix="memlimit-bombard-") as directory:
         chosen = [
