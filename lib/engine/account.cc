@@ -45,9 +45,10 @@ int64_t charged_now() noexcept {
 
 /* Adds, and returns the sum; zero is no write. */
 int64_t add(std::atomic<int64_t>& sum, int64_t bytes) noexcept {
-  // Relaxed: the sums are estimates between publishes; nothing is inferred from their order.
-  if (bytes == 0) return sum.load(std::memory_order_relaxed);
-  return sum.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  // Acquire and release: one sum is not read before another that is written or read first here. What was taken meanwhile
+  // and is not in the first, less what was returned of it and is in the second, would be a peak that never was.
+  if (bytes == 0) return sum.load(std::memory_order_acquire);
+  return sum.fetch_add(bytes, std::memory_order_acq_rel) + bytes;
 }
 
 }  // namespace
@@ -87,7 +88,8 @@ Totals totals() noexcept {
 }
 
 MEMLIMIT_FORK_CODE int64_t published_usage_bytes() noexcept {
-  const int64_t returned = published.returned.load(std::memory_order_relaxed);
+  // Acquire: what is seen as returned was taken before, so that the difference is not negative.
+  const int64_t returned = published.returned.load(std::memory_order_acquire);
   return published.taken.load(std::memory_order_relaxed) - returned;
 }
 

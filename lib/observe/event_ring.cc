@@ -116,7 +116,8 @@ bool EventRing::push(const Event& event) noexcept {
       // The event of a turn ago is still here: full. Waiting for the reader is not for malloc.
       dropped_.fetch_add(1, std::memory_order_relaxed);
       last_dropped_.store(event.time_ns, std::memory_order_relaxed);
-      untold_.fetch_add(1, std::memory_order_relaxed);
+      // Release: who takes the count sees the time.
+      untold_.fetch_add(1, std::memory_order_release);
       return false;
     } else {
       position = head_.load(std::memory_order_relaxed);
@@ -146,7 +147,7 @@ bool EventRing::pop(Event* event) noexcept {
 
 bool EventRing::take_lost(Event* event) noexcept {
   if (untold_.load(std::memory_order_relaxed) == 0) return false;
-  const uint64_t count = untold_.exchange(0, std::memory_order_relaxed);
+  const uint64_t count = untold_.exchange(0, std::memory_order_acquire);
   if (count == 0) return false; /* another reader has told it */
   *event = {EventKind::kEventsLost, last_dropped_.load(std::memory_order_relaxed), {}};
   event->args[0] = static_cast<int64_t>(count);
