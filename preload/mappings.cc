@@ -43,8 +43,6 @@ struct CodeRange {
 };
 constinit CodeRange allocator_code{};
 
-constexpr size_t kPageBytes = 4096;
-
 constinit std::atomic<int64_t> allocator_madvise_calls{0};
 constinit PageMap program_pages{};
 
@@ -60,7 +58,7 @@ MEMLIMIT_ALWAYS_INLINE Caller caller_at(const void* return_address) noexcept {
 }
 
 bool whole_pages(const void* address, size_t length) noexcept {
-  return length != 0 && reinterpret_cast<uintptr_t>(address) % kPageBytes == 0;
+  return length != 0 && reinterpret_cast<uintptr_t>(address) % program_pages.page_bytes() == 0;
 }
 
 /* The counted bytes changed by so much: the thread must look up, or the footprint is out of date. */
@@ -101,9 +99,10 @@ MEMLIMIT_ALWAYS_INLINE void* map(const void* return_address, void* address, size
 /* Several mappings went from one place to another, each as it was. */
 int64_t move_pages(uintptr_t from, uintptr_t to, size_t length) noexcept {
   if (from == to) return 0;
+  const size_t page_bytes = program_pages.page_bytes();
   int64_t bytes = 0;
-  for (size_t at = 0; at < length; at += kPageBytes) {
-    bytes += program_pages.set(to + at, kPageBytes, program_pages.at(from + at));
+  for (size_t at = 0; at < length; at += page_bytes) {
+    bytes += program_pages.set(to + at, page_bytes, program_pages.at(from + at));
   }
   return bytes + program_pages.set(from, length, PageMap::Use::kNone);
 }
@@ -114,7 +113,8 @@ void* remap_counted(void* address, size_t old_length, size_t new_length, int fla
   const auto begin = reinterpret_cast<uintptr_t>(address);
   size_t length = old_length;
   if (new_length < old_length && whole_pages(address, new_length)) {
-    length = std::min((new_length + kPageBytes - 1) / kPageBytes * kPageBytes, old_length);
+    const size_t page_bytes = program_pages.page_bytes();
+    length = std::min((new_length + page_bytes - 1) / page_bytes * page_bytes, old_length);
   }
   // A tail that is cut off in its place always goes; a move may be refused, and then nothing has changed.
   const size_t tail_length = old_length - length;
@@ -146,6 +146,7 @@ void* remap_counted(void* address, size_t old_length, size_t new_length, int fla
 }  // namespace
 
 void set_allocator_code(AddressRange code) noexcept {
+  program_pages.set_page_bytes(static_cast<size_t>(os::page_bytes()));
   allocator_code.begin.store(code.begin, std::memory_order_relaxed);
   allocator_code.end.store(code.end, std::memory_order_relaxed);
 }

@@ -17,7 +17,7 @@ constexpr uint64_t kWholeNone = 0;
 constexpr uint64_t kWholeReserved = 1;
 constexpr uint64_t kWholeData = 2;
 
-/* Addresses of user space have 48 bits; 65,535 calls at once in one GiB are more than there can be threads. */
+/* Addresses of user space have 48 bits at most; 65,535 calls at once in one GiB are more than there can be threads. */
 constexpr uint64_t kOneInside = uint64_t{1} << 48;
 
 /* In a bit that a leaf's address, that of a page, does not need: the one call that is inside may give the leaf
@@ -124,10 +124,10 @@ bool PageMap::uniform(uintptr_t address, size_t length) const noexcept {
 
 int64_t PageMap::apply(uintptr_t address, size_t length, const Change& change) noexcept {
   constexpr uintptr_t kLastPage = (uintptr_t{1} << (kAddressBits - kPageShift)) - 1;
-  constexpr uintptr_t kInPage = (uintptr_t{1} << kPageShift) - 1;
-  if (length == 0 || address > UINTPTR_MAX - (length - 1) - kInPage) return 0;
-  uintptr_t page = address >> kPageShift;
-  const uintptr_t end = std::min((address + length - 1) >> kPageShift, kLastPage) + 1;
+  const uintptr_t in_page = page_bytes() - 1;
+  if (length == 0 || address > UINTPTR_MAX - (length - 1) - in_page) return 0;
+  uintptr_t page = (address & ~in_page) >> kPageShift;
+  const uintptr_t end = std::min(((address + length - 1) | in_page) >> kPageShift, kLastPage) + 1;
   int64_t pages = 0;
   while (page < end) {
     const size_t first = page % kRegionPages;

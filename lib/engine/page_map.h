@@ -10,8 +10,8 @@
  * for each 64 MiB. A leaf is made when the first bit in it is set and given back when the last is cleared: V8
  * maps its pages all over the address space, each time elsewhere. A GiB that is set whole needs no leaf, so
  * that a mapping of terabytes costs two words a GiB. Those words lie in parts of 1 TiB, made when something is first mapped
- * there and kept: a table of all would be 2 MiB of variables, which count where a process's memory is locked or its data are
- * limited. What lies beyond 128 TiB is not counted.
+ * there and kept: a table of all would be 4 MiB of variables, which count where a process's memory is locked or its data are
+ * limited. What lies beyond 256 TiB is not counted: a program gets that only where it asks for it.
  *
  * Threads: all, in any context. Lock-free: calls that overlap in time and place leave every page counted
  * at most once. In the child of fork the map is right as it is; a leaf that another thread was using in the
@@ -27,6 +27,8 @@ namespace memlimit {
 
 class PageMap {
  public:
+  static constexpr size_t kLeastPageBytes = 4096;
+
   constexpr PageMap() noexcept = default;
   PageMap(const PageMap&) = delete;
   PageMap& operator=(const PageMap&) = delete;
@@ -37,6 +39,12 @@ class PageMap {
     kReserved, /* private and anonymous, but never writable, or without access */
     kData,     /* private, anonymous, and writable or once writable: counted */
   };
+
+  /** How large the kernel's pages are, a multiple of kLeastPageBytes: ranges are rounded out to those. Before the first range. */
+  void set_page_bytes(size_t bytes) noexcept {
+    page_bytes_.store(bytes, std::memory_order_relaxed);
+  }
+  size_t page_bytes() const noexcept { return page_bytes_.load(std::memory_order_relaxed); }
 
   /** The range [address, address + length) became this; rounded out to whole pages. Returns by how much
    *  the count changed, in bytes. Maps pages for itself when a leaf or a part is missing; when that
@@ -59,7 +67,7 @@ class PageMap {
  private:
   static constexpr unsigned kPageShift = 12;
   static constexpr unsigned kRegionShift = 30;
-  static constexpr unsigned kAddressBits = 47;
+  static constexpr unsigned kAddressBits = 48;
   static constexpr size_t kRegions = size_t{1} << (kAddressBits - kRegionShift);
   static constexpr size_t kPartRegions = 1024;
   static constexpr size_t kRegionPages = size_t{1} << (kRegionShift - kPageShift);
@@ -119,6 +127,7 @@ class PageMap {
   static void leave(Region& region, int64_t changed_bits) noexcept;
 
   std::atomic<Part*> parts_[kRegions / kPartRegions]{};
+  std::atomic<size_t> page_bytes_{kLeastPageBytes};
   std::atomic<int64_t> data_bytes_{0};
 };
 

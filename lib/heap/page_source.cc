@@ -31,8 +31,10 @@ void* map_aligned(size_t bytes, size_t alignment, int protection) noexcept {
   const uintptr_t aligned = (begin + alignment - 1) & ~(alignment - 1);
   if (aligned > begin) kernel_pages::unmap(address_of(begin), aligned - begin);
   const uintptr_t end = begin + whole_bytes;
-  if (end > aligned + bytes)
-    kernel_pages::unmap(address_of(aligned + bytes), end - aligned - bytes);
+  // From a page of the kernel on: it refuses any other address.
+  const uintptr_t in_page = static_cast<uintptr_t>(os::page_bytes()) - 1;
+  const uintptr_t rest = (aligned + bytes + in_page) & ~in_page;
+  if (end > rest) kernel_pages::unmap(address_of(rest), end - rest);
   return address_of(aligned);
 }
 

@@ -69,6 +69,8 @@ class Purger {
   /* Whether there are pages to drop. */
   bool is_worth_taking(SpanRef span, unsigned class_index) const noexcept;
 
+  /* Of our pages in one of the kernel's: 4 or 16 where arm64's are larger. */
+  const unsigned group_ = static_cast<unsigned>(static_cast<size_t>(os::page_bytes()) / kPageBytes);
   const unsigned most_calls_, least_pages_;
   unsigned calls_ = 0;
   size_t bytes_ = 0;
@@ -136,7 +138,7 @@ bool Purger::is_worth_taking(SpanRef span, unsigned class_index) const noexcept 
   uint64_t seen[64] = {};
   for (unsigned i = 0; i < info.words; ++i) seen[i] = span.word(i).load();
   const uint32_t purged = span.state().purged_pages.load(std::memory_order_relaxed);
-  const uint32_t due = free_pages_of(seen, info) & ~purged;
+  const uint32_t due = due_pages(free_pages_of(seen, info), purged, group_);
   if (long_runs(due, least_pages_) != 0) return true;
   // Another time, for a purge that is content with less.
   if (due != 0) {
@@ -167,7 +169,7 @@ void Purger::span(SpanRef span) noexcept {
     for (unsigned i = 0; i < info.words; ++i)
       whole = whole && taken[i] == spans::full_word(info, i);
     const uint32_t purged = span.state().purged_pages.load(std::memory_order_relaxed);
-    const uint32_t due = free_pages_of(taken, info) & ~purged;
+    const uint32_t due = due_pages(free_pages_of(taken, info), purged, group_);
     const uint32_t wanted = whole ? due : long_runs(due, least_pages_);
     const uint32_t dropped = pages(span, wanted);
     if (whole) {

@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "heap/size_classes.h"
+
 namespace memlimit::heap {
 
 struct PurgeResult {
@@ -25,6 +27,18 @@ struct PurgeResult {
  *  frees behind it what a purge without end would follow for ever. */
 PurgeResult purge(unsigned most_calls, size_t least_run_bytes = 0,
                   uint32_t* next_region = nullptr) noexcept;
+
+/** Of the pages of a slice those to drop, a bit for each of kPageBytes: free, and not all dropped yet. The kernel's pages have
+ *  `group` of them, and go or stay as one: it rounds a length up, over whatever lies there. */
+constexpr uint32_t due_pages(uint32_t free, uint32_t purged, unsigned group) noexcept {
+  if (group <= 1) return free & ~purged;
+  uint32_t due = 0;
+  for (unsigned first = 0; first + group <= kPagesPerSlice; first += group) {
+    const uint32_t mask = ((1U << group) - 1) << first;
+    if ((free & mask) == mask && (purged & mask) != mask) due |= mask;
+  }
+  return due;
+}
 
 namespace decay {
 

@@ -92,8 +92,8 @@ SocketSlots::Pool* SocketSlots::map() noexcept {
 
 void SocketSlots::trim() noexcept {
   if (high_slot_ < kTrimAboveSlot) return;
-  syscall(SYS_madvise, pool()->requests, sizeof pool()->requests, MADV_DONTNEED);
-  syscall(SYS_madvise, pool()->workspace, sizeof pool()->workspace, MADV_DONTNEED);
+  os::drop_pages(pool()->requests, sizeof pool()->requests);
+  os::drop_pages(pool()->workspace, sizeof pool()->workspace);
   high_slot_ = 0;
 }
 
@@ -190,7 +190,7 @@ void SocketSlots::drop(SocketClient& client) noexcept {
   }
   if (client.state == SocketClient::State::kStreaming) --streaming_;
   if (client.answer_touched > 0) {
-    syscall(SYS_madvise, answer_of(client), kAnswerBytes, MADV_DONTNEED);
+    os::drop_pages(answer_of(client), kAnswerBytes);
   }
   client.state = SocketClient::State::kFree;
   ++client.generation;

@@ -46,6 +46,9 @@ bool thread_exists(int tid) noexcept;
 /** Whether libc is certain that the process has one thread. Two loads. */
 bool is_lone_thread() noexcept;
 
+/** Where libc says so; nullptr: it does not. For a library that is not linked with libc's own. Before there are threads. */
+void set_lone_thread_flag(const char* flag) noexcept;
+
 /** Threads of this process, those that are just ending included; -1 where /proc does not say. */
 int thread_count() noexcept;
 
@@ -114,6 +117,13 @@ int64_t installed_memory_bytes() noexcept;
 
 /** Size of a page in bytes. */
 int64_t page_bytes() noexcept;
+
+/** Takes back the memory of the pages that lie wholly in the range: they are zero afterwards, and not resident. The rest
+ *  of it stays. Where the kernel refuses, all of it. */
+void drop_pages(void* address, size_t bytes, size_t page_bytes) noexcept;
+inline void drop_pages(void* address, size_t bytes) noexcept {
+  drop_pages(address, bytes, static_cast<size_t>(page_bytes()));
+}
 
 /** write(2) until done or failed; for the few lines that must not wait for the service thread. */
 void write_all(int fd, const char* text, size_t length) noexcept;

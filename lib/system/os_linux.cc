@@ -29,6 +29,9 @@ namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
+/* Read by each fork. */
+constinit MEMLIMIT_FORK_DATA const char* lone_thread_flag = &__libc_single_threaded;
+
 int64_t clock_ns(clockid_t clock) noexcept {
   timespec ts{};
   if (clock_gettime(clock, &ts) != 0) return 0;
@@ -53,9 +56,10 @@ MEMLIMIT_FORK_CODE int process_id() noexcept { return static_cast<int>(raw_call(
 int thread_id() noexcept { return static_cast<int>(raw_call(SYS_gettid)); }
 
 MEMLIMIT_FORK_CODE bool is_lone_thread() noexcept {
-  return &__libc_single_threaded != nullptr &&
-         __atomic_load_n(&__libc_single_threaded, __ATOMIC_RELAXED) != 0;
+  return lone_thread_flag != nullptr && __atomic_load_n(lone_thread_flag, __ATOMIC_RELAXED) != 0;
 }
+
+void set_lone_thread_flag(const char* flag) noexcept { lone_thread_flag = flag; }
 
 bool thread_exists(int tid) noexcept {
   ErrnoGuard guard;
@@ -128,7 +132,7 @@ int64_t read_start(int fd, char* buffer, size_t cap) noexcept {
 
 MEMLIMIT_FORK_CODE bool file_id(int fd, FileId* out) noexcept {
   struct stat st {};
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
   // As libc's fstat(), whose empty path would be a page of libc's: sandboxes know the call.
   const volatile char path = '\0';
   const long result = raw_call(SYS_newfstatat, fd, address(const_cast<const char*>(&path)),
@@ -187,6 +191,15 @@ int64_t installed_memory_bytes() noexcept {
 }
 
 int64_t page_bytes() noexcept { return static_cast<int64_t>(getauxval(AT_PAGESZ)); }
+
+void drop_pages(void* address, size_t bytes, size_t page_bytes) noexcept {
+  ErrnoGuard guard;
+  const auto begin = reinterpret_cast<uintptr_t>(address);
+  const uintptr_t first = (begin + page_bytes - 1) & ~(page_bytes - 1);
+  const uintptr_t end = (begin + bytes) & ~(page_bytes - 1);
+  // The raw call: the interposed madvise() counts what the allocator does.
+  if (first < end) syscall(SYS_madvise, first, end - first, MADV_DONTNEED);
+}
 
 int64_t read_file(const char* path, char* buffer, size_t cap) noexcept {
   const int fd = open_read(path);

@@ -49,6 +49,30 @@ TEST_CASE("page_map: lengths are rounded up to whole pages", "[page_map]") {
   CHECK(map->set(kGiB, 0, Use::kData) == 0);
 }
 
+TEST_CASE("page_map: ranges are rounded out to the kernel's pages", "[page_map]") {
+  constexpr size_t kLargePage = 65536;
+  const auto map = make_map();
+  map->set_page_bytes(kLargePage);
+  CHECK(map->set(kGiB, kPage, Use::kData) == int64_t{kLargePage});
+  CHECK(map->at(kGiB + kLargePage - 1) == Use::kData);
+  CHECK(map->set(kGiB + 3 * kLargePage, kLargePage + 1, Use::kData) == 2 * int64_t{kLargePage});
+  CHECK(map->protect(kGiB + 3 * kLargePage, kPage, false, false) == -int64_t{kLargePage});
+  CHECK(map->set(kGiB, kPage, Use::kNone) == -int64_t{kLargePage});
+  CHECK(map->data_bytes() == int64_t{kLargePage});
+}
+
+TEST_CASE("page_map: the highest addresses of a program count", "[page_map]") {
+  // arm64 gives them out from 2^48 downwards, x86-64 from 2^47.
+  const auto map = make_map();
+  for (const unsigned bits : {47, 48}) {
+    const uintptr_t high = (uintptr_t{1} << bits) - kGiB;
+    CHECK(map->set(high, 10 * kPage, Use::kData) == 10 * int64_t{kPage});
+    CHECK(map->at(high + 9 * kPage) == Use::kData);
+    CHECK(map->set(high + 512 * kPage, kGiB - 512 * kPage, Use::kData) ==
+          int64_t{kGiB} - 512 * int64_t{kPage});
+  }
+}
+
 TEST_CASE("page_map: a reservation counts where it becomes writable", "[page_map]") {
   const auto map = make_map();
   CHECK(map->set(kGiB, 100 * kPage, Use::kReserved) == 0);
@@ -77,16 +101,16 @@ TEST_CASE("page_map: whole gibibytes and their parts", "[page_map]") {
   CHECK(map->protect(20 * kGiB, kGiB, false, false) == -int64_t{kGiB});
   CHECK(map->protect(20 * kGiB + 5 * kPage, 2 * kPage, true, true) == 2 * int64_t{kPage});
   CHECK(map->data_bytes() == terabyte - int64_t{kGiB} + int64_t{kPage});
-  map->set(0, uintptr_t{1} << 47, Use::kNone);
+  map->set(0, uintptr_t{1} << 48, Use::kNone);
   CHECK(map->data_bytes() == 0);
 }
 
 TEST_CASE("page_map: addresses beyond user space are left out", "[page_map]") {
   const auto map = make_map();
-  CHECK(map->set(uintptr_t{1} << 47, 4 * kPage, Use::kData) == 0);
+  CHECK(map->set(uintptr_t{1} << 48, 4 * kPage, Use::kData) == 0);
   CHECK(map->set(UINTPTR_MAX - 2 * kPage, 8 * kPage, Use::kData) == 0);
-  CHECK(map->set((uintptr_t{1} << 47) - kPage, 4 * kPage, Use::kData) == int64_t{kPage});
-  CHECK(map->at(uintptr_t{1} << 47) == Use::kNone);
+  CHECK(map->set((uintptr_t{1} << 48) - kPage, 4 * kPage, Use::kData) == int64_t{kPage});
+  CHECK(map->at(uintptr_t{1} << 48) == Use::kNone);
 }
 
 TEST_CASE("page_map: agrees with an array of pages over random calls", "[page_map]") {

@@ -74,6 +74,19 @@ TEST_CASE("purge: pages that only free blocks cover leave, live blocks stay as t
   for (size_t i = 0; i < blocks.size(); i += 50) release(blocks[i]);
 }
 
+TEST_CASE("purge: of larger pages only whole ones are dropped", "[heap]") {
+  CHECK(due_pages(0b1011, 0b0001, 1) == 0b1010);
+  CHECK(due_pages(0xffff, 0, 4) == 0xffff);
+  CHECK(due_pages(0xff7f, 0, 4) == 0xff0f);
+  // One of ours is resident again: all of the kernel's page goes with it.
+  CHECK(due_pages(0xffff, 0xfffe, 4) == 0x000f);
+  CHECK(due_pages(0xffff, 0xffff, 4) == 0);
+  CHECK(due_pages(0xffff, 0x7fff, 16) == 0xffff);
+  CHECK(due_pages(0xfffe, 0, 16) == 0);
+  // Larger than a slice: none of it is ever ours alone.
+  CHECK(due_pages(0xffff, 0, 32) == 0);
+}
+
 TEST_CASE("purge: a call makes no more system calls than it may, and the next goes on", "[heap]") {
   std::vector<char*> blocks = make_blocks(4'000, 3000);
   for (size_t i = 0; i < blocks.size(); ++i) {
