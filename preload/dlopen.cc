@@ -99,17 +99,20 @@ __asm__(R"(
         .balign 16
 \name:
         .cfi_startproc
+        hint    #34 // bti c
         adrp    x16, \real
         ldr     x16, [x16, :lo12:\real]
         cbnz    x16, 1f
         stp     x29, x30, [sp, #-48]!
         .cfi_adjust_cfa_offset 48
+        .cfi_rel_offset x30, 8
         stp     x0, x1, [sp, #16]
         str     x2, [sp, #32]
         bl      memlimit_resolve_dlopen
         ldr     x2, [sp, #32]
         ldp     x0, x1, [sp, #16]
         ldp     x29, x30, [sp], #48
+        .cfi_restore x30
         .cfi_adjust_cfa_offset -48
 1:      adrp    x16, memlimit_loader_listener
         ldr     x16, [x16, :lo12:memlimit_loader_listener]
