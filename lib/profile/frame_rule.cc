@@ -146,7 +146,8 @@ bool to_rule(const FrameState& state, bool signal, FrameRule* out) noexcept {
   rule.signal = signal;
   rule.outermost = back.where == Where::kUndefined;
   rule.saved_from_stack_pointer = back.where == Where::kFromStackPointer;
-  if (!rule.outermost) {
+  rule.return_in_register = back.where == Where::kInRegister;
+  if (!rule.outermost && !rule.return_in_register) {
     if (back.where != Where::kFromCfa && back.where != Where::kFromStackPointer) return false;
     if (!fits<int16_t>(back.offset)) return false;
     rule.return_offset = static_cast<int16_t>(back.offset);
@@ -154,7 +155,8 @@ bool to_rule(const FrameState& state, bool signal, FrameRule* out) noexcept {
   rule.frame_pointer_saved = frame.where != Where::kInRegister;
   if (rule.frame_pointer_saved) {
     // Both from the same place, or it cannot be said in a few bits. What is undefined is not looked for.
-    if (frame.where != back.where || !fits<int16_t>(frame.offset))
+    const Where place = rule.return_in_register ? Where::kFromCfa : back.where;
+    if (frame.where != place || !fits<int16_t>(frame.offset))
       return rule.outermost && (*out = rule, true);
     rule.frame_pointer_offset = static_cast<int16_t>(frame.offset);
   }
@@ -206,6 +208,7 @@ uint64_t pack(const FrameRule& rule) noexcept {
   if (rule.frame_pointer_saved) packed |= kFlag << 3;
   if (rule.signal) packed |= kFlag << 4;
   if (rule.outermost) packed |= kFlag << 5;
+  if (rule.return_in_register) packed |= kFlag << 6;
   return packed;
 }
 

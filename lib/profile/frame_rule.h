@@ -18,7 +18,8 @@ struct CodeImage {
 };
 
 /* The caller's stack pointer is the CFA. The return address and the caller's frame pointer are saved at fixed distances
- * from it; in a signal's frame, from the own stack pointer. */
+ * from it; in a signal's frame, from the own stack pointer. Or the return address is still in its register, where the machine
+ * has one (arm64), and the function has not called another. */
 struct FrameRule {
   int32_t cfa_offset = 0;
   int16_t return_offset = 0;
@@ -29,6 +30,7 @@ struct FrameRule {
   bool frame_pointer_saved = false; /* else it is still in its register */
   bool signal = false;    /* the caller was interrupted: its address is no return address */
   bool outermost = false; /* nobody called it */
+  bool return_in_register = false;
 
   bool operator==(const FrameRule&) const = default;
 };
@@ -40,7 +42,7 @@ namespace detail {
 
 /* Of a packed rule: three offsets of 24, 16 and 16 bits, then flags. */
 inline constexpr uint64_t kFlag = uint64_t{1} << 56;
-inline constexpr uint64_t kValid = kFlag << 6;
+inline constexpr uint64_t kValid = kFlag << 7;
 
 }  // namespace detail
 
@@ -58,6 +60,7 @@ inline FrameRule unpack_frame_rule(uint64_t packed) noexcept {
   rule.frame_pointer_saved = (packed & kFlag << 3) != 0;
   rule.signal = (packed & kFlag << 4) != 0;
   rule.outermost = (packed & kFlag << 5) != 0;
+  rule.return_in_register = (packed & kFlag << 6) != 0;
   return rule;
 }
 

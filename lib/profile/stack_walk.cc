@@ -2,6 +2,10 @@
 #include "profile/stack_walk.h"
 
 #include <dlfcn.h>
+#include <ucontext.h>
+
+#include <csignal>
+#include <cstddef>
 
 #include "profile/frame_rule.h"
 #include "profile/readable_memory.h"
@@ -22,17 +26,21 @@ constexpr uintptr_t kMostFrameBytes = uintptr_t{64} << 20;
 /* And between two frames of code without call-frame information. */
 constexpr uintptr_t kMostGuessedBytes = uintptr_t{1} << 20;
 
+/* What is followed of a frame's registers. `link` is where arm64 has the return address until it is saved; 0: not known. */
 struct Registers {
   uintptr_t pc, sp, fp;
+  uintptr_t link = 0;
 };
 
 #if MEMLIMIT_CAN_FIND_OBJECTS
+constinit ObjectFinder object_finder = &_dl_find_object;
+
 /* Where segments do not follow one another (a program at fixed addresses), glibc names the segment of the code alone: then
  * its table is believed to lie within what its own offsets can reach. */
 bool find_image(uintptr_t address, CodeImage* out) noexcept {
   constexpr uintptr_t kMostTableBytes = uintptr_t{1} << 30;
   dl_find_object found;
-  if (_dl_find_object(reinterpret_cast<void*>(address), &found) != 0) return false;
+  if (object_finder(reinterpret_cast<void*>(address), &found) != 0) return false;
   *out = {reinterpret_cast<uintptr_t>(found.dlfo_map_start),
           reinterpret_cast<uintptr_t>(found.dlfo_map_end),
           reinterpret_cast<uintptr_t>(found.dlfo_eh_frame)};
@@ -43,6 +51,8 @@ bool find_image(uintptr_t address, CodeImage* out) noexcept {
   return true;
 }
 #else
+constinit ObjectFinder object_finder = nullptr;
+
 bool find_image(uintptr_t, CodeImage*) noexcept { return false; }
 #endif
 
@@ -67,7 +77,9 @@ class Walk {
     // A call that never returns is the last instruction of its function: what follows is another's.
     const uintptr_t address = exact_ ? now_.pc : now_.pc - 1;
     FrameRule rule;
-    if (!find_rule(address, &rule)) return up_by_frame_pointer();
+    const bool found = find_rule(address, &rule);
+    if ((!found || rule.signal) && up_by_signal()) return true;
+    if (!found || (rule.return_in_register && now_.link == 0)) return up_by_frame_pointer();
     if (rule.outermost) return false;
     return up_by(rule);
   }
@@ -90,11 +102,13 @@ class Walk {
     uintptr_t cfa = (rule.cfa_from_frame_pointer ? now_.fp : now_.sp) +
                     static_cast<uintptr_t>(intptr_t{rule.cfa_offset});
     if (rule.cfa_is_read && !memory_.read(cfa, &cfa)) return false;
-    // Stacks grow downwards. A signal may have come on another one.
-    if (!rule.signal && (cfa <= now_.sp || cfa - now_.sp > kMostFrameBytes)) return false;
+    // Stacks grow downwards. A signal may have come on another one. A function that calls none may need no stack.
+    const uintptr_t least = now_.sp + (rule.return_in_register ? 0 : 1);
+    if (!rule.signal && (cfa < least || cfa - now_.sp > kMostFrameBytes)) return false;
     const uintptr_t base = rule.saved_from_stack_pointer ? now_.sp : cfa;
-    Registers next{0, cfa, now_.fp};
-    if (!memory_.read(base + static_cast<uintptr_t>(intptr_t{rule.return_offset}), &next.pc))
+    Registers next{now_.link, cfa, now_.fp};
+    if (!rule.return_in_register &&
+        !memory_.read(base + static_cast<uintptr_t>(intptr_t{rule.return_offset}), &next.pc))
       return false;
     if (rule.frame_pointer_saved &&
         !memory_.read(base + static_cast<uintptr_t>(intptr_t{rule.frame_pointer_offset}), &next.fp))
@@ -102,11 +116,39 @@ class Walk {
     return go(next, rule.signal);
   }
 
+  /* From where a signal's handler returns to, to what it interrupted. On arm64 call-frame information does not lead there: new
+   * kernels have none, old ones' leads past the function that was interrupted. libgcc, too, goes by the two instructions. */
+  bool up_by_signal() noexcept {
+#if defined(__aarch64__)
+    constexpr uint64_t kMoveNumberAndCall =
+        0xd4000001d2801168; /* mov x8, #__NR_rt_sigreturn; svc #0 */
+    constexpr int kFramePointerNumber = 29, kLinkNumber = 30;
+    struct SignalFrame {
+      siginfo_t info;
+      ucontext_t context;
+    };
+    uint64_t instructions = 0;
+    if (!memory_.get(now_.pc, &instructions) || instructions != kMoveNumberAndCall) return false;
+    const uintptr_t context =
+        now_.sp + offsetof(SignalFrame, context) + offsetof(ucontext_t, uc_mcontext);
+    const uintptr_t registers = context + offsetof(mcontext_t, regs);
+    Registers next{};
+    if (!memory_.get(context + offsetof(mcontext_t, pc), &next.pc) ||
+        !memory_.get(context + offsetof(mcontext_t, sp), &next.sp) ||
+        !memory_.get(registers + kFramePointerNumber * sizeof(uintptr_t), &next.fp) ||
+        !memory_.get(registers + kLinkNumber * sizeof(uintptr_t), &next.link))
+      return false;
+    return go(next, true);
+#else
+    return false;
+#endif
+  }
+
   /* Of code without call-frame information, most keeps the frame pointer: V8 does. A frame that is none is told by where it
    * would lie, and where the one above it. */
   bool up_by_frame_pointer() noexcept {
     if (now_.fp < now_.sp || now_.fp - now_.sp > kMostGuessedBytes) return false;
-    Registers next{0, now_.fp + 2 * sizeof(uintptr_t), 0};
+    Registers next{0, now_.fp + 2 * sizeof(uintptr_t), 0, 0};
     if (!memory_.read(now_.fp, &next.fp) || !memory_.read(now_.fp + sizeof(uintptr_t), &next.pc))
       return false;
     if (next.fp <= now_.fp || next.fp - now_.fp > kMostGuessedBytes) return false;
@@ -170,13 +212,9 @@ bool own_image(CodeRange* out) noexcept {
   return true;
 }
 
-bool can_walk_stack() noexcept {
-#if MEMLIMIT_CAN_FIND_OBJECTS
-  return &_dl_find_object != nullptr;
-#else
-  return false;
-#endif
-}
+bool can_walk_stack() noexcept { return object_finder != nullptr; }
+
+void set_object_finder(ObjectFinder finder) noexcept { object_finder = finder; }
 
 __attribute__((noinline)) int walk_stack(FrameRules& rules, const CodeRange& left_out,
                                          uint32_t loads, uintptr_t* out, int cap) noexcept {

@@ -13,6 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 
+struct dl_find_object;
+
 namespace memlimit::profile {
 
 inline constexpr int kMaxFrames = 64;
@@ -54,6 +56,10 @@ bool own_image(CodeRange* out) noexcept;
 
 /** Whether this libc lets frames be found. */
 bool can_walk_stack() noexcept;
+
+/** glibc's _dl_find_object(); nullptr: this libc has none. For a library that is not linked with it. Before any walk. */
+using ObjectFinder = int (*)(void* address, dl_find_object* out) noexcept;
+void set_object_finder(ObjectFinder finder) noexcept;
 
 /** Return addresses, innermost first, at most `cap`; returns how many. The first frames are left out as long as they return to
  *  that range. */

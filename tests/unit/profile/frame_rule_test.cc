@@ -83,6 +83,12 @@ TEST_CASE("frame_rule: most functions of this program have a rule at their first
     CHECK_FALSE(rule.cfa_from_frame_pointer);
     CHECK(rule.return_offset == -8);
     CHECK_FALSE(rule.frame_pointer_saved);
+#elif defined(__aarch64__)
+    // The call has left the return address in its register.
+    if (rule.cfa_offset != 0) continue;
+    CHECK_FALSE(rule.cfa_from_frame_pointer);
+    CHECK(rule.return_in_register);
+    CHECK_FALSE(rule.frame_pointer_saved);
 #endif
   }
   CHECK(functions.size() > 1000);
@@ -136,6 +142,7 @@ TEST_CASE("frame_rule: a rule fits into 64 bits, or is not kept", "[profile]") {
     rule.frame_pointer_saved = flags & 8;
     rule.signal = flags & 16;
     rule.outermost = flags & 32;
+    rule.return_in_register = flags & 64;
     const uint64_t packed = pack(rule);
     REQUIRE(packed != 0);
     REQUIRE(unpack_frame_rule(packed) == rule);

@@ -136,16 +136,26 @@ TEST_CASE("stack_walk: a signal's frame is passed, on a stack of its own too", "
 
 TEST_CASE("stack_walk: code that nobody knows is left by its frame pointer, or ends the walk",
           "[profile]") {
+  // A frame as compilers make it, and one that has lost the frame pointer: both call what they are given.
 #if defined(__x86_64__)
-  // push %rbp; mov %rsp,%rbp; call *%rdi; pop %rbp; ret. And without a frame: sub $8,%rsp; xor %ebp,%ebp; call *%rdi; ...
+  // push %rbp; mov %rsp,%rbp; call *%rdi; pop %rbp; ret. And without a frame: push %rbp; xor %ebp,%ebp; call *%rdi; ...
   const unsigned char with_frame[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3};
   const unsigned char without[] = {0x55, 0x31, 0xed, 0xff, 0xd7, 0x5d, 0xc3};
+  constexpr uintptr_t kAfterCall = 6, kAfterOther = 5;
+#elif defined(__aarch64__)
+  // stp x29,x30,[sp,#-16]!; mov x29,sp (or xzr); blr x0; ldp x29,x30,[sp],#16; ret
+  const uint32_t with_frame[] = {0xa9bf7bfd, 0x910003fd, 0xd63f0000, 0xa8c17bfd, 0xd65f03c0};
+  const uint32_t without[] = {0xa9bf7bfd, 0xaa1f03fd, 0xd63f0000, 0xa8c17bfd, 0xd65f03c0};
+  constexpr uintptr_t kAfterCall = 12, kAfterOther = 12;
+#endif
+#if defined(__x86_64__) || defined(__aarch64__)
   auto* const code = static_cast<unsigned char*>(
       mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   REQUIRE(code != MAP_FAILED);
   static Stacks stacks;
   taken = &stacks;
   memcpy(code, with_frame, sizeof with_frame);
+  __builtin___clear_cache(reinterpret_cast<char*>(code), reinterpret_cast<char*>(code) + 4096);
   reinterpret_cast<void (*)(void (*)())>(code)([] { take(); });
   const auto ours_end = [&] { return stacks.ours + stacks.our_depth; };
   REQUIRE(stacks.our_depth >= 3);
@@ -155,12 +165,13 @@ TEST_CASE("stack_walk: code that nobody knows is left by its frame pointer, or e
   };
   const auto at = std::find_if(stacks.ours, ours_end(), in_code);
   REQUIRE(at != ours_end());
-  CHECK(*at == begin + 6);
+  CHECK(*at == begin + kAfterCall);
 
   memcpy(code, without, sizeof without);
+  __builtin___clear_cache(reinterpret_cast<char*>(code), reinterpret_cast<char*>(code) + 4096);
   reinterpret_cast<void (*)(void (*)())>(code)([] { take(); });
   REQUIRE(stacks.our_depth > 0);
-  CHECK(ours_end()[-1] == begin + 5);
+  CHECK(ours_end()[-1] == begin + kAfterOther);
   munmap(code, 4096);
 #endif
 }
