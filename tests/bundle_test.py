@@ -2,12 +2,14 @@
 
 usage: bundle_test.py BUILD_DIR
 
-Unpacks the archive into a fresh directory and starts programs through its launcher with an empty
-environment. Then, where debootstrap and a mirror are there (and root), does the same inside a minimal
-Debian 12 root, in a memory group. That root is made once and kept in $MEMLIMIT_MINBASE
-(/var/tmp/memlimit-minbase); set it to nothing to leave this part out.
+Looks at what its files ask glibc for. Unpacks the archive into a fresh directory and starts programs
+through its launcher with an empty environment. Then, where debootstrap and a mirror are there (and root),
+does the same inside a minimal Debian 12 root, in a memory group, and in a Debian 11 root with Python. Those
+are made once and kept in $MEMLIMIT_MINBASE (/var/tmp/memlimit-minbase) and $MEMLIMIT_BULLSEYE
+(/var/tmp/memlimit-roots/bullseye); set one to nothing to leave its part out.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -24,6 +26,28 @@ HIERARCHY = pathlib.Path('/sys/fs/cgroup/memory')
 SHOW_MAPS = 'while read -r line; do case $line in *.so*) echo "$line";; esac; done </proc/self/maps'
 PERL = 'my @a; push @a, "x" x 65536 for 1..400; print scalar(@a), "\\n"; ' \
        'open my $f, "<", "/proc/self/maps"; print grep {/libm(emlimit|imalloc)/} <$f>'
+
+
+# The oldest glibc that the archive is for: that of RHEL 8.
+OLDEST_GLIBC = (2, 28)
+NEEDED = re.compile(r'lib(c\.so\.6|dl\.so\.2|pthread\.so\.0|mimalloc\.so\.\d)|ld-linux-[\w-]+\.so\.\d')
+# Cycles that nobody collects: three times the limit. Then what the kernel has seen, and what the tool says meanwhile.
+CYCLES = """
+import gc, json, os, subprocess, sys
+gc.disable()
+for i in range(3000):
+    cycle = [bytearray(65536)]
+    cycle.append(cycle)
+status = open('/proc/self/status').read()
+peak_kb = int(status.split('VmHWM:')[1].split()[0])
+rows = []
+if len(sys.argv) > 1:
+    rows = subprocess.run([sys.argv[1], 'ps', '--json'], env={'PATH': os.environ['PATH']}, capture_output=True)
+    if rows.returncode != 0 or rows.stderr:
+        sys.exit('ps: %d %s' % (rows.returncode, rows.stderr.decode()))
+    rows = json.loads(rows.stdout)
+print(json.dumps({'pid': os.getpid(), 'peak_kb': peak_kb, 'rows': rows}))
+"""
 
 
 def run(command, **more):
@@ -56,6 +80,29 @@ def unpack(archive, where):
     return where / tops.pop()
 
 
+def is_elf(path):
+    with path.open('rb') as file:
+        return file.read(4) == b'\x7fELF'
+
+
+def check_versions(bundle):
+    """What the loader looks for: libraries that every glibc has, and no version that an old one has not."""
+    asked = {}
+    for path in filter(is_elf, filter(pathlib.Path.is_file, bundle.rglob('*'))):
+        result = run(['readelf', '-d', '-V', '-W', str(path)])
+        expect(result.returncode == 0, 'readelf failed', result)
+        for name in re.findall(r'\(NEEDED\).*\[(.*)\]', result.stdout):
+            expect(NEEDED.fullmatch(name), f'{path.name} needs {name}')
+        needs = result.stdout.partition('Version needs section')[2]
+        asked[path.name] = set(re.findall(r'\bName: (\S+)', needs))
+        for name in asked[path.name]:
+            version = re.fullmatch(r'GLIBC_(\d+)\.(\d+)(\.\d+)?', name)
+            expect(version, f'{path.name} asks for {name}')
+            expect(tuple(map(int, version.groups()[:2])) <= OLDEST_GLIBC, f'{path.name} asks for {name}')
+    with_versions = [name for name, versions in asked.items() if versions]
+    expect(len(with_versions) == 2 and len(asked) == 3, f'not the files that were expected: {asked}')
+
+
 def check_maps(text, inside, result):
     """Both libraries come from the bundle, whatever the system has installed."""
     for name in ('libmemlimit.so', 'libmimalloc.so'):
@@ -85,17 +132,19 @@ def check_in_place(bundle):
            'the README names no glibc version')
 
 
-def minimal_root():
-    place = os.environ.get('MEMLIMIT_MINBASE', '/var/tmp/memlimit-minbase')
+def debian_root(variable, default, release, program, *options):
+    """The root that a variable names, made where it is not there; or None, and why."""
+    place = os.environ.get(variable, default)
     if not place:
-        return None, 'MEMLIMIT_MINBASE is empty'
+        return None, f'{variable} is empty'
     root = pathlib.Path(place)
-    if (root / 'bin' / 'sh').exists() and (root / 'usr' / 'bin' / 'perl').exists():
+    if (root / 'bin' / 'sh').exists() and (root / 'usr' / 'bin' / program).exists():
         return root, ''
     if os.geteuid() != 0 or shutil.which('debootstrap', path=PATH) is None:
         return None, 'no debootstrap, or not root'
+    root.parent.mkdir(parents=True, exist_ok=True)
     fresh = pathlib.Path(tempfile.mkdtemp(prefix=root.name, dir=root.parent))
-    result = run(['debootstrap', '--variant=minbase', 'bookworm', str(fresh)], env={'PATH': PATH})
+    result = run(['debootstrap', '--variant=minbase', *options, release, str(fresh)], env={'PATH': PATH})
     if result.returncode != 0:
         shutil.rmtree(fresh, ignore_errors=True)
         return None, 'debootstrap failed: ' + result.stdout.strip().rpartition('\n')[2]
@@ -106,7 +155,7 @@ def minimal_root():
 
 def check_in_minimal_root(archive):
     """In a chroot without mimalloc or libstdc++, and in a memory group of 256 MiB."""
-    root, why_not = minimal_root()
+    root, why_not = debian_root('MEMLIMIT_MINBASE', '/var/tmp/memlimit-minbase', 'bookworm', 'perl')
     if root is None:
         print(f'the minimal root is left out: {why_not}')
         return
@@ -149,13 +198,51 @@ def check_in_minimal_root(archive):
             group.rmdir()
 
 
+def check_in_old_root(archive):
+    """With glibc 2.31 and Python 3.9: a program is held at its limit, and the tool sees it."""
+    root, why_not = debian_root('MEMLIMIT_BULLSEYE', '/var/tmp/memlimit-roots/bullseye', 'bullseye', 'python3',
+                                '--include=python3')
+    if root is None:
+        print(f'the Debian 11 root is left out: {why_not}')
+        return
+    top = pathlib.Path(tempfile.mkdtemp(prefix='opt-', dir=root))
+    try:
+        bundle = unpack(archive, top)
+        inside = '/' + str(bundle.relative_to(root))
+
+        def in_root(*command):
+            script = 'mount --bind /proc "$0/proc" && exec chroot "$0" "$@"'
+            return run(['unshare', '-m', '/bin/sh', '-c', script, str(root), *command], env={'PATH': PATH})
+
+        result = in_root('python3', '-c', CYCLES)
+        if 'unshare failed' in result.stderr or 'mount:' in result.stderr:
+            print(f'the Debian 11 root is left out: {result.stderr.strip()}')
+            return
+        expect(result.returncode == 0, 'python3 failed', result)
+        without_kb = json.loads(result.stdout)['peak_kb']
+        expect(without_kb > 180 * 1024, 'too little garbage', result)
+        result = in_root(f'{inside}/memlimit-run', '-l', '64MiB', 'python3', '-c', CYCLES,
+                         f'{inside}/memlimit')
+        expect(result.returncode == 0 and not result.stderr, 'python3 failed under the library', result)
+        said = json.loads(result.stdout)
+        expect(said['peak_kb'] < 80 * 1024, 'the limit is not held', result)
+        rows = [row for row in said['rows'] if row['pid'] == said['pid']]
+        expect(len(rows) == 1 and rows[0]['limit'] == 64 * MIB, 'memlimit ps does not show the limit', result)
+        print(f'a Debian 11 root: python3 reaches {without_kb // 1024} MiB without, {said["peak_kb"] // 1024} MiB at 64 MiB')
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory(prefix='memlimit-bundle-') as name:
         directory = pathlib.Path(name)
         archive = make_bundle(build, directory)
-        check_in_place(unpack(archive, directory))
+        bundle = unpack(archive, directory)
+        check_versions(bundle)
+        check_in_place(bundle)
         check_in_minimal_root(archive)
+        check_in_old_root(archive)
     print('ok')
 
 

@@ -5,6 +5,8 @@ Each process has a thread of its own here, for as long as it takes: whatever is 
 below /proc) holds up nobody else.
 """
 
+from __future__ import annotations  # Python 3.9
+
 import contextlib
 import dataclasses
 import pwd

@@ -1,5 +1,7 @@
 """Just enough of ELF to tell how a program will be loaded: interpreter, needed libraries, machine, exports."""
 
+from __future__ import annotations  # Python 3.9
+
 import dataclasses
 import mmap
 import struct

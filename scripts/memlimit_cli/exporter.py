@@ -5,6 +5,8 @@ process that hangs, ends or talks nonsense costs its own series and nothing else
 but the list of processes and the counters of errors: a series ends with its process.
 """
 
+from __future__ import annotations  # Python 3.9
+
 import argparse
 import collections
 import contextlib

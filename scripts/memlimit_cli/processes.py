@@ -6,6 +6,8 @@ listens on among the places where the library puts sockets; the kernel's tables 
 that anybody may choose, and paths can be exchanged: who is connected to is asked of the kernel each time.
 """
 
+from __future__ import annotations  # Python 3.9
+
 import contextlib
 import dataclasses
 import os

@@ -4,6 +4,8 @@ Two sources: what it tells on its socket, and what the kernel shows of it and of
 missing here, and no error: the findings go by what is there.
 """
 
+from __future__ import annotations  # Python 3.9
+
 import contextlib
 import dataclasses
 import os
