@@ -127,8 +127,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", type=pathlib.Path, default=HERE.parent / "build/preload/libmemlimit.so")
     parser.add_argument("--processes", type=int, default=100)
-    parser.add_argument("--settle", type=int, default=120, help="seconds between the two readings")
-    parser.add_argument("--seconds", type=int, default=60, help="that each reading takes")
+    parser.add_argument("--settle", type=int, default=180, help="seconds between the two readings")
+    parser.add_argument("--seconds", type=int, default=120, help="that each reading takes: the longest interval, or not every process is seen")
     arguments = parser.parse_args()
     print(f"| {arguments.processes} idle processes | wake-ups a second each, at first | of a core, all "
           "| settled | of a core, all | lines |")

@@ -21,10 +21,12 @@ inline constexpr int64_t kGroupPressedNs = 100'000'000;
 inline constexpr int64_t kGroupCalmNs = 1'000'000'000;
 inline constexpr int64_t kGroupLimitNs = 5'000'000'000;
 
-/** The longest: of a process with nothing to give while its program sleeps, which is most of them. One with a hook may give
- *  a neighbour that begins to fill the group what it holds: it looks as many times as often as it is large, so that all
- *  together do so at most every 5 seconds. A process that is half of its container looks every 10. */
-inline constexpr int64_t kGroupIdleNs = 60'000'000'000;
+/** The longest: of a process with nothing to give while its program sleeps, which is most of them. What it would see is a limit
+ *  for which it has no use yet: it looks again when its program works, and before it answers a client. On a virtual machine a
+ *  wake-up of a process that has slept so long took 1.5 ms, most of it the kernel's: a hundred of them in two minutes are 0.12 %
+ *  of a core. One with a hook may give a neighbour that begins to fill the group what it holds: it looks as many times as often
+ *  as it is large, so that all together do so at most every 5 seconds. A process that is half of its container looks every 10. */
+inline constexpr int64_t kGroupIdleNs = 120'000'000'000;
 inline constexpr int64_t kGroupGiverNs = 5'000'000'000;
 
 /** Usage has moved when it did by this share of the room that is left until the kernel kills, and by this share of the
@@ -60,9 +62,9 @@ bool has_moved(const GroupSight& last, const GroupSight& now) noexcept;
 int64_t next_look_ns(GroupWatch& watch, const GroupSight& now) noexcept;
 
 /** The longest sleep without a reason, of a thread that nobody has called for so long: no longer than twice that, from 5
- *  seconds to a minute. A program that closes its descriptors has as a rule just done something. */
+ *  seconds to two minutes. A program that closes its descriptors has as a rule just done something. */
 inline constexpr int64_t kSleepMinNs = 5'000'000'000;
-inline constexpr int64_t kSleepMaxNs = 60'000'000'000;
+inline constexpr int64_t kSleepMaxNs = 120'000'000'000;
 int64_t longest_sleep_ns(int64_t quiet_ns) noexcept;
 
 }  // namespace memlimit
