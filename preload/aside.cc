@@ -2,13 +2,17 @@
  *
  * unshare() of a user namespace and setns() fail in a process of two threads. Privileges that one thread gives up the
  * other would keep; and where they differ, glibc's setuid(), which has each thread do it, ends the process. mlockall()
- * would lock the thread's stack. The thread comes back later with what its creator has then. fork() is in lib/start.cc's
- * table.
+ * would lock the thread's stack. The thread comes back later with what its creator has then.
+ *
+ * fork() looks whether libc takes this for a process of one thread before it runs anybody's handlers: that is why it is here,
+ * too. Who comes to libc's in another way (daemon, forkpty) finds the thread gone by the handler in lib/start.cc's table.
  *
  * Not seen: the same by syscall(). seccomp() and landlock_restrict_self() have no function in libc, but need
  * PR_SET_NO_NEW_PRIVS before, as a user.
  * Threads: all, in any context, also in a signal handler and between fork and exec. No lock is waited for.
  */
+#include "aside.h"
+
 #include <cstdarg>
 
 #include <linux/capability.h>
@@ -17,10 +21,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "atfork.h"
 #include "engine/service.h"
+#include "engine/thread_state.h"
 #include "system/attributes.h"
 
 using namespace memlimit;
+
+constinit NextSymbol aside::real_fork{"fork"};
 
 namespace {
 
@@ -38,9 +46,26 @@ bool gives_up_privileges(int option) noexcept {
   }
 }
 
+using Fork = pid_t (*)() noexcept;
+
+/* What the program's own handlers allocate meanwhile starts no thread: libc has looked already. */
+MEMLIMIT_COLD pid_t fork_with_handlers(Fork real) noexcept {
+  ReentryGuard reentry;
+  return real();
+}
+
 }  // namespace
 
 extern "C" {
+
+/* Ends in a jump, which a function that may throw would not: the child comes back to its caller, and reads no page of ours for
+ * that. */
+MEMLIMIT_EXPORT pid_t fork() noexcept {
+  service::leave_single_thread();
+  if (aside::real_fork.address == nullptr) aside::real_fork.find();
+  const auto real = reinterpret_cast<Fork>(aside::real_fork.address);
+  return MEMLIMIT_UNLIKELY(atfork::others_prepare()) ? fork_with_handlers(real) : real();
+}
 
 MEMLIMIT_EXPORT int unshare(int flags) noexcept {
   service::leave_single_thread();

@@ -14,14 +14,23 @@
 #include "system/attributes.h"
 
 namespace memlimit::atfork {
+namespace {
+
+constinit std::atomic<bool> registered{false};
+constinit std::atomic<bool> ours_are_in{false};
+constinit std::atomic<bool> others{false};
+
+}  // namespace
 
 void register_ours() noexcept {
-  static constinit std::atomic<bool> registered{false};
   // Set before: it comes back here.
   if (!registered.exchange(true, std::memory_order_acq_rel)) {
     register_fork_handlers(heap::reset_after_fork);
+    ours_are_in.store(true, std::memory_order_release);
   }
 }
+
+bool others_prepare() noexcept { return others.load(std::memory_order_relaxed); }
 
 }  // namespace memlimit::atfork
 
@@ -32,6 +41,8 @@ using Handler = void (*)();
 MEMLIMIT_EXPORT int __register_atfork(Handler prepare, Handler parent, Handler child,
                                       void* dso_handle) noexcept {
   memlimit::atfork::register_ours();
+  if (prepare != nullptr && memlimit::atfork::ours_are_in.load(std::memory_order_acquire))
+    memlimit::atfork::others.store(true, std::memory_order_relaxed);
   using Register = int (*)(Handler, Handler, Handler, void*);
   static const auto real = reinterpret_cast<Register>(dlsym(RTLD_NEXT, "__register_atfork"));
   return real(prepare, parent, child, dso_handle);

@@ -20,10 +20,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "aside.h"
 #include "engine/service.h"
 #include "next_function.h"
 #include "semaphores.h"
 #include "system/attributes.h"
+#include "system/lone_thread.h"
 
 using namespace memlimit;
 
@@ -51,6 +53,7 @@ constinit NextFunction<pid_t(pid_t, int*, int)> real_waitpid{{"waitpid"}};
 }  // namespace
 
 void waits::find_functions() noexcept {
+  NextSymbol lone_thread{"__libc_single_threaded"};
   NextSymbol* const symbols[] = {
       &real_poll.symbol,
       &real_ppoll.symbol,
@@ -65,8 +68,11 @@ void waits::find_functions() noexcept {
       &real_waitpid.symbol,
       &semaphores::real_wait.symbol,
       &semaphores::real_clockwait.symbol,
+      &aside::real_fork,
+      &lone_thread,
   };
   find_next_symbols(symbols, sizeof symbols / sizeof symbols[0]);
+  os::set_libc_lone_thread(static_cast<char*>(lone_thread.address));
 }
 
 /* libc's headers declare some of these as never throwing or with attributes of their own; what is defined here has their

@@ -343,6 +343,8 @@ TEST_CASE("preload: signals stay the program's", "[lifetime][signals]") {
 TEST_CASE("preload: the service thread steps aside", "[invisible]") {
   check_claim("service_thread_steps_aside", limit_of("64MiB"));
   check_claim("service_thread_steps_aside", kTight);
+  check_claim("service_thread_leaves_libc_as_it_was", limit_of("64MiB"));
+  check_claim("service_thread_leaves_libc_as_it_was", kTight);
   check_claim("service_thread_waits_for_the_program", kTight);
   check_claim("service_thread_waits_for_the_program",
               {"logs much", {"MEMLIMIT_LOG=info:{tmp}/log", "MEMLIMIT_REPORT=1"}});

@@ -113,8 +113,14 @@ void fill(Snapshot* snapshot) noexcept {
 
 namespace {
 
-/* The clock is read in the parent, where it costs no page fault. */
-MEMLIMIT_FORK_CODE void note_fork() noexcept { fork_ns = os::monotonic_ns(); }
+/* The clock is read in the parent, where it costs no page fault. Who forks and forks writes nothing each time: a child is
+ * younger than it says by that much. */
+constexpr int64_t kForkGrainNs = 20'000'000;
+
+MEMLIMIT_FORK_CODE void note_fork() noexcept {
+  const int64_t now_ns = os::monotonic_ns();
+  if (now_ns - fork_ns > kForkGrainNs) fork_ns = now_ns;
+}
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { start_ns = fork_ns; }
 
 }  // namespace

@@ -9,7 +9,7 @@
 
 #include "engine/thread_state.h"
 #include "system/attributes.h"
-#include "system/os.h"
+#include "system/lone_thread.h"
 
 namespace memlimit::fork {
 

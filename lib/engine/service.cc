@@ -18,6 +18,7 @@
 #include "pacing/idle_interval.h"
 #include "system/attributes.h"
 #include "system/lock.h"
+#include "system/lone_thread.h"
 #include "system/os.h"
 
 namespace memlimit::service {
@@ -36,14 +37,17 @@ constexpr int64_t kStopWaitNs = 200'000'000;
 /* step_aside() waits this long for a task to return, and as long for the kernel to forget the thread. */
 constexpr int64_t kLeaveWaitNs = 50'000'000;
 
+/* fork() has it step aside twice, see preload/aside.cc: who has just waited in vain waits no more. */
+constexpr int64_t kInVainNs = 5'000'000;
+
 /* A program that sets up its sandbox does so in milliseconds after it has started; one that forks or gives up privileges
  * has its next step behind it by then. */
 constexpr int64_t kMomentNs = 1'000'000'000;
 constexpr int64_t kAsideNs = 100'000'000;
 
-/* What a start and an end cost, some 100 microseconds, is spent once in so long on a program that forks and forks; and at once
- * for so many forks in a row: who starts its workers and then waits in a way that nobody sees is to be answered for. */
-constexpr int64_t kReturnEveryNs = 10'000'000;
+/* What a start and an end cost, half of a fork, is spent once in so long on a program that forks and forks; and at once for so
+ * many forks in a row: who starts its workers and then waits in a way that nobody sees is to be answered for. */
+constexpr int64_t kReturnEveryNs = 100'000'000;
 constexpr int64_t kReturnsAtOnce = 16;
 
 constexpr int64_t kNsPerMs = 1'000'000;
@@ -58,6 +62,8 @@ constinit MEMLIMIT_FORK_DATA std::atomic<int> service_tid{0};
 constinit MEMLIMIT_FORK_DATA std::atomic<int> start_error{0};
 constinit MEMLIMIT_FORK_DATA int64_t retry_at_ns MEMLIMIT_GUARDED_BY(start_lock) = 0;
 constinit MEMLIMIT_FORK_DATA bool at_exit MEMLIMIT_GUARDED_BY(start_lock) = false;
+/* libc took this for a process of a single thread until it made ours, which is to be undone when the thread has gone. */
+constinit MEMLIMIT_FORK_DATA bool owes_libc MEMLIMIT_GUARDED_BY(start_lock) = false;
 
 /* Relaxed: each is a reason to start or not, and says nothing of other memory. */
 struct Awaited {
@@ -224,7 +230,7 @@ void* run(void*) noexcept {
 }
 
 /* The new thread inherits the mask: no signal of the program's may ever be delivered to it. */
-int create_thread() noexcept {
+int create_thread() noexcept MEMLIMIT_REQUIRES(start_lock) {
   awaits.signal_mask.store(os::blocked_signals(), std::memory_order_relaxed);
   sigset_t all, saved;
   sigfillset(&all);
@@ -234,6 +240,7 @@ int create_thread() noexcept {
   if (result == 0) {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, kStackBytes);
+    owes_libc |= os::is_lone_thread();
     pthread_t thread;
     result = pthread_create(&thread, &attributes, run, nullptr);
     pthread_attr_destroy(&attributes);
@@ -257,11 +264,24 @@ void wait_until_gone() noexcept {
 }
 
 MEMLIMIT_FORK_CODE void leave() noexcept {
+  static constinit MEMLIMIT_FORK_DATA int64_t in_vain_ns = INT64_MIN / 2;
+  if (os::monotonic_ns() - in_vain_ns < kInVainNs) return;
   if (!change(State::kRunning, State::kLeaving) && !change(State::kStarting, State::kLeaving))
     return;
   bell::ring();
   wait_for_end(State::kLeaving, kLeaveWaitNs);
-  if (!change(State::kLeaving, State::kRunning)) wait_until_gone();
+  if (change(State::kLeaving, State::kRunning)) {
+    in_vain_ns = os::monotonic_ns();
+  } else {
+    wait_until_gone();
+  }
+}
+
+/* The thread has gone. Not in what looks like a signal handler, see lone_thread.h: then the next time. */
+void settle_with_libc() noexcept MEMLIMIT_REQUIRES(start_lock) {
+  if (!owes_libc) return;
+  if (os::blocked_signals() != awaits.signal_mask.load(std::memory_order_relaxed)) return;
+  owes_libc = !os::note_lone_thread();
 }
 
 /* A bucket that leaks, as the time at which it will be empty; under start_lock. */
@@ -389,6 +409,7 @@ MEMLIMIT_FORK_CODE void step_aside() noexcept {
   if (!start_lock.try_lock()) return;
   if (runs) leave();
   if (!running()) {
+    settle_with_libc();
     const int64_t now_ns = os::monotonic_ns();
     const int64_t until_ns = now_ns + kAsideNs;
     awaits.aside_until_ns.store(until_ns, std::memory_order_relaxed);

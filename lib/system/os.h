@@ -43,12 +43,6 @@ int thread_id() noexcept;
 /** Whether this process has a thread of that id, one that is just ending included. */
 bool thread_exists(int tid) noexcept;
 
-/** Whether libc is certain that the process has one thread. Two loads. */
-bool is_lone_thread() noexcept;
-
-/** Where libc says so; nullptr: it does not. For a library that is not linked with libc's own. Before there are threads. */
-void set_lone_thread_flag(const char* flag) noexcept;
-
 /** Threads of this process, those that are just ending included; -1 where /proc does not say. */
 int thread_count() noexcept;
 

@@ -21,16 +21,10 @@
 #include "system/attributes.h"
 #include "system/raw_call.h"
 
-/* <sys/single_threaded.h> has it since glibc 2.32; where it is not, this is null. */
-extern "C" __attribute__((weak)) char __libc_single_threaded;
-
 namespace memlimit::os {
 namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
-
-/* Read by each fork. */
-constinit MEMLIMIT_FORK_DATA const char* lone_thread_flag = &__libc_single_threaded;
 
 int64_t clock_ns(clockid_t clock) noexcept {
   timespec ts{};
@@ -54,12 +48,6 @@ int64_t thread_cpu_ns(int tid) noexcept {
 
 MEMLIMIT_FORK_CODE int process_id() noexcept { return static_cast<int>(raw_call(SYS_getpid)); }
 int thread_id() noexcept { return static_cast<int>(raw_call(SYS_gettid)); }
-
-MEMLIMIT_FORK_CODE bool is_lone_thread() noexcept {
-  return lone_thread_flag != nullptr && __atomic_load_n(lone_thread_flag, __ATOMIC_RELAXED) != 0;
-}
-
-void set_lone_thread_flag(const char* flag) noexcept { lone_thread_flag = flag; }
 
 bool thread_exists(int tid) noexcept {
   ErrnoGuard guard;

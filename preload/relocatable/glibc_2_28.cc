@@ -7,6 +7,7 @@
  * Answers for: the names below; tests/bundle_test.py finds any other. Refuses to change what a program sees: nothing here is
  * exported. Threads: any; the constructor comes before the library's own, and thus before any thread of it.
  */
+#include <dlfcn.h>
 #include <link.h>
 #include <sys/stat.h>
 
@@ -14,7 +15,7 @@
 
 #include "profile/stack_walk.h"
 #include "runtimes/elf_image.h"
-#include "system/os.h"
+#include "system/lone_thread.h"
 
 /* The oldest version of what each machine's glibc has. */
 #if defined(__x86_64__)
@@ -161,7 +162,10 @@ __attribute__((constructor(101))) void look_at_libc() noexcept {
     newer.error_texts = static_cast<const char* const*>(libc.symbol("sys_errlist"));
     newer.error_count = static_cast<const int*>(libc.symbol("sys_nerr"));
   }
-  os::set_lone_thread_flag(static_cast<const char*>(libc.symbol("__libc_single_threaded")));
+  // A program that reads it may have a copy of its own, which until 2.35 is the only one that libc writes to.
+  constexpr char kLoneThread[] = "__libc_single_threaded";
+  const bool tells = libc.symbol(kLoneThread) != nullptr;
+  os::set_told_lone_thread(tells ? static_cast<char*>(dlsym(RTLD_DEFAULT, kLoneThread)) : nullptr);
   // Not what stands in for it, which takes a lock: stacks are taken inside malloc.
   profile::set_object_finder(newer.find_object);
 }
