@@ -20,6 +20,7 @@
 #include "dlopen.h"
 #include "engine/allocator.h"
 #include "engine/service.h"
+#include "heap/heap.h"
 #include "heap_ties.h"
 #include "mappings.h"
 #include "observe/log.h"
@@ -84,6 +85,10 @@ __attribute__((constructor)) void start(int, char**, char** envp) {
   if (failed_plugins > 0 && config.strict) _exit(kBadSettingStatus);
 }
 
-__attribute__((destructor)) void stop() { service::stop(); }
+__attribute__((destructor)) void stop() {
+  service::stop();
+  // Last: the end that follows is the program's, and nothing of ours is left behind.
+  heap::check_own_cache();
+}
 
 }  // namespace

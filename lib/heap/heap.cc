@@ -322,6 +322,12 @@ void publish_own() noexcept {
   if (ThreadCache* const cache = hold.cache()) heap_ops().publish(thread_caches::take_news(*cache));
 }
 
+void check_own_cache() noexcept {
+  CacheHold hold;
+  if (cache_owner.phase != CachePhase::kLive) return;
+  if (ThreadCache* const cache = hold.cache()) report_stacked_twice(*cache);
+}
+
 void thread_exit() noexcept { thread_caches::thread_exit(); }
 
 MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {

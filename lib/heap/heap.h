@@ -158,6 +158,9 @@ void flush_own_cache() noexcept;
 /** The calling thread tells what it has done. */
 void publish_own() noexcept;
 
+/** When the process ends: a block that was freed twice, and still lies in the calling thread's stacks, is reported. */
+void check_own_cache() noexcept;
+
 /** When the calling thread's destructors run (see HeapOps::arm_thread_exit). */
 void thread_exit() noexcept;
 

@@ -27,6 +27,15 @@ static void twice_with_another_between(void) {
   malloc_trim(0);
 }
 
+/* Both are still in the thread's stack when the program ends. */
+static void twice_deep_in_the_stack(void) {
+  void* blocks[20];
+  for (int i = 0; i < 20; ++i) blocks[i] = opaque(malloc(20));
+  for (int i = 0; i < 20; ++i) free(blocks[i]);
+  free(opaque(blocks[0]));
+  exit(0);
+}
+
 static void large_twice(void) {
   void* const block = opaque(malloc(300000));
   free(block);
@@ -100,6 +109,7 @@ int main(void) {
 #define REPORTED(wrong) check_reported(#wrong, wrong)
   REPORTED(twice_in_a_row);
   REPORTED(twice_with_another_between);
+  REPORTED(twice_deep_in_the_stack);
   REPORTED(large_twice);
   REPORTED(huge_twice);
   REPORTED(inside_a_large_block);
