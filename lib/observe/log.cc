@@ -1,20 +1,8 @@
 #include "observe/log.h"
 
-// Header-only use of both libraries: libmemlimit.so must not need libspdlog or libfmt, whose other copy
-// the host program may carry. Without fmt's locale support 400 KiB of libstdc++'s locales and their
-// static constructors stay out (measured; newer fmt spells it FMT_USE_LOCALE).
-#define SPDLOG_HEADER_ONLY
-#define SPDLOG_FMT_EXTERNAL
-#define FMT_HEADER_ONLY
-#define FMT_STATIC_THOUSANDS_SEPARATOR 44
-#define FMT_USE_LOCALE 0
-#include <spdlog/logger.h>
-
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <memory>
-#include <string>
+#include <ctime>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -23,6 +11,7 @@
 #include <unistd.h>
 
 #include "observe/event_words.h"
+#include "observe/log_backend.h"
 #include "settings/environment.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -31,54 +20,6 @@
 
 namespace memlimit {
 
-/**
- * spdlog's logger and the one sink it has. The logger is never put in spdlog's registry (which would
- * construct a default logger on standard output); its error handler is replaced, because its own takes a
- * mutex, a local time and stderr. Formatting is ours: the pattern formatter asks for the local time,
- * whose lock a fork may leave taken.
- */
-struct LogBackend {
-  class Sink final : public spdlog::sinks::sink {
-   public:
-    explicit Sink(Log* log) noexcept : log_(log) {}
-
-    void log(const spdlog::details::log_msg& message) override {
-      const auto since_epoch = message.time.time_since_epoch();
-      log_->deliver(level_of(message.level),
-                    std::chrono::duration_cast<std::chrono::nanoseconds>(since_epoch).count(),
-                    message.payload.data(), message.payload.size());
-    }
-    void flush() override {}
-    void set_pattern(const std::string&) override {}
-    void set_formatter(std::unique_ptr<spdlog::formatter>) override {}
-
-   private:
-    static LogLevel level_of(spdlog::level::level_enum level) noexcept {
-      switch (level) {
-        case spdlog::level::critical:
-        case spdlog::level::err:
-          return LogLevel::kError;
-        case spdlog::level::warn:
-          return LogLevel::kWarn;
-        case spdlog::level::info:
-          return LogLevel::kInfo;
-        default:
-          return LogLevel::kDebug;
-      }
-    }
-
-    Log* log_;
-  };
-
-  explicit LogBackend(Log* log) : logger(std::string(), std::make_shared<Sink>(log)) {
-    // What is worth a line was decided by log_targets().
-    logger.set_level(spdlog::level::trace);
-    logger.set_error_handler([log](const std::string&) { log->lose(); });
-  }
-
-  spdlog::logger logger;
-};
-
 namespace {
 
 // A line must fit into what a pipe takes in one piece (4096), or lines of several processes mix.
@@ -86,35 +27,29 @@ constexpr size_t kTextCap = 2048;
 constexpr size_t kLineCap = kTextCap + 128;
 constexpr int kStartWaitMs = 100;
 
-spdlog::level::level_enum to_spdlog(LogLevel level) noexcept {
-  switch (level) {
-    case LogLevel::kOff:
-    case LogLevel::kError:
-      return spdlog::level::err;
-    case LogLevel::kWarn:
-      return spdlog::level::warn;
-    case LogLevel::kInfo:
-      return spdlog::level::info;
-    case LogLevel::kDebug:
-      break;
-  }
-  return spdlog::level::debug;
-}
-
 /** "2026-11-23T15:04:05.123456Z": UTC by arithmetic, with no time zone to load and no lock. */
 void put_utc(TextWriter& out, int64_t unix_ns) noexcept {
-  namespace chrono = std::chrono;
-  const chrono::sys_time<chrono::microseconds> time(chrono::microseconds(unix_ns / 1000));
-  const auto day = chrono::floor<chrono::days>(time);
-  const chrono::year_month_day date(day);
-  const chrono::hh_mm_ss clock(time - day);
-  out.put_int(static_cast<int>(date.year()), 4).put('-');
-  out.put_int(static_cast<unsigned>(date.month()), 2).put('-');
-  out.put_int(static_cast<unsigned>(date.day()), 2).put('T');
-  out.put_int(clock.hours().count(), 2).put(':');
-  out.put_int(clock.minutes().count(), 2).put(':');
-  out.put_int(clock.seconds().count(), 2).put('.');
-  out.put_int(clock.subseconds().count(), 6).put('Z');
+  constexpr int64_t kUsPerSecond = 1'000'000, kSecondsPerDay = 86'400;
+  const int64_t us = unix_ns / 1000;
+  const int64_t seconds = us / kUsPerSecond;
+  const int64_t second_of_day = seconds % kSecondsPerDay;
+  // From March on the lengths of months follow a rule, in eras of 400 years.
+  constexpr int64_t kDaysToEpoch = 719'468, kDaysPerEra = 146'097;
+  const int64_t days = seconds / kSecondsPerDay + kDaysToEpoch;
+  const int64_t day_of_era = days % kDaysPerEra;
+  const int64_t year_of_era =
+      (day_of_era - day_of_era / 1460 + day_of_era / 36'524 - day_of_era / 146'096) / 365;
+  const int64_t day_of_year =
+      day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  const int64_t month_from_march = (5 * day_of_year + 2) / 153;
+  const int64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
+  out.put_int(days / kDaysPerEra * 400 + year_of_era + (month <= 2 ? 1 : 0), 4).put('-');
+  out.put_int(month, 2).put('-');
+  out.put_int(day_of_year - (153 * month_from_march + 2) / 5 + 1, 2).put('T');
+  out.put_int(second_of_day / 3600, 2).put(':');
+  out.put_int(second_of_day / 60 % 60, 2).put(':');
+  out.put_int(second_of_day % 60, 2).put('.');
+  out.put_int(us % kUsPerSecond, 6).put('Z');
 }
 
 /** Control bytes become '?': a path or a hook's name cannot make a second line or colour a terminal. */
@@ -170,11 +105,7 @@ void Log::open(const Config& config) noexcept {
   if (noted_ == Noted::kNot) note_stderr();
   setting_ = config.log;
   pid_ = os::process_id();
-  try {
-    if (backend_ == nullptr) backend_ = new LogBackend(this);
-  } catch (...) {
-    // No memory: send() delivers without spdlog.
-  }
+  if (backend_ == nullptr) backend_ = log_backend::open(this);
   open_ = true;
   if (setting_.path[0] == '\0') return;
   if (const int error = open_file()) {
@@ -230,7 +161,7 @@ void Log::reset_after_fork() noexcept {
 void Log::close() noexcept {
   if (file_fd_ >= 0) ::close(file_fd_);
   file_fd_ = -1;
-  delete backend_;
+  log_backend::close(backend_);
   backend_ = nullptr;
   open_ = false;
 }
@@ -241,14 +172,10 @@ void Log::send(LineKind kind, LogLevel level, const char* text) noexcept {
   if (!targets_.file && !targets_.standard_error) return;
   os::ErrnoGuard guard;
   if (backend_ == nullptr) {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    const auto now_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-    deliver(level, now_ns, text, std::strlen(text));
-    return;
-  }
-  try {
-    backend_->logger.log(to_spdlog(level), spdlog::string_view_t(text, std::strlen(text)));
-  } catch (...) {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    deliver(level, int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec, text, std::strlen(text));
+  } else if (!log_backend::hand_over(*backend_, level, text)) {
     lose();
   }
 }

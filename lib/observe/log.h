@@ -1,5 +1,5 @@
-/* The log: lines for an operator, in a file or on standard error. log.cc is the only file that knows
- * spdlog, and uses none of its global state (no registry, no default logger, no patterns, no local time).
+/* The log: lines for an operator, in a file or on standard error. They pass through a backend: log_spdlog.cc is the only file
+ * that knows spdlog, and uses none of its global state (no registry, no default logger, no patterns, no local time).
  *
  * Answers for: who hears what. Standard error belongs to the program: by default it gets problems of settings, errors
  * and warnings, in words and each kind once in ten minutes at most. Refuses to throw, to
@@ -53,7 +53,7 @@ struct LogTargets {
 /** Where a line goes; pure. `level` matters for kOrdinary only. The rate of alerts is not looked at. */
 LogTargets log_targets(const LogSetting& setting, LineKind kind, LogLevel level) noexcept;
 
-struct LogBackend; /* spdlog's side, in log.cc */
+struct LogBackend; /* spdlog's side, in log_backend.h */
 
 class Log {
  public:
