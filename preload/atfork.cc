@@ -38,6 +38,7 @@ extern "C" {
 
 using Handler = void (*)();
 
+#if defined(__GLIBC__)
 MEMLIMIT_EXPORT int __register_atfork(Handler prepare, Handler parent, Handler child,
                                       void* dso_handle) noexcept {
   memlimit::atfork::register_ours();
@@ -47,5 +48,14 @@ MEMLIMIT_EXPORT int __register_atfork(Handler prepare, Handler parent, Handler c
   static const auto real = reinterpret_cast<Register>(dlsym(RTLD_NEXT, "__register_atfork"));
   return real(prepare, parent, child, dso_handle);
 }
+#else
+/* musl's is a function of the library like any other. */
+MEMLIMIT_EXPORT int pthread_atfork(Handler prepare, Handler parent, Handler child) noexcept {
+  memlimit::atfork::register_ours();
+  using Register = int (*)(Handler, Handler, Handler);
+  const auto real = reinterpret_cast<Register>(dlsym(RTLD_NEXT, "pthread_atfork"));
+  return real(prepare, parent, child);
+}
+#endif
 
 }  // extern "C"

@@ -3,7 +3,8 @@
  *
  * glibc takes the caller's return address to decide whose RUNPATH, $ORIGIN and namespace apply, so these
  * must jump to the real functions with the stack as it was, not call them: hence assembly. Both are told
- * apart from their arguments only by where the flags are (second or third).
+ * apart from their arguments only by where the flags are (second or third). musl has neither the flag nor dlmopen, whose
+ * namespaces bring LM_ID_BASE with them.
  */
 #include "dlopen.h"
 
@@ -30,7 +31,9 @@ __attribute__((visibility("hidden"), used)) void memlimit_resolve_dlopen() {
 
 }  // extern "C"
 
+#if defined(RTLD_DEEPBIND)
 static_assert(RTLD_DEEPBIND == 8, "the assembly below clears this bit");
+#endif
 static_assert(sizeof memlimit_loader_listener == sizeof(void*),
               "the assembly below loads and calls it");
 
@@ -84,7 +87,13 @@ __asm__(R"(
 
         .text
         MEMLIMIT_FORWARD_DLOPEN dlopen,  memlimit_real_dlopen,  %esi
+)"
+#if defined(LM_ID_BASE)
+        R"(
         MEMLIMIT_FORWARD_DLOPEN dlmopen, memlimit_real_dlmopen, %edx
+)"
+#endif
+        R"(
         .purgem MEMLIMIT_FORWARD_DLOPEN
         .purgem MEMLIMIT_GET_ARGUMENTS
         .purgem MEMLIMIT_KEEP_ARGUMENTS
@@ -145,7 +154,13 @@ __asm__(R"(
 
         .text
         MEMLIMIT_FORWARD_DLOPEN dlopen,  memlimit_real_dlopen,  w1
+)"
+#if defined(LM_ID_BASE)
+        R"(
         MEMLIMIT_FORWARD_DLOPEN dlmopen, memlimit_real_dlmopen, w2
+)"
+#endif
+        R"(
         .purgem MEMLIMIT_FORWARD_DLOPEN
 )");
 

@@ -60,12 +60,18 @@ const char* find_variable(char** envp, const char* name) noexcept {
 }
 
 /* glibc passes the program's arguments to constructors; the environment is taken from there, since
- * another library's constructor may already have changed `environ`. */
-__attribute__((constructor)) void start(int, char**, char** envp) {
+ * another library's constructor may already have changed `environ`. musl passes none. */
+__attribute__((constructor)) void start([[maybe_unused]] int, [[maybe_unused]] char**,
+                                        [[maybe_unused]] char** envp) {
+#if !defined(__GLIBC__)
+  envp = environ;
+#endif
   os::ErrnoGuard errno_guard;
   heap_ties::mind_address_space();
   waits::find_functions();
-  dl_iterate_phdr(find_allocator, dlsym(RTLD_NEXT, "mi_malloc"));
+  // Without mimalloc whoever maps is the program: the heap asks the kernel itself.
+  if (dl_iterate_phdr(find_allocator, dlsym(RTLD_NEXT, "mi_malloc")) == 0)
+    mappings::set_allocator_code({UINTPTR_MAX, UINTPTR_MAX});
   backing::count_numa_nodes();
   process_log().note_stderr();
   const bool secure = getauxval(AT_SECURE) != 0;

@@ -14,7 +14,7 @@
  * others.
  */
 
-/* Meson sets it; with it, glibc's header renames mmap to mmap64, and both are defined here. */
+/* Meson sets it; with it, glibc's header renames mmap to mmap64, and both are defined here. musl's has mmap64 as a macro. */
 #undef _FILE_OFFSET_BITS
 
 #include "mappings.h"
@@ -26,6 +26,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#undef mmap64
 
 #include "engine/look.h"
 #include "engine/page_map.h"

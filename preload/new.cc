@@ -61,6 +61,7 @@ bool is_ours(const void* address) noexcept {
          here.dli_fbase == there.dli_fbase;
 }
 
+#if defined(RTLD_DL_LINKMAP)
 /* The object that contains an address; nullptr when there is none. */
 const link_map* object_of(const void* address) noexcept {
   Dl_info info;
@@ -69,10 +70,23 @@ const link_map* object_of(const void* address) noexcept {
   return static_cast<const link_map*>(map);
 }
 
+const char* name_of(const link_map* object) noexcept { return object->l_name; }
+#else
+/* musl tells no more of an object than its name, which is one for all of its addresses, and lasts: nothing is unloaded. */
+const char* object_of(const void* address) noexcept {
+  Dl_info info;
+  return dladdr(address, &info) == 0 ? nullptr : info.dli_fname;
+}
+
+const char* name_of(const char* object) noexcept { return object; }
+#endif
+
+using Object = decltype(object_of(nullptr));
+
 /* dlsym in one object and what it depends on. */
-void* symbol_of(const link_map* object, const char* name) noexcept {
+void* symbol_of(Object object, const char* name) noexcept {
   if (object == nullptr) return nullptr;
-  void* const handle = dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD);
+  void* const handle = dlopen(name_of(object), RTLD_LAZY | RTLD_NOLOAD);
   if (handle == nullptr) return nullptr;
   void* const symbol = dlsym(handle, name);
   dlclose(handle);
@@ -86,7 +100,7 @@ void* symbol_of(const link_map* object, const char* name) noexcept {
 void* in_runtime_of(const void* caller, const char* name) noexcept {
   void* found = nullptr;
   if (void* const throwing = dlsym(RTLD_DEFAULT, "__cxa_throw")) {
-    const link_map* const runtime = object_of(throwing);
+    const Object runtime = object_of(throwing);
     found = dlsym(RTLD_NEXT, name);
     if (found == nullptr || object_of(found) != runtime) found = symbol_of(runtime, name);
   } else {

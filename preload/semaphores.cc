@@ -41,6 +41,7 @@ MEMLIMIT_EXPORT int sem_wait(sem_t* semaphore) {
   return semaphores::real_wait(semaphore);
 }
 
+#if defined(__GLIBC__) /* musl has none, and CPython there waits by sem_timedwait */
 MEMLIMIT_EXPORT int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
   if (MEMLIMIT_UNLIKELY(may_be_cut(__builtin_return_address(0)))) {
     return runtimes::cpython_waits::wait(semaphore, clock, deadline,
@@ -48,5 +49,6 @@ MEMLIMIT_EXPORT int sem_clockwait(sem_t* semaphore, clockid_t clock, const times
   }
   return semaphores::real_clockwait(semaphore, clock, deadline);
 }
+#endif
 
 }  // extern "C"

@@ -9,10 +9,12 @@
 #include <cstring>
 #include <exception>
 
-#include <cxxabi.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#if __cpp_exceptions
+#include <cxxabi.h>
 #include <unwind.h>
+#endif
 
 #include "engine/account.h"
 #include "engine/allocator.h"
@@ -94,6 +96,8 @@ int64_t measure(int64_t own_bytes, int64_t usage_fall_bytes, int64_t claimed_byt
   return std::max({int64_t{0}, own_bytes, std::min(usage_fall_bytes, claimed_bytes)});
 }
 
+#if __cpp_exceptions
+
 /* Where a runtime counts exceptions in flight: __cxa_eh_globals of the Itanium C++ ABI, section 2.2.2. */
 struct ExceptionGlobals {
   void* caught;
@@ -111,6 +115,38 @@ void settle_exception() noexcept {
   if (get != nullptr && get()->in_flight > 0) --get()->in_flight;
 }
 
+/* A program's exception that ends here is carried by the program's copy of the unwinder, which calls back into
+ * the copy linked in here; and this one aborts unless it has been used once. Not at the start of the process:
+ * a program without hooks never needs that text and its tables. */
+void prepare_unwinder() noexcept {
+  _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_END_OF_STACK; }, nullptr);
+}
+
+int64_t call_and_catch(int64_t (*reclaim)(const memlimit_request*, void*),
+                       const memlimit_request& request, void* arg) {
+  try {
+    return reclaim(&request, arg);
+  } catch (abi::__forced_unwind&) {
+    throw;  // pthread_exit: swallowing it makes glibc abort
+  } catch (...) {
+  }
+  settle_exception();
+  return MEMLIMIT_CANNOT_NOW;
+}
+
+#else
+
+/* Built without exceptions, and without tables to unwind by (preload/musl): whoever throws finds the end of the stack here,
+ * and the program's runtime ends the process, with what it has to say of the exception. */
+void prepare_unwinder() noexcept {}
+
+int64_t call_and_catch(int64_t (*reclaim)(const memlimit_request*, void*),
+                       const memlimit_request& request, void* arg) {
+  return reclaim(&request, arg);
+}
+
+#endif
+
 /* A hook that does input or output may not be where its thread is cancelled: the unwinding would go through
  * malloc. The cancellation waits until the thread is back in the program. */
 class NoCancellation {
@@ -124,24 +160,10 @@ class NoCancellation {
   int before_ = PTHREAD_CANCEL_ENABLE;
 };
 
-/* A program's exception that ends here is carried by the program's copy of the unwinder, which calls back into
- * the copy linked in here; and this one aborts unless it has been used once. Not at the start of the process:
- * a program without hooks never needs that text and its tables. */
-void prepare_unwinder() noexcept {
-  _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_END_OF_STACK; }, nullptr);
-}
-
 int64_t call_guarded(int64_t (*reclaim)(const memlimit_request*, void*),
                      const memlimit_request& request, void* arg) {
   const NoCancellation no_cancellation;
-  try {
-    return reclaim(&request, arg);
-  } catch (abi::__forced_unwind&) {
-    throw;  // pthread_exit: swallowing it makes glibc abort
-  } catch (...) {
-  }
-  settle_exception();
-  return MEMLIMIT_CANNOT_NOW;
+  return call_and_catch(reclaim, request, arg);
 }
 
 /* Ends a run however it ended, a thread's cancellation included. */

@@ -11,6 +11,7 @@
 #include "observe/log.h"
 #include "settings/environment.h"
 #include "system/os.h"
+#include "system/text.h"
 
 namespace memlimit {
 namespace {
@@ -30,7 +31,7 @@ bool load(const char* path) noexcept {
 bool look_at(const char* path) noexcept {
   const int error = os::check_readable_file(path);
   if (error == 0) return true;
-  const char* const reason = error == os::kNoRegularFile ? "Not a file" : strerrordesc_np(-error);
+  const char* const reason = error == os::kNoRegularFile ? "Not a file" : errno_words(-error);
   char text[ConfigError::kCap];
   snprintf(text, sizeof text,
            "MEMLIMIT_PLUGINS: not loaded: %.200s: cannot open shared object file: %s", path,

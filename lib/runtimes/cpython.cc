@@ -18,6 +18,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "engine/allocator.h"
 #include "runtimes/adapter.h"

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <ctime>
 
 #include <fcntl.h>
@@ -164,9 +165,17 @@ int check_readable_file(const char* path) noexcept {
 
 int64_t mount_id(const char* path) noexcept {
   ErrnoGuard guard;
-  struct statx st {};
-  if (syscall(SYS_statx, AT_FDCWD, path, AT_NO_AUTOMOUNT, STATX_MNT_ID, &st) != 0) return -1;
-  return (st.stx_mask & STATX_MNT_ID) != 0 ? static_cast<int64_t>(st.stx_mnt_id) : -1;
+  // The kernel's struct statx, of which musl's header ends before the mount.
+  constexpr uint32_t kMountId = 0x1000;
+  struct {
+    uint32_t mask;
+    char before[140];
+    uint64_t mount_id;
+    char behind[104];
+  } status{};
+  static_assert(sizeof status == 256 && offsetof(decltype(status), mount_id) == 0x90);
+  if (syscall(SYS_statx, AT_FDCWD, path, AT_NO_AUTOMOUNT, kMountId, &status) != 0) return -1;
+  return (status.mask & kMountId) != 0 ? static_cast<int64_t>(status.mount_id) : -1;
 }
 
 int64_t installed_memory_bytes() noexcept {

@@ -5,6 +5,17 @@
 
 namespace memlimit {
 
+const char* errno_words(int error) noexcept {
+#if !defined(__GLIBC__)
+  return strerror(error); /* musl: a table, and translations that are loaded already */
+#elif __GLIBC_PREREQ(2, 32)
+  return strerrordesc_np(error);
+#else
+  (void)error;
+  return nullptr;
+#endif
+}
+
 TextWriter::TextWriter(char* out, size_t cap) noexcept : out_(out), cap_(cap) {
   if (cap_ > 0) out_[0] = '\0';
 }
@@ -62,10 +73,7 @@ TextWriter& TextWriter::put_seconds(int64_t ns) noexcept {
 }
 
 TextWriter& TextWriter::put_errno(int error) noexcept {
-#if __GLIBC_PREREQ(2, 32)
-  // strerror() would load a message catalogue.
-  if (const char* text = strerrordesc_np(error)) return put(text);
-#endif
+  if (const char* const words = errno_words(error)) return put(words);
   return put("error ").put_int(error);
 }
 

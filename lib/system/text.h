@@ -12,6 +12,9 @@
 
 namespace memlimit {
 
+/** What an errno means, in English whatever the locale; nullptr where libc would load a catalogue of messages to tell. */
+const char* errno_words(int error) noexcept;
+
 class TextWriter {
  public:
   /** Writes at most cap - 1 bytes and a NUL to `out`; cap 0 writes nothing at all. */
