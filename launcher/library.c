@@ -43,24 +43,54 @@ static bool take(const char* here, const char* below, char path[PATH_MAX]) {
   return taken;
 }
 
-static void look_around(char path[PATH_MAX]) {
+static bool look_around(const char* here, const char* const* places, size_t count,
+                        char path[PATH_MAX]) {
+  for (size_t i = 0; i < count; ++i) {
+    if (take(here, places[i], path)) return true;
+  }
+  return false;
+}
+
+static void find_for_glibc(const char* here, char path[PATH_MAX]) {
   static const char* const kPlaces[] = {
       "libmemlimit.so",          "../preload/libmemlimit.so", "../lib/*/libmemlimit.so",
       "../lib64/libmemlimit.so", "../lib/libmemlimit.so",
   };
-  char here[PATH_MAX];
-  find_here(here);
-  for (size_t i = 0; i < sizeof kPlaces / sizeof kPlaces[0]; ++i) {
-    if (take(here, kPlaces[i], path)) return;
-  }
+  if (look_around(here, kPlaces, sizeof kPlaces / sizeof kPlaces[0], path)) return;
   die(kStatusSetting,
       "libmemlimit.so is neither beside %s nor installed; build it, or name it with --library",
       here);
 }
 
-void find_library(const char* named, char path[PATH_MAX]) {
+static void find_for_musl(const char* here, const char* image, char path[PATH_MAX]) {
+  static const char* const kPlaces[] = {
+      "libmemlimit-musl.so",          "../preload/musl/libmemlimit-musl.so",
+      "../lib/*/libmemlimit-musl.so", "../lib64/libmemlimit-musl.so",
+      "../lib/libmemlimit-musl.so",
+  };
+  if (look_around(here, kPlaces, sizeof kPlaces / sizeof kPlaces[0], path)) return;
+  die(kStatusSetting,
+      "%s is built for musl, and libmemlimit-musl.so is neither beside %s nor installed. The "
+      "program is not started",
+      image, here);
+}
+
+/* "/lib/ld-musl-x86_64.so.1". */
+static bool is_musl(const char* loader) {
+  static const char kName[] = "ld-musl-";
+  const char* const slash = strrchr(loader, '/');
+  return strncmp(slash == NULL ? loader : slash + 1, kName, sizeof kName - 1) == 0;
+}
+
+void find_library(const char* named, const char* loader, const char* image, char path[PATH_MAX]) {
   if (named == NULL) {
-    look_around(path);
+    char here[PATH_MAX];
+    find_here(here);
+    if (is_musl(loader)) {
+      find_for_musl(here, image, path);
+    } else {
+      find_for_glibc(here, path);
+    }
   } else if (access(named, R_OK) != 0 || realpath(named, path) == NULL) {
     die(kStatusSetting, "cannot read %s", named);
   }
@@ -81,8 +111,32 @@ static bool lists(const char* list, const char* path) {
   return false;
 }
 
+static bool is_named(const char* path, size_t length, const char* name) {
+  const size_t rest = strlen(name);
+  return length > rest && path[length - rest - 1] == '/' &&
+         memcmp(path + length - rest, name, rest) == 0;
+}
+
+/* A program of the other libc, under its own library, may have started this one, whose loader would end at that. */
+static void drop_other_libcs(const char* library, char* list) {
+  const bool musl = is_named(library, strlen(library), "libmemlimit-musl.so");
+  const char* const other = musl ? "libmemlimit.so" : "libmemlimit-musl.so";
+  char* kept = list;
+  for (const char* word = list; *word != '\0';) {
+    const size_t length = strcspn(word, ": ");
+    const size_t step = length + (word[length] == '\0' ? 0 : 1);
+    if (!is_named(word, length, other)) {
+      memmove(kept, word, step);
+      kept += step;
+    }
+    word += step;
+  }
+  *kept = '\0';
+}
+
 void preload(const char* library) {
-  const char* const before = getenv("LD_PRELOAD");
+  char* const before = getenv("LD_PRELOAD"); /* this process's own, to be written to */
+  if (before != NULL) drop_other_libcs(library, before);
   if (before != NULL && lists(before, library)) return;
   char* list = NULL;
   const bool alone = before == NULL || *before == '\0';

@@ -26,12 +26,15 @@ extern char** environ;
 static const char* default_loader(void) {
 #if defined __x86_64__
   static const char kLoader[] = "/lib64/ld-linux-x86-64.so.2";
+  static const char kLoaderOfMusl[] = "/lib/ld-musl-x86_64.so.1";
 #elif defined __aarch64__
   static const char kLoader[] = "/lib/ld-linux-aarch64.so.1";
+  static const char kLoaderOfMusl[] = "/lib/ld-musl-aarch64.so.1";
 #else
 #error "which loader do this machine's programs name?"
 #endif
-  return access(kLoader, X_OK) == 0 ? kLoader : NULL;
+  if (access(kLoader, X_OK) == 0) return kLoader;
+  return access(kLoaderOfMusl, X_OK) == 0 ? kLoaderOfMusl : NULL;
 }
 
 /* A program of another machine would run without the library, and the loader write a line of its own. */
@@ -104,12 +107,12 @@ __attribute__((noreturn)) static void become(const struct program* program, char
 int main(int argc, char** argv) {
   (void)argc;
   const struct options options = read_options(argv);
-  static char library[PATH_MAX];
-  find_library(options.library, library);
   static struct program program;
   find_program(options.command[0], &program);
-  check_machine(&program, library);
   const char* const loader = program.loader[0] != '\0' ? program.loader : default_loader();
+  static char library[PATH_MAX];
+  find_library(options.library, loader == NULL ? "" : loader, program.image, library);
+  check_machine(&program, library);
   // Where there is no loader at all, nothing that is started could be limited.
   const int64_t limit_bytes = loader == NULL ? 0 : check_settings(loader, library);
   hand_to_go(&program, limit_bytes);

@@ -342,6 +342,17 @@ class Refuses(unittest.TestCase):
         self.refused(run("--library=/etc/passwd", "echo", "started"), 78, "cannot be loaded")
         self.refused(run("--library=/no/such.so", "echo", "started"), 78, "cannot read")
 
+    def test_a_program_of_musl_without_the_library_for_it(self):
+        with tempfile.TemporaryDirectory() as name:
+            place = pathlib.Path(name).resolve()
+            loader = f"-Wl,--dynamic-linker=/lib/ld-musl-{os.uname().machine}.so.1"
+            program = compiled(name, "program", "int main(void) { return 0; }\n", loader)
+            shutil.copy(RUN, place)
+            shutil.copy(LIBRARY, place)
+            result = subprocess.run([place / "memlimit-run", program], capture_output=True, text=True, check=False)
+            said = f"memlimit-run: {program} is built for musl, and libmemlimit-musl.so is neither beside {place} nor installed."
+            self.refused(result, 78, said, "The program is not started")
+
     def test_a_program_of_another_machine(self):
         with tempfile.TemporaryDirectory() as name:
             program = pathlib.Path(name) / "program"

@@ -20,6 +20,7 @@ from .names import is_ours
 from .text import UserError, printable
 
 LIBRARY = "libmemlimit.so"
+LIBRARY_FOR_MUSL = "libmemlimit-musl.so"  # programs that musl's loader starts
 AT_SECURE = 23  # of the auxiliary vector: set-user-ID and the like
 LISTENING = 0x10000  # __SO_ACCEPTCON, the `Flags` column of /proc/net/unix
 # A line of /proc/net/unix: address, references, protocol, flags, type, state, inode and perhaps a name. A name with a
@@ -100,10 +101,14 @@ def all_pids():
     return sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
 
 
+def names_library(text):
+    return LIBRARY in text or LIBRARY_FOR_MUSL in text
+
+
 def is_under(pid):
     """Whether the library is mapped. OSError when that may not be known."""
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        return any(LIBRARY in line for line in maps)
+        return any(map(names_library, maps))
 
 
 def pid_inside(pid):

@@ -39,17 +39,19 @@ class Findings:
         self.found.append((kind, printable(text)))
 
 
-def find_library():
+def find_library(name=processes.LIBRARY):
     """As memlimit-run looks for it: beside the command in the archive, in the build tree, or installed."""
     here = pathlib.Path(__file__).resolve().parent
     archive = here.parent  # of ARCHIVE/memlimit_cli
     build = archive.parent  # of build/scripts/memlimit_cli
     prefix = build.parent  # of PREFIX/share/memlimit/memlimit_cli
-    tries = [archive, build / "preload", build / "build" / "preload", *sorted((prefix / "lib").glob("*"))]
-    tries += [prefix / "lib64", prefix / "lib"]
+    trees = [build / "preload", build / "build" / "preload"]
+    if name == processes.LIBRARY_FOR_MUSL:
+        trees = [tree / "musl" for tree in trees]
+    tries = [archive, *trees, *sorted((prefix / "lib").glob("*")), prefix / "lib64", prefix / "lib"]
     for directory in tries:
-        if (directory / processes.LIBRARY).is_file():
-            return (directory / processes.LIBRARY).resolve()
+        if (directory / name).is_file():
+            return (directory / name).resolve()
     return None
 
 
@@ -153,14 +155,14 @@ def check_preload(findings, environment):
         system_wide = processes.read("/etc/ld.so.preload").split()
     except OSError:
         system_wide = []
-    if any(processes.LIBRARY in entry for entry in system_wide):
+    if any(map(processes.names_library, system_wide)):
         findings.add(NOTE, "/etc/ld.so.preload names libmemlimit.so: every program of this machine gets it")
     before = True
     for entry in entries + system_wide:
-        if processes.LIBRARY in entry:
+        if processes.names_library(entry):
             before = False
         elif found := ALLOCATORS.search(os.path.basename(entry)):
-            if before and any(processes.LIBRARY in other for other in entries):
+            if before and any(map(processes.names_library, entries)):
                 findings.add(BAD, f"{entry} comes before libmemlimit.so: its malloc wins; put libmemlimit.so first")
             else:
                 findings.add(NOTE, f"lib{found[1]} is preloaded too; libmemlimit.so must come before it to be used")
@@ -231,8 +233,11 @@ def check_file(findings, file, path):
         findings.add(BAD, f"{path}: statically linked: it has no loader that could put a library into it (for Go: GOMEMLIMIT)")
         return
     if "musl" in program.interpreter:
-        findings.add(BAD, f"{path}: built for musl; libmemlimit.so is built for the GNU C library")
-        return
+        library = find_library(processes.LIBRARY_FOR_MUSL)
+        if library is None:
+            findings.add(BAD, f"{path}: built for musl, and {processes.LIBRARY_FOR_MUSL} is not beside this command")
+            return
+        findings.add(FINE, f"{path}: built for musl, as {library} is")
     machine = {"x86_64": "x86-64", "i686": "i386", "riscv64": "riscv"}.get(platform.machine(), platform.machine())
     if program.machine != machine:
         findings.add(BAD, f"{path}: a {program.machine} program; libmemlimit.so is built for {machine}")
@@ -279,7 +284,7 @@ def check_process(findings, pid):
         findings.add(FINE, f"{pid} ({name}) runs under memlimit")
         if address is not None:
             findings.add(FINE, f"its socket is {address.replace(chr(0), '@')}")
-    elif processes.LIBRARY not in environment.get("LD_PRELOAD", ""):
+    elif not processes.names_library(environment.get("LD_PRELOAD", "")):
         findings.add(BAD, f"{pid} ({name}) was started without LD_PRELOAD=.../libmemlimit.so; a running process cannot be changed")
     else:
         findings.add(BAD, f"{pid} ({name}) has LD_PRELOAD set, but the library is not in it")
