@@ -228,6 +228,9 @@ def check_in_old_root(archive):
         expect(said['peak_kb'] < 80 * 1024, 'the limit is not held', result)
         rows = [row for row in said['rows'] if row['pid'] == said['pid']]
         expect(len(rows) == 1 and rows[0]['limit'] == 64 * MIB, 'memlimit ps does not show the limit', result)
+        result = in_root(f'{inside}/memlimit-run', '-l', '64MiB', '--profile=on', '/bin/true')
+        expect(result.returncode == 0 and 'MEMLIMIT_PROFILE stays off: it needs glibc 2.35' in result.stderr,
+               'it is not said that there is no profile', result)
         print(f'a Debian 11 root: python3 reaches {without_kb // 1024} MiB without, {said["peak_kb"] // 1024} MiB at 64 MiB')
     finally:
         shutil.rmtree(top, ignore_errors=True)

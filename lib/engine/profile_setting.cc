@@ -36,10 +36,13 @@ bool apply(int64_t interval_bytes, char* error, size_t cap) noexcept {
 void apply_at_start(const Config& config) noexcept {
   if (config.profile_interval_bytes == 0) return;
   char error[128] = {};
-  if (apply(config.profile_interval_bytes, error, sizeof error)) return;
+  if (apply(config.profile_interval_bytes, error, sizeof error) ||
+      config.log.level < LogLevel::kError)
+    return;
   char line[192];
   TextWriter(line, sizeof line).put("MEMLIMIT_PROFILE stays off: it ").put(error);
-  process_log().problem(line);
+  // The log is not open yet.
+  write_fatal(line);
 }
 
 int64_t interval_bytes() noexcept { return in_force.load(std::memory_order_relaxed); }
