@@ -17,7 +17,9 @@ if (process.send) {
     const child = fork(__filename);
     let answer;
     child.on('message', (value) => { answer = value; });
-    child.on('exit', (code) => resolve(`${answer}/${code}`));
+    // Its end may be known before its message has been read; that the channel is closed is known after.
+    const ends = ['exit', 'disconnect'].map((event) => new Promise((ended) => child.on(event, ended)));
+    Promise.all(ends).then(([code]) => resolve(`${answer}/${code}`));
     child.send(count);
   }));
   churn(900);
