@@ -153,9 +153,14 @@ def debian_root(variable, default, release, program, *options):
     return root, ''
 
 
+def minimal_root():
+    """Debian 12 without mimalloc or libstdc++, or why there is none."""
+    return debian_root('MEMLIMIT_MINBASE', '/var/tmp/memlimit-minbase', 'bookworm', 'perl')
+
+
 def check_in_minimal_root(archive):
     """In a chroot without mimalloc or libstdc++, and in a memory group of 256 MiB."""
-    root, why_not = debian_root('MEMLIMIT_MINBASE', '/var/tmp/memlimit-minbase', 'bookworm', 'perl')
+    root, why_not = minimal_root()
     if root is None:
         print(f'the minimal root is left out: {why_not}')
         return
