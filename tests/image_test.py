@@ -21,6 +21,7 @@ import sys
 import tempfile
 
 import bundle_test
+from bundle_test import expect, run
 import containers_test
 
 MIB = 1 << 20
@@ -36,16 +37,6 @@ NOT_NEEDED = ('var/lib/apt/lists', 'var/cache', 'usr/share/doc', 'usr/share/man'
 def skip(reason):
     print(f'skipped: {reason}')
     sys.exit(77)
-
-
-def run(command, **more):
-    return subprocess.run(command, text=True, capture_output=True, timeout=600, check=False, **more)
-
-
-def expect(condition, what, result=None):
-    if not condition:
-        said = f'\n{result.args}\nstatus {result.returncode}\n{result.stdout}\n{result.stderr}' if result else ''
-        raise AssertionError(what + said)
 
 
 def done(command, **more):
