@@ -312,7 +312,7 @@ class Readme(unittest.TestCase):
         # scripts/incident is run by a test of its own, and checks what it prints.
         shown = [line.split()[2:] for line in section("README.md", "Who holds the memory").splitlines() if line.startswith("$ memlimit")]
         replayed = text_of("scripts/incident")
-        self.assertEqual([words[0] for words in shown], ["doctor", "heap", "set", "ps"])
+        self.assertEqual([words[0] for words in shown], ["top", "doctor", "heap", "set", "ps"])
         for verb in ("top", "heap", "set", "ps"):
             self.assertIn(f'engineer.types("{verb}"', replayed)
         self.assertIn('self.run("doctor", "-p"', replayed)

@@ -37,7 +37,7 @@ def draw(frame, x, y, scale, total, spell, out):
     label = f'<text x="{x + 2:.1f}" y="{y + ROW - 5}">{escape(shown)}</text>' if len(shown) > 2 else ""
     out.append(
         f'<g><title>{escape(frame.name)}: {spell(frame.bytes)}, {frame.bytes / total:.1%}</title>'
-        f'<rect x="{x:.1f}" y="{y}" width="{max(width - 0.3, 0.3):.1f}" height="{ROW - 1}" fill="{colour(frame.name)}"/>{label}</g>'
+        f'<rect x="{x:.1f}" y="{y}" width="{width - 0.3:.1f}" height="{ROW - 1}" fill="{colour(frame.name)}"/>{label}</g>'
     )
     for callee in sorted(frame.callees.values(), key=lambda each: each.name):
         draw(callee, x, y - ROW, scale, total, spell, out)
