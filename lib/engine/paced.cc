@@ -178,7 +178,7 @@ bool footprint_over() noexcept { return state.footprint_over.load(std::memory_or
 namespace {
 
 MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
-  // The figures stay: the child begins with the parent's pages, and its first look reads its own.
+  // The figures stay: the child begins with the parent's pages.
   footprint_file.reset_after_fork();
 }
 
