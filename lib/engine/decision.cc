@@ -13,6 +13,7 @@
 #include "engine/purge.h"
 #include "engine/service.h"
 #include "observe/event_ring.h"
+#include "pacing/hopeless.h"
 #include "pacing/overhead.h"
 #include "system/attributes.h"
 #include "system/lock.h"
@@ -26,11 +27,6 @@ constinit MEMLIMIT_FORK_DATA PacerState fresh_pacer{};
 constinit MEMLIMIT_FORK_DATA PurgeState fresh_purge_state{};
 
 namespace {
-
-/* Rounds over the limit that brought next to nothing, in a row, until it is said that the limit cannot be
- * held: the pacer then asks so rarely that the limiter's bucket may never fill, and a leak would go
- * unannounced. */
-constexpr int kHopelessRounds = 6;
 
 /* The limiter's bucket holds a second of CPU time a core: it is asked at most this often. */
 constexpr int64_t kLimiterEveryNs = 5'000'000;
@@ -47,10 +43,7 @@ constinit MEMLIMIT_FORK_DATA PurgeState purge_state MEMLIMIT_GUARDED_BY(engine_l
 constinit MEMLIMIT_FORK_DATA OverheadState overhead_state MEMLIMIT_GUARDED_BY(engine_lock){};
 /* The limit cannot be held because nothing is left to give; the limiter's state when it is its CPU time
  * that is used up. */
-constinit MEMLIMIT_FORK_DATA bool hopeless MEMLIMIT_GUARDED_BY(engine_lock) = false;
-constinit MEMLIMIT_FORK_DATA int64_t hopeless_episodes MEMLIMIT_GUARDED_BY(engine_lock) = 0;
-constinit MEMLIMIT_FORK_DATA int64_t hopeless_needed MEMLIMIT_GUARDED_BY(engine_lock) = 0;
-constinit MEMLIMIT_FORK_DATA int64_t hopeless_since_ns MEMLIMIT_GUARDED_BY(engine_lock) = 0;
+constinit MEMLIMIT_FORK_DATA HopelessState hopeless MEMLIMIT_GUARDED_BY(engine_lock){};
 constinit char source_text[96] MEMLIMIT_GUARDED_BY(engine_lock){};
 
 LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_lock) {
@@ -73,22 +66,10 @@ LimiterNews update_limiter(int64_t now_ns) noexcept MEMLIMIT_REQUIRES(engine_loc
 /* The same news for a limit that is out of reach. */
 LimiterNews update_hopeless(int64_t now_ns, int64_t paced) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   LimiterNews news;
-  const int64_t limit = pressure::limit_bytes();
-  const bool over = limit > 0 && paced > limit;
-  // Beyond the margin: a program that is only just over may still come back by itself.
-  const bool far_over = over && paced - limit > margin_for(limit);
-  if (!hopeless && far_over && pacer.fruitless >= kHopelessRounds) {
-    hopeless = true;
-    hopeless_episodes += 1;
-    hopeless_since_ns = now_ns;
-    news.change = LimiterChange::kCameOn;
-  } else if (hopeless && (!over || pacer.fruitless == 0)) {
-    hopeless = false;
-    news.change = LimiterChange::kWentOff;
-  }
-  if (hopeless) hopeless_needed = paced;
-  news.needed_bytes = hopeless_needed;
-  news.since_ns = hopeless_since_ns;
+  news.change =
+      hopeless_update(hopeless, {now_ns, pressure::limit_bytes(), paced, pacer.fruitless});
+  news.needed_bytes = hopeless.needed_bytes;
+  news.since_ns = hopeless.on_since_ns;
   return news;
 }
 
@@ -96,7 +77,7 @@ LimiterNews update_hopeless(int64_t now_ns, int64_t paced) noexcept MEMLIMIT_REQ
 News update_let_go(int64_t now_ns, int64_t paced) noexcept MEMLIMIT_REQUIRES(engine_lock) {
   News news;
   if (enabled(limiter)) news.limiter = update_limiter(now_ns);
-  if (hopeless) news.hopeless = update_hopeless(now_ns, paced);
+  if (hopeless.on) news.hopeless = update_hopeless(now_ns, paced);
   return news;
 }
 
@@ -131,7 +112,7 @@ Begun decide_locked(const PacerInput& input, Rounds rounds, News* news) noexcept
   const Decision decision = pace(settings, pacer, input);
   rounds_are_apart.store(pacer.fruitless > 0, std::memory_order_relaxed);
   Begun begun;
-  begun.limit_let_go = enabled(limiter) || hopeless;
+  begun.limit_let_go = enabled(limiter) || hopeless.on;
   begun.in_vain = begun.limit_let_go || pacer.fruitless > 1;
   begun.level = decision.level;
   begun.level_before = pressure::exchange_level(decision.level);
@@ -180,8 +161,7 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_AN
   engine_lock.reset_after_fork();
   pacer = fresh_pacer;
   limiter = {};
-  hopeless = false;
-  hopeless_episodes = hopeless_needed = hopeless_since_ns = 0;
+  hopeless = {};
   purge_state = fresh_purge_state;
   overhead_state = {};
 }
@@ -224,7 +204,8 @@ bool decide(const PacerInput& input, Lock lock, Rounds rounds, Begun* begun, New
   return true;
 }
 
-News round_ended(int64_t wanted_bytes, int64_t freed_bytes, int64_t now_ns) noexcept {
+News round_ended(int64_t wanted_bytes, int64_t freed_bytes, bool answered,
+                 int64_t now_ns) noexcept {
   News news;
   LockGuard guard(engine_lock);
   const int64_t paced = paced::bytes();
@@ -232,6 +213,7 @@ News round_ended(int64_t wanted_bytes, int64_t freed_bytes, int64_t now_ns) noex
   rounds_are_apart.store(pacer.fruitless > 0, std::memory_order_relaxed);
   limiter_round_done(limiter, paced);
   news.limiter = update_limiter(now_ns);
+  hopeless_round_done(hopeless, pacer.fruitless, answered, now_ns);
   news.hopeless = update_hopeless(now_ns, paced);
   return news;
 }
@@ -282,11 +264,11 @@ bool let_go_for_time() noexcept {
 
 void fill(memlimit_stats* figures) noexcept {
   LockGuard guard(engine_lock);
-  figures->limiter_on = enabled(limiter) || hopeless ? 1 : 0;
-  figures->limiter_episodes = limiter.episodes + hopeless_episodes;
+  figures->limiter_on = enabled(limiter) || hopeless.on ? 1 : 0;
+  figures->limiter_episodes = limiter.episodes + hopeless.episodes;
   figures->limiter_skipped = limiter.skipped;
-  const bool hopeless_last = hopeless_since_ns > limiter.on_since_ns;
-  figures->limiter_needed = hopeless_last ? hopeless_needed : limiter.needed_bytes;
+  const bool hopeless_last = hopeless.on_since_ns > limiter.on_since_ns;
+  figures->limiter_needed = hopeless_last ? hopeless.needed_bytes : limiter.needed_bytes;
 }
 
 constinit const fork::Part kForkPart{"decision", fork::hold<engine_lock>, fork::let_go<engine_lock>,

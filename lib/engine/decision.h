@@ -68,8 +68,9 @@ enum class Rounds : bool { kLeave, kBegin };
 /** Asks the pacer, and the limiter when a round is due or the limit is let go. False: the lock was taken. */
 bool decide(const PacerInput& input, Lock lock, Rounds rounds, Begun* begun, News* news) noexcept;
 
-/** A round is over. What follows for the limiter is the caller's to tell. */
-News round_ended(int64_t wanted_bytes, int64_t freed_bytes, int64_t now_ns) noexcept;
+/** A round is over; `answered` is false when all who were asked said "cannot now". What follows for the limiter is the
+ *  caller's to tell. */
+News round_ended(int64_t wanted_bytes, int64_t freed_bytes, bool answered, int64_t now_ns) noexcept;
 
 /** Whether rounds have been in vain, and are further apart than without. An atomic load. */
 bool backs_off() noexcept;

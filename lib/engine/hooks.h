@@ -42,6 +42,9 @@ struct Outcome {
   int busy = 0;  /* hooks passed over, since they run elsewhere */
   int64_t freed_bytes = 0;
   bool forked = false; /* a hook forked and this is the child: the caller must wind down */
+
+  /** False when hooks were called and all said "cannot now". */
+  bool answered() const noexcept { return calls == 0 || skips < calls; }
 };
 
 /** As memlimit_hook_add() and memlimit_hook_remove() promise. */

@@ -40,7 +40,7 @@ int run() noexcept {
     calls = outcome.calls;
     if (!outcome.forked) {
       if (wanted > 0) {
-        round::end(round, wanted, outcome.freed_bytes, began_ns);
+        round::end(round, wanted, outcome.freed_bytes, outcome.answered(), began_ns);
       } else {
         counters::add_reclaimed(outcome.freed_bytes);
       }

@@ -115,14 +115,16 @@ void begin(const decision::Begun& begun, const PacerInput& input) noexcept {
   if (!others && nobody_asked) {
     decision::round_was_skipped();
   } else if (!others) {
-    end(begun.round, begun.wanted_bytes, inline_outcome.freed_bytes, began_ns);
+    end(begun.round, begun.wanted_bytes, inline_outcome.freed_bytes, inline_outcome.answered(),
+        began_ns);
   } else if (inline_outcome.freed_bytes > 0) {
     counters::add_reclaimed(inline_outcome.freed_bytes);
     decision::round_is_partly_done(inline_outcome.freed_bytes);
   }
 }
 
-void end(int64_t round, int64_t wanted_bytes, int64_t freed_bytes, int64_t began_ns) noexcept {
+void end(int64_t round, int64_t wanted_bytes, int64_t freed_bytes, bool answered,
+         int64_t began_ns) noexcept {
   // What was paced when the round began does not know of it; and where idle pages are paced, what hooks freed counts for
   // nothing until it is with the kernel.
   if (paced::idle_counts() && freed_bytes >= kPurgeFreedBytes) {
@@ -133,7 +135,7 @@ void end(int64_t round, int64_t wanted_bytes, int64_t freed_bytes, int64_t began
   const int64_t now_ns = os::monotonic_ns();
   counters::add_reclaimed(freed_bytes);
   counters::observe_round(now_ns - began_ns, freed_bytes);
-  const decision::News news = decision::round_ended(wanted_bytes, freed_bytes, now_ns);
+  const decision::News news = decision::round_ended(wanted_bytes, freed_bytes, answered, now_ns);
   emit(EventKind::kRound, round, wanted_bytes, freed_bytes, now_ns - began_ns);
   decision::tell(news);
 }
@@ -158,7 +160,7 @@ void safe_point_ran(const hooks::Pass& pass, int64_t began_ns, int64_t freed_byt
   os::ErrnoGuard errno_guard;
   counters::add_reclaim_cpu(cpu_ns);
   if (ends && counts) {
-    end(static_cast<int64_t>(pass.round), pass.wanted_bytes, freed_bytes, began_ns);
+    end(static_cast<int64_t>(pass.round), pass.wanted_bytes, freed_bytes, true, began_ns);
     return;
   }
   counters::add_reclaimed(freed_bytes);

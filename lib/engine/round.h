@@ -34,8 +34,10 @@ void tell_overruns(int64_t now_ns) noexcept;
 /** Begins what was decided, on the program's thread. */
 void begin(const decision::Begun& begun, const PacerInput& input) noexcept;
 
-/** Ends a round: tells the pacer, the limiter and whoever listens what came of it. */
-void end(int64_t round, int64_t wanted_bytes, int64_t freed_bytes, int64_t began_ns) noexcept;
+/** Ends a round: tells the pacer, the limiter and whoever listens what came of it. `answered`: as in
+ *  decision::round_ended(). */
+void end(int64_t round, int64_t wanted_bytes, int64_t freed_bytes, bool answered,
+         int64_t began_ns) noexcept;
 
 /** At a runtime's safe point: how many bytes of the round are still worth freeing, after reading the footprint. */
 int64_t wanted_at_safe_point(const hooks::Pass& pass, int64_t freed_bytes) noexcept;

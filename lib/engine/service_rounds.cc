@@ -26,27 +26,29 @@ constexpr int64_t kStepDivisor = 256;
 
 constexpr int64_t kStepMinBytes = int64_t{256} << 10;
 
-/* Step by step, until enough is free or the hooks have no more; returns what they freed. Negative: a hook forked,
- * and this is the child. */
-int64_t run_steps(int64_t round, int64_t wanted_bytes) noexcept {
+/* Step by step, until enough is free or the hooks have no more; returns what came of all of them. */
+hooks::Outcome run_steps(int64_t round, int64_t wanted_bytes) noexcept {
   const hooks::Pass all =
       round::make_pass(round, wanted_bytes, pressure::level(), decision::sample());
   const int64_t step_bytes = std::max(all.limit_bytes / kStepDivisor, kStepMinBytes);
-  int64_t freed = 0;
+  hooks::Outcome sum;
   for (;;) {
-    const int64_t rest = round::still_wanted(all, freed);
-    if (rest <= 0) return freed;
+    const int64_t rest = round::still_wanted(all, sum.freed_bytes);
+    if (rest <= 0) return sum;
     hooks::Pass pass =
         round::make_pass(round, std::min(rest, step_bytes), pressure::level(), decision::sample());
     const hooks::Outcome outcome = hooks::run(MEMLIMIT_ASYNC, pass);
-    if (outcome.forked) return -1;
-    freed += outcome.freed_bytes;
+    sum.forked = outcome.forked;
+    sum.calls += outcome.calls;
+    sum.skips += outcome.skips;
+    sum.freed_bytes += outcome.freed_bytes;
+    if (outcome.forked) return sum;
     // For whoever waits for it.
     allocator().publish_own(true);
     assist::step_done(outcome.freed_bytes);
     // Hooks that gave next to nothing in this step have nothing for the next: nothing at all when a few bytes are
     // wanted, of which an eighth is none.
-    if (outcome.freed_bytes <= pass.wanted_bytes / 8) return freed;
+    if (outcome.freed_bytes <= pass.wanted_bytes / 8) return sum;
   }
 }
 
@@ -58,14 +60,14 @@ void run_async(int64_t wanted_bytes) noexcept {
   const int64_t round = counters::rounds();
   const int64_t began_ns = os::monotonic_ns();
   const counters::ReclaimCpu cpu;
-  int64_t freed;
+  hooks::Outcome outcome;
   {
     const service::Away away;
-    freed = run_steps(round, wanted_bytes);
+    outcome = run_steps(round, wanted_bytes);
   }
-  if (freed < 0) return;
+  if (outcome.forked) return;
   cpu.stop();
-  round::end(round, wanted_bytes, freed, began_ns);
+  round::end(round, wanted_bytes, outcome.freed_bytes, outcome.answered(), began_ns);
 }
 
 /* All that the ASYNC hooks can give, because somebody asked; the pacer is not told. */

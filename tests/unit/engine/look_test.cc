@@ -22,6 +22,7 @@
 #include <vector>
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <catch2/catch.hpp>
 
@@ -30,10 +31,12 @@
 #include "engine/paced.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
+#include "pacing/hopeless.h"
 #include "pacing/overhead.h"
 #include "pacing/pacer.h"
 #include "support/pretended_allocator.h"
 #include "support/recorded_tree.h"
+#include "system/os.h"
 
 namespace account = memlimit::account;
 namespace hooks = memlimit::hooks;
@@ -298,7 +301,7 @@ TEST_CASE("reclaim: what a round freed is purged at once where idle pages are pa
   Engine engine(kLimit);
   const auto purges_of_round = [](int64_t freed_bytes) {
     const int before = pretended::purges;
-    memlimit::round::end(1, kMiB, freed_bytes, 0);
+    memlimit::round::end(1, kMiB, freed_bytes, true, 0);
     return pretended::purges - before;
   };
   CHECK(purges_of_round(kMiB) == 0);
@@ -466,6 +469,29 @@ TEST_CASE("reclaim: a limit that was let go is held again once usage is below it
   CHECK(count_events(memlimit::EventKind::kLimiterOff) == 1);
   leak_until_let_go(kLimit);
   CHECK(figures().limiter_episodes == episodes + 1);
+}
+
+TEST_CASE("reclaim: who cannot give now has a second until the limit is let go", "[reclaim]") {
+  Engine engine(kLimit);
+  hooks::remove(engine.cache.id);
+  int asked = 0;
+  const auto cannot = [](const memlimit_request*, void* arg) -> int64_t {
+    ++*static_cast<int*>(arg);
+    return MEMLIMIT_CANNOT_NOW;
+  };
+  const memlimit_hook hook{sizeof hook, "cannot", MEMLIMIT_INLINE, cannot, &asked};
+  REQUIRE(hooks::add(hook, &engine.cache.id) == 0);
+  allocate(kLimit);
+  asked = 0;
+  const int64_t began_ns = memlimit::os::monotonic_ns();
+  while (asked <= memlimit::kHopelessRounds) allocate(kLimit / 16);
+  const bool let_go = figures().limiter_on != 0;
+  // What a machine that stood still for so long says is true as well.
+  const int64_t took_ns = memlimit::os::monotonic_ns() - began_ns;
+  CHECK((!let_go || took_ns >= memlimit::kHopelessUnansweredNs));
+  usleep(memlimit::kHopelessUnansweredNs / 1000);
+  for (int i = 0; i < 64 && figures().limiter_on == 0; ++i) allocate(kLimit / 16);
+  CHECK(figures().limiter_on == 1);
 }
 
 TEST_CASE("reclaim: the level that is read is that of now, not of the last look", "[reclaim]") {
