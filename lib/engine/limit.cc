@@ -16,6 +16,8 @@ namespace memlimit::limit {
 namespace {
 
 void changed(int64_t old, int64_t bytes, LimitSource source) noexcept {
+  // A process without a limit starts without a look: that reads a file, and touches pages that nobody else does.
+  if (old == 0 && bytes == 0) return;
   if (old != bytes) {
     emit(EventKind::kLimit, old, bytes, static_cast<int>(source));
     participants::limit_changed();
