@@ -7,6 +7,7 @@
 #include "engine/decision.h"
 #include "engine/explicit_reclaim.h"
 #include "engine/figures.h"
+#include "engine/footprint.h"
 #include "engine/limit.h"
 #include "engine/poll_pass.h"
 #include "engine/poller.h"
@@ -469,6 +470,26 @@ TEST_CASE("reclaim: a limit that was let go is held again once usage is below it
   CHECK(count_events(memlimit::EventKind::kLimiterOff) == 1);
   leak_until_let_go(kLimit);
   CHECK(figures().limiter_episodes == episodes + 1);
+}
+
+TEST_CASE("reclaim: no limit after no limit reads nothing", "[reclaim]") {
+  limit::set(0, LimitSource::kApi, "test");
+  memlimit::paced::note_footprint(4096);
+  CHECK(limit::set(0, LimitSource::kApi, "test") == 0);
+  CHECK(memlimit::paced::footprint_bytes() == 4096);
+}
+
+TEST_CASE("reclaim: a child of a fork reads its footprint when its parent would have",
+          "[reclaim]") {
+  Engine engine(kLimit);
+  memlimit::footprint::read_if_due();
+  memlimit::paced::note_footprint(4096);
+  memlimit::footprint::kForkPart.reset();
+  memlimit::footprint::read_if_due();
+  CHECK(memlimit::paced::footprint_bytes() == 4096);
+  allocate(kLimit / 8); /* more than the longest way between two readings */
+  memlimit::footprint::read_if_due();
+  CHECK(memlimit::paced::footprint_bytes() > 4096);
 }
 
 TEST_CASE("reclaim: who cannot give now has a second until the limit is let go", "[reclaim]") {
