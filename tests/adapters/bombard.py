@@ -86,13 +86,28 @@ def programs(python, java, php, directory):
     return found
 
 
+def group_members(group):
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.getpgid(int(entry.name)) == group:
+                yield entry
+        except OSError:
+            continue
+
+
+def where_it_waits(process):
+    try:
+        return ", ".join(sorted((task / "wchan").read_text() or "running" for task in (process / "task").iterdir()))
+    except OSError:
+        return "gone"
+
+
 def wait(process, patience):
-    """Its status, or a text that says where it hangs, and then it is gone with all that it started."""
+    """Its status, or a text that says where it and its children hang, and then they are gone."""
     try:
         return process.wait(patience)
     except subprocess.TimeoutExpired:
-        tasks = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
-        where = ", ".join(sorted((task / "wchan").read_text() or "running" for task in tasks))
+        where = "; ".join(f"{member.name}: {where_it_waits(member)}" for member in group_members(process.pid))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return f"none, still running after {patience:.0f} s ({where})"
@@ -150,6 +165,11 @@ def main():
         sys.exit(1 if bombard(chosen, arguments, under, plugin) else 0)
 
 
+def shortened(text, most=6000):
+    """A crash report says what happened first, and ends with pages of mappings."""
+    return text if len(text) <= most else f"{text[:most]}\n... {len(text) - most} characters more\n"
+
+
 def bombard(chosen, arguments, under, plugin):
     """How many starts failed, or runtimes had no reclaim."""
     bad = 0
@@ -175,7 +195,7 @@ def bombard(chosen, arguments, under, plugin):
                 failures += 1
                 how = "bombarded" if "MEMLIMIT_PLUGINS" in settings else "at the limit"
                 print(f"FAILED {program.name()} {how}: status {ended.status} instead of {expected.status}\n"
-                      f"{ended.output[-500:]}{ended.errors[-3000:]}", flush=True)
+                      f"{ended.output[-500:]}{shortened(ended.errors)}", flush=True)
         seconds = time.monotonic() - began
         print(f"{runtime}: {arguments.starts} starts, {failures} failed, {reclaims} reclaims at safe points "
               f"({seconds:.0f} s)", flush=True)
