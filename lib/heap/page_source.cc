@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -38,19 +39,18 @@ void* map_aligned(size_t bytes, size_t alignment, int protection) noexcept {
   return address_of(aligned);
 }
 
-/* A random multiple of 4 MiB in 16 TiB of address space that nobody else looks for: the kernel gives what is far above
- * (the program, its libraries and stacks), mimalloc asks for what is below 30 TiB, ZGC of a JVM for 4 to 48 and from
- * 64 TiB on. Where user space does not reach so far the kernel takes another place. */
-[[maybe_unused]] uintptr_t lonely_address() noexcept {
-  constexpr uintptr_t kFirst = uintptr_t{48} << 40;
-  constexpr uintptr_t kPlaces = (uintptr_t{16} << 40) / kRegionBytes;
+[[maybe_unused]] uint64_t random_number() noexcept {
   uint64_t random = 0;
-  if (syscall(SYS_getrandom, &random, sizeof random, GRND_NONBLOCK) != sizeof random) {
-    // As random as where the kernel put the stack, and the time.
-    random = (reinterpret_cast<uintptr_t>(&random) >> 4) * 0x9e3779b97f4a7c15 ^
-             static_cast<uint64_t>(os::monotonic_ns());
-  }
-  return kFirst + random % kPlaces * kRegionBytes;
+  if (syscall(SYS_getrandom, &random, sizeof random, GRND_NONBLOCK) == sizeof random) return random;
+  // As random as where the kernel put the stack, and the time.
+  return (reinterpret_cast<uintptr_t>(&random) >> 4) * 0x9e3779b97f4a7c15 ^
+         static_cast<uint64_t>(os::monotonic_ns());
+}
+
+/* Where the kernel has put the program itself, by the auxiliary vector; 0 when it does not say, or when the loader is the
+ * program (ld.so PROGRAM): that one lies where mappings go. */
+[[maybe_unused]] uintptr_t program_address() noexcept {
+  return getauxval(AT_BASE) != 0 ? getauxval(AT_PHDR) : 0;
 }
 
 void tell_nobody(const News&) noexcept {}
@@ -60,6 +60,10 @@ size_t unknown_size(const void*) noexcept { return 0; }
 void do_without() noexcept {}
 bool cannot_arm() noexcept { return false; }
 int64_t now_ms() noexcept { return os::monotonic_ns() / 1'000'000; }
+
+/* Programs of a fixed address lie below; those that may lie anywhere the kernel puts far above (ELF_ET_DYN_BASE: at two
+ * thirds of user space, which has 512 GiB at least). */
+constexpr uintptr_t kAnywhereElse = uintptr_t{1} << 36;
 
 constexpr HeapOps kNobody = {tell_nobody, look_at_nothing, keep_foreign, unknown_size,
                              do_without,  cannot_arm,      now_ms};
@@ -100,12 +104,30 @@ void* resize(void* address, size_t old_bytes, size_t new_bytes, bool may_move) n
   return nullptr;
 }
 
+uintptr_t lonely_address(uintptr_t program, uint64_t random) noexcept {
+  // What one page of the third level maps, on x86-64 as on arm64 with pages of 4 KiB.
+  constexpr uintptr_t kSharedBytes = uintptr_t{1} << 30;
+  constexpr uintptr_t kFewestPlaces = 16;
+  if (program >= kAnywhereElse) {
+    uintptr_t first = program & ~(kSharedBytes - 1);
+    uintptr_t places = (program - first) / kRegionBytes;
+    if (places < kFewestPlaces) {
+      first -= kSharedBytes;
+      places = kSharedBytes / kRegionBytes;
+    }
+    return first + random % places * kRegionBytes;
+  }
+  constexpr uintptr_t kFirst = uintptr_t{48} << 40;
+  constexpr uintptr_t kPlaces = (uintptr_t{16} << 40) / kRegionBytes;
+  return kFirst + random % kPlaces * kRegionBytes;
+}
+
 void* begin(size_t bytes) noexcept {
 #if MEMLIMIT_THREAD_SANITIZER
   (void)bytes;  // what it keeps for itself lies anywhere
   return nullptr;
 #else
-  void* const address = address_of(lonely_address());
+  void* const address = address_of(lonely_address(program_address(), random_number()));
   return map_at(address, bytes) ? address : nullptr;
 #endif
 }

@@ -44,10 +44,17 @@ void* map(size_t bytes, size_t alignment) noexcept;
 void unmap(void* address, size_t bytes) noexcept;
 void* resize(void* address, size_t old_bytes, size_t new_bytes, bool may_move) noexcept;
 
-/** As begin_region() and extend_region(): at a random place far from where the kernel puts mappings, and at just this one.
- *  Nothing has changed when it cannot be done. */
+/** As begin_region() and extend_region(): at lonely_address(), and at just this one. Nothing has changed when it cannot be
+ *  done. */
 void* begin(size_t bytes) noexcept;
 bool map_at(void* address, size_t bytes) noexcept;
+
+/** A random multiple of 4 MiB that nobody else looks for. Best in the GiB of address space below a program that the kernel
+ *  has put anywhere: nothing grows to there, as brk() grows upwards and mappings begin at the stack, and the page tables
+ *  of the upper levels are those of the program, which each fork() would copy twice otherwise. For a program of a fixed
+ *  address (or 0) in 16 TiB of their own: the kernel gives what is far above, mimalloc asks for what is below 30 TiB, ZGC
+ *  of a JVM for 4 to 48 and from 64 TiB on. Where user space does not reach so far the kernel takes another place. */
+uintptr_t lonely_address(uintptr_t program, uint64_t random) noexcept;
 
 }  // namespace kernel_pages
 

@@ -1,7 +1,9 @@
 /* Regions: runs of slices are found, given to one owner, and come back; what fails leaves nothing behind. */
 #include "heap/region.h"
 
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -115,6 +117,37 @@ TEST_CASE("regions: chunks that are free go back, and their records serve again"
     CHECK((region_at(address) == nullptr || regions::mapped_bytes() == before));
   }
   CHECK(regions::record_bytes() == records);
+}
+
+TEST_CASE("page_source: a heap begins beside a program that lies anywhere", "[heap]") {
+  constexpr uintptr_t kGiB = uintptr_t{1} << 30;
+  for (const uintptr_t program :
+       {uintptr_t{0x559248dae000}, uintptr_t{0x559240000000}, uintptr_t{0x559243fff000},
+        uintptr_t{0xaaaae3150000}, uintptr_t{0x5555554000}}) {
+    uintptr_t lowest = UINTPTR_MAX, highest = 0;
+    for (uint64_t random = 0; random < 10'000; ++random) {
+      const uintptr_t address = kernel_pages::lonely_address(program, random * 0x9e3779b97f4a7c15);
+      REQUIRE(address % kRegionBytes == 0);
+      lowest = std::min(lowest, address);
+      highest = std::max(highest, address);
+    }
+    CHECK(highest + kRegionBytes <= program);
+    CHECK(program - lowest <= 2 * kGiB);
+    CHECK(lowest / kGiB == highest / kGiB);
+    CHECK((highest - lowest) / kRegionBytes >= 15);
+  }
+}
+
+TEST_CASE("page_source: beside a program of a fixed address a heap begins far away", "[heap]") {
+  constexpr uintptr_t kTiB = uintptr_t{1} << 40;
+  for (const uintptr_t program : {uintptr_t{0}, uintptr_t{0x400040}, uintptr_t{0x7fffffff}}) {
+    for (const uint64_t random : {uint64_t{0}, uint64_t{0x123456789abcdef0}, UINT64_MAX}) {
+      const uintptr_t address = kernel_pages::lonely_address(program, random);
+      CHECK(address % kRegionBytes == 0);
+      CHECK(address >= 48 * kTiB);
+      CHECK(address + kRegionBytes <= 64 * kTiB);
+    }
+  }
 }
 
 TEST_CASE("address_map: what is not ours has no class", "[heap]") {
