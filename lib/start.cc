@@ -42,14 +42,14 @@ void open_gate() noexcept {
 using ResetAllocator = bool() noexcept;
 constinit MEMLIMIT_FORK_DATA ResetAllocator* reset_heap = nullptr;
 
-MEMLIMIT_FORK_CODE void reset_allocator() noexcept {
+MEMLIMIT_CHILD_CODE void reset_allocator() noexcept {
   if (reset_heap()) account::count_anew();
 }
 
 /* All that fork() has to know. First the service thread goes, which the child does not have and may be anywhere; then the gate,
  * since whoever is inside may take locks; then the locks, in the order of lock_rank.h; then what only begins anew in the child.
  * The allocator and the counts come first there: the others may look at them. */
-constexpr fork::Part kGate{"gate", fork::close_gate, open_gate, fork::reset_gate};
+constexpr fork::Part kGate{"gate", fork::close_gate, open_gate};
 constexpr fork::Part kAllocator{.name = "allocator", .reset = reset_allocator};
 constexpr const fork::Part* kForkParts[] = {
     &service::kAsidePart,

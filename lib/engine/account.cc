@@ -87,7 +87,7 @@ Totals totals() noexcept {
   return sum;
 }
 
-MEMLIMIT_FORK_CODE int64_t published_usage_bytes() noexcept {
+MEMLIMIT_CHILD_SHARED_CODE int64_t published_usage_bytes() noexcept {
   // Acquire: what is seen as returned was taken before, so that the difference is not negative.
   const int64_t returned = published.returned.load(std::memory_order_acquire);
   return published.taken.load(std::memory_order_relaxed) - returned;
@@ -116,7 +116,7 @@ uint64_t publish_count() noexcept { return published.publishes.load(std::memory_
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   published.heap_peak.store(published.taken.load(std::memory_order_relaxed) -
                                 published.returned.load(std::memory_order_relaxed) -
                                 published.kept.load(std::memory_order_relaxed) - charged_now(),

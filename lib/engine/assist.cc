@@ -172,7 +172,7 @@ int64_t waited_ns() noexcept {
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   state.busy.store(false, std::memory_order_relaxed);
   state.waiting.store(0, std::memory_order_relaxed);
   state.insisting_since_ns.store(0, std::memory_order_relaxed);

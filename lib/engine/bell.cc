@@ -92,7 +92,7 @@ int wait(pollfd* fds, size_t count, int longest_ms) noexcept {
 
 bool rang() noexcept { return rang_before; }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   const int fd = wake_fd.exchange(-1, std::memory_order_relaxed);
   if (is_wake_fd(fd)) os::close_file(fd);
   woken.store(0, std::memory_order_relaxed);

@@ -20,7 +20,7 @@ constinit MEMLIMIT_FORK_DATA Counts counts{};
 constinit MEMLIMIT_FORK_DATA Histogram round_histogram{kDurationShape};
 constinit MEMLIMIT_FORK_DATA Histogram freed_histogram{kBytesShape};
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   for (std::atomic<int64_t>* count : {&counts.rounds, &counts.reclaimed, &counts.overshoot_peak,
                                       &counts.oversized, &counts.reclaim_cpu_ns}) {
     count->store(0, std::memory_order_relaxed);

@@ -157,7 +157,7 @@ int64_t exchange_limit_locked(int64_t bytes, const char* text) noexcept
   return pressure::exchange_limit(bytes);
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   engine_lock.reset_after_fork();
   pacer = fresh_pacer;
   limiter = {};

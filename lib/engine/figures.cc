@@ -121,7 +121,7 @@ MEMLIMIT_FORK_CODE void note_fork() noexcept {
   const int64_t now_ns = os::monotonic_ns();
   if (now_ns - fork_ns > kForkGrainNs) fork_ns = now_ns;
 }
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { start_ns = fork_ns; }
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept { start_ns = fork_ns; }
 
 }  // namespace
 

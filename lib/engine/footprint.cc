@@ -53,7 +53,7 @@ void note(int64_t footprint) noexcept {
 
 /* When it is due stays: the child has its parent's pages and clock. Most children end before they have a MiB of their own, and
  * a reading at once is three system calls and two page faults for nothing. */
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   state.rss_read_ns.store(INT64_MIN / 2, std::memory_order_relaxed);
   state.wakes_when_unseen.store(false, std::memory_order_relaxed);
 }

@@ -70,7 +70,9 @@ MEMLIMIT_FORK_CODE void parent() {
   if (forks_here == 0) let_go(true);
 }
 
-MEMLIMIT_FORK_CODE void child() {
+MEMLIMIT_CHILD_BEGIN void child() {
+  // Before the table is read: a page that is written first costs one fault, and one that is read first two.
+  process_gate.reset_after_fork(inside_here);
   // Also inside an outer fork, which goes on in this process when the signal handler returns: it then finds its locks
   // free, and parent() lets go of none.
   for (size_t i = 0; i < steps.resets; ++i) steps.reset[i]();
@@ -111,7 +113,5 @@ void be_patient(int64_t patience_ns) noexcept {
 MEMLIMIT_FORK_CODE void close_gate() noexcept {
   process_gate.close(inside_here, gate_patience_ns.load(std::memory_order_relaxed));
 }
-
-MEMLIMIT_FORK_CODE void reset_gate() noexcept { process_gate.reset_after_fork(inside_here); }
 
 }  // namespace memlimit::fork

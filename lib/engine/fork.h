@@ -64,6 +64,5 @@ void be_patient(int64_t patience_ns) noexcept;
 
 /** The gate's row. `let_go` is whoever wires it; see ForkGate::open(). */
 void close_gate() noexcept;
-void reset_gate() noexcept;
 
 }  // namespace memlimit::fork

@@ -29,7 +29,7 @@ bool is_held(const Voice& voice) noexcept {
   return voice.fd >= 0 && os::file_id(voice.fd, &id) && id == voice.id;
 }
 
-MEMLIMIT_FORK_CODE void let_go(Voice& voice) noexcept {
+MEMLIMIT_CHILD_CODE void let_go(Voice& voice) noexcept {
   if (is_held(voice)) os::close_file(voice.fd);
   voice.fd = -1;
 }
@@ -56,7 +56,7 @@ Voice* voice_for(const Event& event) noexcept {
   return out_of_reach && paced::counts_group() ? &unheld : nullptr;
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   // The parent's copies hold on to the locks.
   let_go(unheld);
   let_go(room_low);

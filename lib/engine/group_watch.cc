@@ -90,7 +90,7 @@ void follow(const service::Turn& turn) noexcept {
   group_voice::rest(turn.now_ns);
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { forget(); }
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept { forget(); }
 
 }  // namespace
 

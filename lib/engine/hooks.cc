@@ -474,7 +474,16 @@ Sums sums() noexcept {
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_COLD void reset_slots() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  for (Slot& slot : slots) {
+    if (slot.id == 0) continue;
+    slot.tally = {};
+    slot.running_tid = 0;
+    if (slot.removing) release_slot(slot);
+  }
+}
+
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   forks.fetch_add(1, std::memory_order_relaxed);
   owner_pid.store(os::process_id(), std::memory_order_relaxed);
@@ -482,13 +491,7 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_AN
   running_count.store(0, std::memory_order_relaxed);
   past_sums = {};
   // Three pages that nobody has touched where no hook ever was.
-  if (next_number == 1) return;
-  for (Slot& slot : slots) {
-    if (slot.id == 0) continue;
-    slot.tally = {};
-    slot.running_tid = 0;
-    if (slot.removing) release_slot(slot);
-  }
+  if (next_number != 1) reset_slots();
 }
 
 }  // namespace

@@ -200,7 +200,7 @@ bool take_news(char* line, size_t cap, bool* problem) noexcept {
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   setting_lock.reset_after_fork();
   if (group_is_found) group.reset_after_fork();
 }

@@ -95,7 +95,7 @@ void report_if_due(const service::Turn& turn) noexcept {
   set_report_timer();
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   forget_events_after_fork();
   is_child = true;
   report_due_ns = INT64_MAX;

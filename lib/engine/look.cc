@@ -228,7 +228,7 @@ bool wants_service() noexcept {
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   inherited = {account::published_usage_bytes(), paced::own_bytes()};
 }
 

@@ -107,7 +107,7 @@ bool idle_counts() noexcept {
          (now == AccountMode::kCgroup && (!counts_group() || holds(Hint::kRuntimeHeap)));
 }
 
-MEMLIMIT_FORK_CODE int64_t own_bytes() noexcept {
+MEMLIMIT_CHILD_SHARED_CODE int64_t own_bytes() noexcept {
   return idle_counts() ? held_bytes() : account::published_usage_bytes() + overhead_bytes();
 }
 
@@ -177,7 +177,7 @@ bool footprint_over() noexcept { return state.footprint_over.load(std::memory_or
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   // The figures stay: the child begins with the parent's pages.
   footprint_file.reset_after_fork();
 }

@@ -59,7 +59,7 @@ int run() noexcept {
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   running.store(false, std::memory_order_relaxed);
 }
 

@@ -32,7 +32,7 @@ void wake() noexcept {
   state.due.store(true, std::memory_order_release);
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   state.wanted.store(0, std::memory_order_relaxed);
   state.by_hand.store(0, std::memory_order_relaxed);
   state.due.store(false, std::memory_order_relaxed);

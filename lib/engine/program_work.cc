@@ -13,7 +13,7 @@ namespace {
 /* Relaxed: says nothing of other memory. */
 constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> counts_from_ns{INT64_MAX};
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { wake_from(INT64_MAX); }
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept { wake_from(INT64_MAX); }
 
 }  // namespace
 

@@ -122,7 +122,7 @@ void fill(memlimit_stats* figures) noexcept {
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   requested.store(false, std::memory_order_relaxed);
   all_requested.store(false, std::memory_order_relaxed);
   next_turn_ns = 0;

@@ -164,7 +164,7 @@ void dismiss() noexcept {
 
 int count() noexcept { return state.count.load(std::memory_order_relaxed); }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   if (turn() != kService) state.turn.store(kService, std::memory_order_relaxed);
   if (count() == 0) return;
   state.parked.store(0, std::memory_order_relaxed);

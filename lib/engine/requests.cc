@@ -26,7 +26,7 @@ bool explicit_is_open() noexcept {
          pending.pass_running.load(std::memory_order_acquire);
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   pending.pass.store(0, std::memory_order_relaxed);
   pending.by_hand.store(0, std::memory_order_relaxed);
   pending.look.store(false, std::memory_order_relaxed);

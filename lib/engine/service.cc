@@ -306,7 +306,7 @@ void start_outside_handlers() noexcept {
 }
 
 /* In the child of fork. */
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   const bool had_it = awaited() || running();
   start_lock.reset_after_fork();
   bell::reset_after_fork();

@@ -197,7 +197,7 @@ void publish_event(std::string_view line) noexcept { stats_socket.publish_event(
 
 namespace {
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   stats_socket.forget_after_fork();
   forked = true;
   untold = false;

@@ -170,11 +170,8 @@ int32_t owner_tid(const ThreadCache& cache) noexcept {
   return forked ? os::process_id() : tid;
 }
 
-MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
-  const uint32_t own = cache_owner.cache != nullptr ? 1 : 0;
-  forked_with.store(cache_owner.cache, std::memory_order_relaxed);
-  // No cache's page is touched for nothing.
-  if (owned.load(std::memory_order_relaxed) == own) return false;
+/* In the child of fork: those of the threads that are not here. Whether there are any. */
+MEMLIMIT_COLD static bool give_up_others() noexcept {
   bool had_others = false;
   for (ThreadCache* cache = all(); cache != nullptr; cache = cache->next) {
     if (cache == cache_owner.cache || cache->owner_tid.load(std::memory_order_relaxed) == 0)
@@ -192,10 +189,18 @@ MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
     cache->owner_tid.store(0, std::memory_order_relaxed);
     free_caches.push(cache);
   }
-  owned.store(own, std::memory_order_relaxed);
   // Sums are taken anew then.
   if (had_others && cache_owner.cache != nullptr) take_news(*cache_owner.cache);
   return had_others;
+}
+
+MEMLIMIT_CHILD_CODE bool reset_after_fork() noexcept {
+  const uint32_t own = cache_owner.cache != nullptr ? 1 : 0;
+  forked_with.store(cache_owner.cache, std::memory_order_relaxed);
+  // No cache's page is touched for nothing.
+  if (owned.load(std::memory_order_relaxed) == own) return false;
+  owned.store(own, std::memory_order_relaxed);
+  return give_up_others();
 }
 
 int64_t lost_blocks(unsigned class_index) noexcept {

@@ -330,7 +330,7 @@ void check_own_cache() noexcept {
 
 void thread_exit() noexcept { thread_caches::thread_exit(); }
 
-MEMLIMIT_FORK_CODE bool reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE bool reset_after_fork() noexcept {
   const bool had_others = thread_caches::reset_after_fork();
   regions::reset_after_fork(had_others);
   return had_others;

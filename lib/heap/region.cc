@@ -330,9 +330,8 @@ void set_first_chunk_bytes(size_t bytes) noexcept {
 size_t mapped_bytes() noexcept { return mapped.load(std::memory_order_relaxed); }
 size_t record_bytes() noexcept { return records.load(std::memory_order_relaxed); }
 
-MEMLIMIT_FORK_CODE void reset_after_fork(bool had_others) noexcept {
-  if (mapping.load(std::memory_order_relaxed) != 0) mapping.store(0, std::memory_order_relaxed);
-  if (!had_others) return;
+/* A thread that is not here may have been about to set one. */
+MEMLIMIT_COLD static void set_all_hints() noexcept {
   for (uint32_t id = 0, end = count(); id < end; ++id) {
     Region* const region = hints::region(id);
     if (region == nullptr) continue;
@@ -345,6 +344,11 @@ MEMLIMIT_FORK_CODE void reset_after_fork(bool had_others) noexcept {
     hints::set(kDirtySlices, id);
     hints::set(kFreedSpans, id);
   }
+}
+
+MEMLIMIT_CHILD_CODE void reset_after_fork(bool had_others) noexcept {
+  if (mapping.load(std::memory_order_relaxed) != 0) mapping.store(0, std::memory_order_relaxed);
+  if (had_others) set_all_hints();
 }
 
 }  // namespace regions

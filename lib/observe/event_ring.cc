@@ -171,7 +171,7 @@ EventRing& process_events() noexcept {
   return g_events;
 }
 
-MEMLIMIT_FORK_CODE void forget_events_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void forget_events_after_fork() noexcept {
   events_are.store(Events::kParents, std::memory_order_relaxed);
 }
 

@@ -31,22 +31,25 @@ int SocketDoor::open(int listen_fd) noexcept {
 void SocketDoor::close() noexcept { close_both(socket_io::hang_up); }
 
 // Only closed: shutdown() and epoll_ctl() would reach through to what the parent goes on using.
-MEMLIMIT_FORK_CODE void SocketDoor::close_copies() noexcept { close_both(os::close_file); }
+MEMLIMIT_CHILD_CODE void SocketDoor::close_copies() noexcept { close_both(os::close_file); }
 
 /* The set first, which is known by the listener. */
-MEMLIMIT_FORK_CODE void SocketDoor::close_both(void (*close_socket)(int)) noexcept {
-  const bool own_set = is_ours();
-  const int epoll_fd = epoll_fd_.exchange(-1);
-  if (own_set) os::close_file(epoll_fd);
-  const int listen_fd = listen_fd_.exchange(-1);
-  if (socket_io::is_file(listen_fd, listener_id_)) close_socket(listen_fd);
+MEMLIMIT_CHILD_CODE void SocketDoor::close_both(void (*close_socket)(int)) noexcept {
+  const int epoll_fd = epoll_fd_.exchange(-1), listen_fd = listen_fd_.exchange(-1);
   listening_ = false;
+  if (!socket_io::is_file(listen_fd, listener_id_)) return;
+  if (has_listener(epoll_fd, listen_fd)) os::close_file(epoll_fd);
+  close_socket(listen_fd);
+}
+
+bool SocketDoor::is_ours() const noexcept {
+  const int epoll_fd = epoll_fd_.load(), listen_fd = listen_fd_.load();
+  return socket_io::is_file(listen_fd, listener_id_) && has_listener(epoll_fd, listen_fd);
 }
 
 /* Epoll sets share one inode with eventfds and others; but no other has the listener in it. */
-MEMLIMIT_FORK_CODE bool SocketDoor::is_ours() const noexcept {
-  const int epoll_fd = epoll_fd_.load(), listen_fd = listen_fd_.load();
-  if (epoll_fd < 0 || !socket_io::is_file(listen_fd, listener_id_)) return false;
+MEMLIMIT_CHILD_CODE bool SocketDoor::has_listener(int epoll_fd, int listen_fd) noexcept {
+  if (epoll_fd < 0) return false;
   // Not EPOLL_CTL_MOD: the set may be the parent's, who changes what it waits for meanwhile.
   epoll_event nothing{0, {.u64 = kListenerKey}};
   const long added =

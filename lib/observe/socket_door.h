@@ -59,6 +59,7 @@ class SocketDoor {
  private:
   void set_listening(bool wanted) noexcept;
   void close_both(void (*close_socket)(int)) noexcept;
+  static bool has_listener(int epoll_fd, int listen_fd) noexcept;
 
   /* Descriptors are written before close(2) and after creation, so that the child of a fork at any
    * moment never closes a number that by then is the program's. */

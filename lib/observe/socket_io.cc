@@ -27,7 +27,7 @@ ssize_t receive_some(int fd, char* buffer, size_t cap) noexcept {
 
 bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK; }
 
-MEMLIMIT_FORK_CODE bool is_file(int fd, const os::FileId& id) noexcept {
+MEMLIMIT_CHILD_CODE bool is_file(int fd, const os::FileId& id) noexcept {
   os::FileId now;
   return fd >= 0 && os::file_id(fd, &now) && now == id;
 }

@@ -97,19 +97,19 @@ void SocketSlots::trim() noexcept {
   high_slot_ = 0;
 }
 
-MEMLIMIT_FORK_CODE void SocketSlots::unmap() noexcept {
+MEMLIMIT_CHILD_CODE void SocketSlots::unmap() noexcept {
   Pool* const mapped = pool_.exchange(nullptr, std::memory_order_relaxed);
   if (mapped != nullptr) os::raw_call(SYS_munmap, os::address(mapped), sizeof(Pool));
   high_slot_ = 0;
   orphans_ = false;
 }
 
-MEMLIMIT_FORK_CODE void SocketSlots::reset() noexcept {
+MEMLIMIT_CHILD_CODE void SocketSlots::reset() noexcept {
   count_ = watched_ = streaming_ = high_slot_ = 0;
   orphans_ = false;
 }
 
-MEMLIMIT_FORK_CODE std::span<SocketClient> SocketSlots::all() const noexcept {
+MEMLIMIT_CHILD_CODE std::span<SocketClient> SocketSlots::all() const noexcept {
   Pool* const mapped = pool();
   if (mapped == nullptr) return {};
   return mapped->clients;
@@ -206,7 +206,7 @@ void SocketSlots::drop_all() noexcept {
   }
 }
 
-MEMLIMIT_FORK_CODE void SocketSlots::close_copies() noexcept {
+MEMLIMIT_CHILD_CODE void SocketSlots::close_copies() noexcept {
   for (SocketClient& client : all()) {
     const int fd = client.fd.exchange(-1);
     if (socket_io::is_file(fd, client.id)) os::close_file(fd);

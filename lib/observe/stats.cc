@@ -44,7 +44,7 @@ HistogramCopy Histogram::copy() const noexcept {
   return out;
 }
 
-MEMLIMIT_FORK_CODE void Histogram::reset() noexcept {
+MEMLIMIT_CHILD_CODE void Histogram::reset() noexcept {
   // One that is empty is not written to: in the child of fork that would be a page of its own.
   for (auto& bucket : bucket_) {
     if (bucket.load(std::memory_order_relaxed) != 0) bucket.store(0, std::memory_order_relaxed);

@@ -72,7 +72,7 @@ void StatsSocket::abandon() noexcept {
   reset();
 }
 
-MEMLIMIT_FORK_CODE void StatsSocket::forget_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void StatsSocket::forget_after_fork() noexcept {
   slots_.close_copies();
   door_.close_copies();
   slots_.unmap();
@@ -80,7 +80,7 @@ MEMLIMIT_FORK_CODE void StatsSocket::forget_after_fork() noexcept {
 }
 
 /** Everything but descriptors and path, as it was before open(). */
-MEMLIMIT_FORK_CODE void StatsSocket::reset() noexcept {
+MEMLIMIT_CHILD_CODE void StatsSocket::reset() noexcept {
   slots_.reset();
   bound_ = BoundSocket{};
   content_ = SocketContent{};

@@ -154,7 +154,7 @@ Outcome reclaim(const Work&) {
 }
 
 /* A child of fork goes on to exec: the node's own starts all programs from a process of its own. */
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {}
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {}
 
 }  // namespace
 

@@ -291,7 +291,7 @@ void help() noexcept {
   if (!started) helping.store(false, std::memory_order_release);
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   outstanding_ns.store(0, std::memory_order_relaxed);
   queued_calls.store(0, std::memory_order_relaxed);
   helping.store(false, std::memory_order_relaxed);

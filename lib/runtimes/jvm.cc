@@ -280,7 +280,7 @@ Outcome reclaim(const Work&) {
 }
 
 /* A child has no VM to work with: settled_pid tells. */
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {}
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {}
 
 }  // namespace
 

@@ -144,15 +144,13 @@ void add_hook(const char* name, int64_t (*reclaim)(const memlimit_request*, void
   hooks::add(hook, &id);
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
-  next_signal_ns = 0;
-  if (pressure_pipe.read_fd < 0) return;
+/* In the child of fork: notices in the parent's pipe would reach the parent. */
+MEMLIMIT_COLD void replace_pipe() noexcept {
   os::ErrnoGuard errno_guard;
   int fds[2] = {-1, -1};
   const bool ours = pipe_is_ours(pressure_pipe.read_fd) && pipe_is_ours(pressure_pipe.write_fd);
   if (!ours || pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
-    // Without one of its own the child gives no notices: they would reach the parent.
-    pressure_pipe = {};
+    pressure_pipe = {}; /* without one of its own it gives no notices */
     return;
   }
   dup3(fds[0], pressure_pipe.read_fd, O_CLOEXEC);
@@ -160,6 +158,11 @@ MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
   os::close_file(fds[0]);
   os::close_file(fds[1]);
   note_identity(&pressure_pipe);
+}
+
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
+  next_signal_ns = 0;
+  if (pressure_pipe.read_fd >= 0) replace_pipe();
 }
 
 }  // namespace

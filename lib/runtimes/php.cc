@@ -321,7 +321,7 @@ void help() noexcept {
 }
 
 /* What was asked for comes in the child as well, and finds no round there. */
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   // Written only if a thread that is no more was at it.
   if (installing.load(std::memory_order_relaxed)) {
     installing.store(false, std::memory_order_relaxed);

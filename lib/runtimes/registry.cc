@@ -255,15 +255,17 @@ void limit_changed() noexcept {
   }
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_COLD void reset_attached() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  for (Slot& slot : slots) slot = {};
+  open = {};
+  to_run_set.store(0, std::memory_order_relaxed);
+  for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
+}
+
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   // Otherwise nothing was ever written there: pages that nobody has touched.
-  if (attached::any()) {
-    for (Slot& slot : slots) slot = {};
-    open = {};
-    to_run_set.store(0, std::memory_order_relaxed);
-    for (const Adapter* adapter : kAdapters) adapter->reset_after_fork();
-  }
+  if (attached::any()) reset_attached();
   help_wanted.store(false, std::memory_order_relaxed);
   last_level = Level::kLow;
   open_number.store(0, std::memory_order_relaxed);

@@ -150,7 +150,7 @@ Asked ask(int64_t now_ns) noexcept {
   return Asked::kAsked;
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   outstanding_ns.store(0, std::memory_order_relaxed);
 }
 

@@ -332,7 +332,7 @@ void serve(const service::Turn&) noexcept {
   if (!done) serve_after_fork();
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
   table_lock.reset_after_fork();
   limit_is_new.store(false, std::memory_order_relaxed);
   // Pages that nobody has touched where no connection ever was.

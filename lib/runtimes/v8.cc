@@ -111,7 +111,7 @@ Asked ask(int64_t now_ns) noexcept {
   return Asked::kAsked;
 }
 
-MEMLIMIT_FORK_CODE void reset_after_fork() noexcept { outstanding = {}; }
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept { outstanding = {}; }
 
 }  // namespace
 

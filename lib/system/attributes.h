@@ -15,11 +15,16 @@
 #define MEMLIMIT_AT_START __attribute__((section(".text.startup")))
 
 /* What fork writes, and the functions that write it, side by side: each page of ours that the child touches is a fault, and
- * where a virtual machine's cost 12 microseconds thirty of them were half of a fork. GNU ld puts sections of that name together;
- * another linker's order costs faults alone. The data are one page, which engine/account.cc begins; what is written elsewhere
- * is first compared, and the code calls nothing of libc's (raw_call.h). */
+ * where a virtual machine's cost 12 microseconds thirty of them were half of a fork. The data are one page, which
+ * engine/account.cc begins; what is written elsewhere is first compared. What each child runs is one page as well
+ * (tests/fork_page_test.py), which engine/fork.cc begins: it is made for size, but for what others call, too; it calls nothing of
+ * libc's (raw_call.h), and what few children need is a function elsewhere. GNU ld puts sections of these names together, in the order of the names; another
+ * linker's order costs faults alone. */
 #define MEMLIMIT_FORK_DATA __attribute__((section("memlimit_fork")))
-#define MEMLIMIT_FORK_CODE __attribute__((section(".text.sorted.fork")))
+#define MEMLIMIT_FORK_CODE __attribute__((section(".text.sorted.fork_parent")))
+#define MEMLIMIT_CHILD_CODE __attribute__((cold, section(".text.sorted.fork_child")))
+#define MEMLIMIT_CHILD_SHARED_CODE __attribute__((section(".text.sorted.fork_child")))
+#define MEMLIMIT_CHILD_BEGIN __attribute__((cold, section(".text.sorted.fork"), aligned(4096)))
 
 #define MEMLIMIT_LIKELY(x) __builtin_expect(!!(x), 1)
 #define MEMLIMIT_UNLIKELY(x) __builtin_expect(!!(x), 0)

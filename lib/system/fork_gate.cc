@@ -49,7 +49,7 @@ void ForkGate::wait_until_open(int64_t longest_ns) noexcept {
   if (forks != 0) os::futex_wait(forking_, forks, longest_ns);
 }
 
-MEMLIMIT_FORK_CODE void ForkGate::reset_after_fork(uint32_t inside_here) noexcept {
+MEMLIMIT_CHILD_CODE void ForkGate::reset_after_fork(uint32_t inside_here) noexcept {
   forking_.store(0, std::memory_order_relaxed);
   inside_.store(inside_here, std::memory_order_relaxed);
   kept_out_.store(false, std::memory_order_relaxed);

@@ -67,7 +67,7 @@ class MEMLIMIT_CAPABILITY("mutex") Lock {
   }
 
   /** In the child of fork only: whoever held it does not exist here. */
-  void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  MEMLIMIT_ALWAYS_INLINE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
     // Most are free, and on pages that nobody else writes to in the child.
     if (word_.load(std::memory_order_relaxed) != kFree) {
       word_.store(kFree, std::memory_order_relaxed);

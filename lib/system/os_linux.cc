@@ -47,7 +47,7 @@ int64_t thread_cpu_ns(int tid) noexcept {
   return clock_ns(static_cast<clockid_t>(~static_cast<unsigned>(tid) << 3 | kOfThread));
 }
 
-MEMLIMIT_FORK_CODE int process_id() noexcept { return static_cast<int>(raw_call(SYS_getpid)); }
+MEMLIMIT_CHILD_SHARED_CODE int process_id() noexcept { return static_cast<int>(raw_call(SYS_getpid)); }
 int thread_id() noexcept { return static_cast<int>(raw_call(SYS_gettid)); }
 
 bool thread_exists(int tid) noexcept {
@@ -119,7 +119,7 @@ int64_t read_start(int fd, char* buffer, size_t cap) noexcept {
   }
 }
 
-MEMLIMIT_FORK_CODE bool file_id(int fd, FileId* out) noexcept {
+MEMLIMIT_CHILD_SHARED_CODE bool file_id(int fd, FileId* out) noexcept {
   struct stat st {};
 #if defined(__x86_64__) || defined(__aarch64__)
   // As libc's fstat(), whose empty path would be a page of libc's: sandboxes know the call.
@@ -148,7 +148,7 @@ int try_lock_file(int fd) noexcept {
   return syscall(SYS_flock, fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
 }
 
-MEMLIMIT_FORK_CODE void close_file(int fd) noexcept { raw_call(SYS_close, fd); }
+MEMLIMIT_CHILD_SHARED_CODE void close_file(int fd) noexcept { raw_call(SYS_close, fd); }
 
 bool file_exists(const char* path) noexcept {
   ErrnoGuard guard;
