@@ -60,7 +60,9 @@ bool waits_for_its_name(size_t index) noexcept {
 // Acquire: pairs with add(), for what attach() has written.
 bool is(size_t index) noexcept { return has(attached_set, index, std::memory_order_acquire); }
 
-MEMLIMIT_CHILD_SHARED_CODE bool any() noexcept { return attached_set.load(std::memory_order_relaxed) != 0; }
+MEMLIMIT_CHILD_SHARED_CODE bool any() noexcept {
+  return attached_set.load(std::memory_order_relaxed) != 0;
+}
 
 bool takes_part(size_t index) noexcept {
   return is(index) && !has(left_out_set, index, std::memory_order_relaxed);

@@ -47,7 +47,9 @@ int64_t thread_cpu_ns(int tid) noexcept {
   return clock_ns(static_cast<clockid_t>(~static_cast<unsigned>(tid) << 3 | kOfThread));
 }
 
-MEMLIMIT_CHILD_SHARED_CODE int process_id() noexcept { return static_cast<int>(raw_call(SYS_getpid)); }
+MEMLIMIT_CHILD_SHARED_CODE int process_id() noexcept {
+  return static_cast<int>(raw_call(SYS_getpid));
+}
 int thread_id() noexcept { return static_cast<int>(raw_call(SYS_gettid)); }
 
 bool thread_exists(int tid) noexcept {
