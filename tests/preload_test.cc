@@ -297,7 +297,11 @@ TEST_CASE("preload: a program that lacks things goes on", "[lifetime]") {
     check_claim("descriptors_closed_and_reused", settings);
     check_claim("descriptors_closed_and_reused", settings, {"reclaim"});
     check_claim("descriptors_closed_and_reused", settings, {"reclaim", "service-first"});
+    check_claim("numbers_after_closing_all", settings);
   }
+  /* The service thread reads a file of the group each time. */
+  check_claim("numbers_after_closing_all",
+              {"group", {"MEMLIMIT=8MiB", "MEMLIMIT_ACCOUNT=cgroup", "MEMLIMIT_LOG=error"}});
   check_claim("descriptor_limit_of_zero", kUnset);
   check_claim("descriptor_limit_of_zero", kTight);
   check_claim("descriptors_closed_while_the_service_sleeps", kUnset);

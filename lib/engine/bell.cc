@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "system/attributes.h"
+#include "system/low_numbers.h"
 #include "system/os.h"
 
 namespace memlimit::service::bell {
@@ -70,7 +71,8 @@ void ring() noexcept {
 }
 
 int wait(pollfd* fds, size_t count, int longest_ms) noexcept {
-  make();
+  // What was lost is not opened again at a number that the program is about to use.
+  if (wake_fd.load(std::memory_order_relaxed) < 0 && low_numbers::may_take()) make();
   fds[0] = {wake_fd.load(std::memory_order_relaxed), POLLIN, 0};
   // Without an eventfd (the table was full when it was replaced) nobody can wake us: look again soon.
   // A ring that came before there was one wrote nowhere; seq_cst, so that it saw the new one or is seen.

@@ -10,6 +10,7 @@
 
 #include "engine/thread_state.h"
 #include "system/attributes.h"
+#include "system/low_numbers.h"
 #include "system/os.h"
 
 namespace memlimit::service::relief {
@@ -86,6 +87,7 @@ void unpark() noexcept {
 void* run(void* argument) noexcept {
   ReentryGuard reentry;
   this_thread.is_service = true;
+  low_numbers::be_considerate();
   generation = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(argument));
   prctl(PR_SET_NAME, "memlimit-relief");
   state.tid.store(os::thread_id(), std::memory_order_release);

@@ -19,6 +19,7 @@
 #include "system/attributes.h"
 #include "system/lock.h"
 #include "system/lone_thread.h"
+#include "system/low_numbers.h"
 #include "system/os.h"
 
 namespace memlimit::service {
@@ -209,6 +210,7 @@ void stand_in() noexcept {
 void* run(void*) noexcept {
   ReentryGuard reentry;
   this_thread.is_service = true;
+  low_numbers::be_considerate();
   prctl(PR_SET_NAME, "memlimit");
   const int pid = os::process_id();
   service_tid.store(os::thread_id(), std::memory_order_relaxed);

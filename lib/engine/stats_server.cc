@@ -21,6 +21,7 @@
 #include "settings/config_values.h"
 #include "settings/environment.h"
 #include "system/attributes.h"
+#include "system/low_numbers.h"
 #include "system/os.h"
 #include "system/procfs.h"
 #include "system/text.h"
@@ -33,6 +34,8 @@ constexpr int64_t kNsPerSecond = 1'000'000'000;
 /* How often a path by name is looked at that another process has, or had. */
 constexpr int64_t kLookAtPathNs = 5 * kNsPerSecond;
 
+constexpr int64_t kAskAgainNs = kNsPerSecond / 10;
+
 constinit const Config* config = nullptr;
 constinit char xdg_runtime_dir[108] = {};
 constinit MEMLIMIT_FORK_DATA StatsSocket stats_socket{};
@@ -42,6 +45,7 @@ constinit MEMLIMIT_FORK_DATA bool forked =
  * small. */
 constinit MEMLIMIT_FORK_DATA bool untold = false;
 constinit int64_t look_at_path_ns = 0;
+constinit int64_t open_again_ns = INT64_MAX; /* the socket was lost */
 
 /* The figures that are known here alone. */
 void add_own_figures(memlimit_stats* figures) noexcept {
@@ -131,6 +135,7 @@ void tell_failure(Opened opened, int error, const char* text) noexcept {
 }
 
 void open(Opened opened) noexcept {
+  open_again_ns = INT64_MAX;
   if (config->socket.kind == SocketKind::kOff) return;
   const SocketContent content{nullptr, render, set_limit, note_refusal, set_profile};
   char error[320];
@@ -160,7 +165,13 @@ void serve(const service::Turn& turn) noexcept {
   look_at_path(turn.now_ns);
   if (turn.ready == service::Turn::Ready::kYes && !stats_socket.is_intact()) {
     stats_socket.abandon();
-    open(Opened::kAgain);
+    open_again_ns = turn.now_ns;
+  }
+  if (turn.now_ns >= open_again_ns) {
+    // Not at a number that the program is about to use.
+    const bool now = low_numbers::may_take();
+    open_again_ns = now ? INT64_MAX : turn.now_ns + kAskAgainNs;
+    if (now) open(Opened::kAgain);
   }
   const bool due = turn.now_ns >= stats_socket.next_deadline_ns();
   if (turn.ready != service::Turn::Ready::kNo || due) stats_socket.handle(turn.now_ns);
@@ -210,7 +221,7 @@ constinit const service::Task kTask{
     .run = serve,
     .due_ns =
         []() noexcept {
-          const int64_t next = stats_socket.next_deadline_ns();
+          const int64_t next = std::min(stats_socket.next_deadline_ns(), open_again_ns);
           return stats_socket.holder_pid() != 0 ? std::min(next, look_at_path_ns) : next;
         },
     .wait_fd = []() noexcept { return stats_socket.wait_fd(); },

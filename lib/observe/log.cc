@@ -14,6 +14,7 @@
 #include "observe/log_backend.h"
 #include "settings/environment.h"
 #include "system/attributes.h"
+#include "system/low_numbers.h"
 #include "system/os.h"
 #include "system/safe_write.h"
 #include "system/text.h"
@@ -261,7 +262,7 @@ bool Log::ensure_file() noexcept {
   }
   const bool in_place = file_fd_ >= 0 && stat(setting_.path, &status) == 0 &&
                         Identity{status.st_dev, status.st_ino} == file_;
-  if (!in_place) open_file();
+  if (!in_place && low_numbers::may_take()) open_file();
   return file_fd_ >= 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include "system/low_numbers.h"
 #include "system/os.h"
 
 namespace memlimit {
@@ -27,6 +28,7 @@ void MemoryGroup::find(const char* root) noexcept {
 }
 
 bool MemoryGroup::refresh() noexcept {
+  if (!low_numbers::may_take()) return false;
   LockGuard guard(lock_);
   cgroup::OwnGroup own;
   place_.read_own_group(&own);
@@ -65,6 +67,7 @@ bool MemoryGroup::refresh() noexcept {
 int64_t MemoryGroup::working_set_bytes(int64_t now_ns, int64_t max_age_ns) noexcept {
   const int64_t last_read_ns = last_read_ns_.load(std::memory_order_relaxed);
   if (last_read_ns != 0 && now_ns - last_read_ns < max_age_ns) return last_working_set_bytes();
+  if (!low_numbers::may_take()) return last_working_set_bytes();
   if (!lock_.try_lock()) return last_working_set_bytes();
   const int64_t bytes = cgroup::read_working_set(place_, watch_length_);
   last_working_set_.store(bytes, std::memory_order_relaxed);

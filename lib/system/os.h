@@ -67,8 +67,12 @@ void futex_wake(const std::atomic<uint32_t>& word, int count) noexcept;
  */
 int64_t read_file(const char* path, char* buffer, size_t cap) noexcept;
 
-/** Opens for reading without ever waiting (not for a FIFO's writer either). Descriptor, or -errno. */
+/** Opens for reading without ever waiting (not for a FIFO's writer either). Descriptor, or -errno: -EAGAIN where
+ *  low_numbers::may_take() says no, which goes for all that read a file here. */
 int open_read(const char* path) noexcept;
+
+/** Whether the number stands for an open file. */
+bool is_open(int fd) noexcept;
 
 /** One read(2), retried when a signal interrupts it. Bytes read (0: the end), or -errno. */
 int64_t read_some(int fd, char* buffer, size_t cap) noexcept;

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "system/attributes.h"
+#include "system/low_numbers.h"
 #include "system/raw_call.h"
 
 namespace memlimit::os {
@@ -95,7 +96,13 @@ void futex_wake(const std::atomic<uint32_t>& word, int count) noexcept {
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
 }
 
+bool is_open(int fd) noexcept {
+  ErrnoGuard guard;
+  return syscall(SYS_fcntl, fd, F_GETFD) >= 0 || errno != EBADF;
+}
+
 int open_read(const char* path) noexcept {
+  if (!low_numbers::may_take()) return -EAGAIN;
   ErrnoGuard guard;
   // O_NONBLOCK: a path from a setting or a strange mount may be a FIFO, and open must not hang on it.
   const long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
