@@ -43,9 +43,9 @@ class MemoryGroup {
 
   /** Usage less inactive file pages, in bytes, of the group whose limit decides (of the process's
    *  own group when physical memory does); -1 when unknown. A figure read less than `max_age_ns`
-   *  before `now_ns` (CLOCK_MONOTONIC) is good enough, and any where low_numbers::may_take() says no; reading costs about 20 microseconds. One thread
-   *  reads at a time; others that come meanwhile get the last figure instead of waiting. About 4 KiB
-   *  of stack. */
+   *  before `now_ns` (CLOCK_MONOTONIC) is good enough, and any where low_numbers::may_take() says no.
+   *  Reading costs about 20 microseconds. One thread reads at a time; others that come meanwhile get the
+   *  last figure instead of waiting. About 4 KiB of stack. */
   int64_t working_set_bytes(int64_t now_ns, int64_t max_age_ns) noexcept MEMLIMIT_EXCLUDES(lock_);
 
   /** The last figure of working_set_bytes(), without a system call; -1 when there is none. */
