@@ -276,6 +276,26 @@ void record(uint64_t id, const HookRun& run, int64_t answer) noexcept {
   }
 }
 
+MEMLIMIT_COLD void reset_slots() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  for (Slot& slot : slots) {
+    if (slot.id == 0) continue;
+    slot.tally = {};
+    slot.running_tid = 0;
+    if (slot.removing) release_slot(slot);
+  }
+}
+
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  table_lock.reset_after_fork();
+  forks.fetch_add(1, std::memory_order_relaxed);
+  owner_pid.store(os::process_id(), std::memory_order_relaxed);
+  waiters.store(0, std::memory_order_relaxed);
+  running_count.store(0, std::memory_order_relaxed);
+  past_sums = {};
+  // Three pages that nobody has touched where no hook ever was.
+  if (next_number != 1) reset_slots();
+}
+
 }  // namespace
 
 int add(const memlimit_hook& hook, memlimit_hook_id* id) noexcept {
@@ -471,30 +491,6 @@ Sums sums() noexcept {
   }
   return sum;
 }
-
-namespace {
-
-MEMLIMIT_COLD void reset_slots() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
-  for (Slot& slot : slots) {
-    if (slot.id == 0) continue;
-    slot.tally = {};
-    slot.running_tid = 0;
-    if (slot.removing) release_slot(slot);
-  }
-}
-
-MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
-  table_lock.reset_after_fork();
-  forks.fetch_add(1, std::memory_order_relaxed);
-  owner_pid.store(os::process_id(), std::memory_order_relaxed);
-  waiters.store(0, std::memory_order_relaxed);
-  running_count.store(0, std::memory_order_relaxed);
-  past_sums = {};
-  // Three pages that nobody has touched where no hook ever was.
-  if (next_number != 1) reset_slots();
-}
-
-}  // namespace
 
 constinit const fork::Part kForkPart{"hooks", fork::hold<table_lock>, fork::let_go<table_lock>,
                                      reset_after_fork};
