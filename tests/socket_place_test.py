@@ -48,11 +48,12 @@ subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL)
 select.select([sys.stdin], [], [])
 """
 
-# The parent ends at once and leaves its path behind.
+# The parent ends, at once or when the child has been refused, and leaves its path behind. Nobody waits for it here.
 DAEMON = """
-import os, sys
+import os, sys, time
 held = [bytes(100_000) for _ in range(200)]
 if os.fork():
+    time.sleep(float(sys.argv[1]))
     os._exit(0)
 held += [bytes(100_000) for _ in range(200)]
 print(os.getpid(), flush=True)
@@ -145,10 +146,12 @@ class Families(PlaceTest):
                 self.assertEqual(self.end(process), "")
 
     def test_a_daemon_gets_the_path_that_its_parent_left(self):
-        process = self.start([*PYTHON, DAEMON])
-        pid = int(process.stdout.readline())
-        eventually("the daemon has the path", lambda: holder(self.path) == pid)
-        self.end(process)
+        for seconds in ("0", "2"):
+            with self.subTest(seconds):
+                process = self.start([*PYTHON, DAEMON, seconds])
+                pid = int(process.stdout.readline())
+                eventually("the daemon has the path", lambda wanted=pid: holder(self.path) == wanted)
+                self.end(process)
 
 
 class Refusals(PlaceTest):

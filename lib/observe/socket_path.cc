@@ -26,6 +26,19 @@ bool begins_with_digit(std::string_view text) noexcept {
   return !text.empty() && is_digit(text.front());
 }
 
+/** Also when nobody has waited for it: such a process has nothing left but its number. */
+bool has_ended(int pid) noexcept {
+  if (kill(pid, 0) != 0 && errno == ESRCH) return true;
+  char path[32];
+  TextWriter(path, sizeof path).put("/proc/").put_int(pid).put("/stat");
+  char text[256];
+  if (os::read_file(path, text, sizeof text) <= 0) return false;
+  // The state is behind the name, which may have any character in it.
+  const std::string_view stat = text;
+  const size_t name_end = stat.rfind(") ");
+  return name_end != std::string_view::npos && stat.substr(name_end + 2).starts_with('Z');
+}
+
 bool owned_by_us(const struct stat& entry) noexcept { return entry.st_uid == geteuid(); }
 
 /** /run/memlimit: the system's, or a volume that containers share. Others may be able to write
@@ -288,7 +301,7 @@ bool named_place_is_free(const SocketPlace& place, int holder_pid) noexcept {
   if (place.setting.empty() || !find_named(place, &named, &unsaid) || named.directory) return false;
   struct stat entry {};
   if (lstat(named.path.text, &entry) != 0) return errno == ENOENT;
-  return holder_pid > 0 && kill(holder_pid, 0) != 0 && errno == ESRCH;
+  return holder_pid > 0 && has_ended(holder_pid);
 }
 
 }  // namespace memlimit
