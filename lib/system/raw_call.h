@@ -1,5 +1,5 @@
 /* System calls that touch nothing of libc's: neither its text nor errno, and the result is the kernel's, negative for an error.
- * For what runs in each child of fork, where every page that is touched first costs a fault (MEMLIMIT_FORK_CODE).
+ * For what runs in each child of fork, where every page that is touched first costs a fault (MEMLIMIT_CHILD_CODE).
  *
  * Refuses to know any call by name: os.h does. Elsewhere than on x86-64 and arm64 it is libc's syscall().
  */
