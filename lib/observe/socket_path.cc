@@ -13,6 +13,7 @@
 #include "observe/socket_name.h"
 #include "system/file_descriptor.h"
 #include "system/os.h"
+#include "system/procfs.h"
 #include "system/text.h"
 
 namespace memlimit {
@@ -26,17 +27,9 @@ bool begins_with_digit(std::string_view text) noexcept {
   return !text.empty() && is_digit(text.front());
 }
 
-/** Also when nobody has waited for it: such a process has nothing left but its number. */
+/** Also when nobody has waited for it. */
 bool has_ended(int pid) noexcept {
-  if (kill(pid, 0) != 0 && errno == ESRCH) return true;
-  char path[32];
-  TextWriter(path, sizeof path).put("/proc/").put_int(pid).put("/stat");
-  char text[256];
-  if (os::read_file(path, text, sizeof text) <= 0) return false;
-  // The state is behind the name, which may have any character in it.
-  const std::string_view stat = text;
-  const size_t name_end = stat.rfind(") ");
-  return name_end != std::string_view::npos && stat.substr(name_end + 2).starts_with('Z');
+  return (kill(pid, 0) != 0 && errno == ESRCH) || procfs::is_zombie(pid);
 }
 
 bool owned_by_us(const struct stat& entry) noexcept { return entry.st_uid == geteuid(); }

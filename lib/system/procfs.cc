@@ -50,6 +50,23 @@ int64_t find_kb(const char* path, std::string_view key) noexcept {
   return kUnknown;
 }
 
+/* Of /proc/<pid>/stat and a thread's: the number, the name, the state and the parent. */
+constexpr size_t kStatBytes = 512;
+
+/* Empty where there is none. */
+std::string_view read_stat(const char* directory, int id, char (&text)[kStatBytes]) noexcept {
+  char path[48];
+  TextWriter(path, sizeof path).put(directory).put_int(id).put("/stat");
+  const int64_t length = os::read_file(path, text, sizeof text);
+  return length > 0 ? std::string_view(text, static_cast<size_t>(length)) : std::string_view();
+}
+
+/* The state with a blank on either side and what follows it; the name before may have any character in it. */
+std::string_view behind_name(std::string_view stat) noexcept {
+  const size_t name_end = stat.rfind(')');
+  return name_end == std::string_view::npos ? std::string_view() : stat.substr(name_end + 1);
+}
+
 }  // namespace
 
 int64_t take_integer(std::string_view* text) noexcept {
@@ -74,15 +91,12 @@ bool maps_all_ids(std::string_view text) noexcept {
   return text == "\n";
 }
 
-bool parse_runnable(std::string_view stat) noexcept {
-  const size_t name_end = stat.rfind(')');
-  return name_end != std::string_view::npos && stat.substr(name_end).starts_with(") R ");
-}
+bool parse_runnable(std::string_view stat) noexcept { return behind_name(stat).starts_with(" R "); }
+
+bool parse_zombie(std::string_view stat) noexcept { return behind_name(stat).starts_with(" Z "); }
 
 int64_t parse_parent(std::string_view stat) noexcept {
-  const size_t name_end = stat.rfind(')');
-  if (name_end == std::string_view::npos) return kUnknown;
-  stat.remove_prefix(name_end + 1);
+  stat = behind_name(stat);
   constexpr size_t kStateLength = 3; /* " S " */
   if (stat.size() < kStateLength || stat[0] != ' ' || stat[2] != ' ') return kUnknown;
   stat.remove_prefix(kStateLength);
@@ -91,19 +105,18 @@ int64_t parse_parent(std::string_view stat) noexcept {
 }
 
 int64_t parent_of(int pid) noexcept {
-  char path[32];
-  TextWriter(path, sizeof path).put("/proc/").put_int(pid).put("/stat");
-  char text[512];
-  const int64_t length = os::read_file(path, text, sizeof text);
-  return length > 0 ? parse_parent({text, static_cast<size_t>(length)}) : kUnknown;
+  char text[kStatBytes];
+  return parse_parent(read_stat("/proc/", pid, text));
+}
+
+bool is_zombie(int pid) noexcept {
+  char text[kStatBytes];
+  return parse_zombie(read_stat("/proc/", pid, text));
 }
 
 bool thread_is_runnable(int tid) noexcept {
-  char path[48];
-  TextWriter(path, sizeof path).put("/proc/self/task/").put_int(tid).put("/stat");
-  char text[512];
-  const int64_t length = os::read_file(path, text, sizeof text);
-  return length > 0 && parse_runnable({text, static_cast<size_t>(length)});
+  char text[kStatBytes];
+  return parse_runnable(read_stat("/proc/self/task/", tid, text));
 }
 
 bool has_thread_named(const char* const* names) noexcept {

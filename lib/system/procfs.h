@@ -78,6 +78,10 @@ int64_t footprint_bytes_of(int pid) noexcept;
  *  started. */
 int64_t parent_of(int pid) noexcept;
 
+/** Whether it has ended and nobody has waited for it: nothing of it is left but its number. False also where it is not to
+ *  be seen. */
+bool is_zombie(int pid) noexcept;
+
 /** MemTotal of <root>/proc/meminfo in bytes; where that is missing, what sysinfo(2) says. */
 int64_t physical_memory_bytes(const char* root = "") noexcept;
 
@@ -91,6 +95,9 @@ bool thread_is_runnable(int tid) noexcept;
 
 /** The same of that file's text: the field behind the name, which may have any character in it. */
 bool parse_runnable(std::string_view stat) noexcept;
+
+/** Whether such a text has the state Z. */
+bool parse_zombie(std::string_view stat) noexcept;
 
 /** Whether a thread of this process has one of these names, of which the kernel keeps 15 bytes; nullptr ends the list.
  *  Some 10 microseconds a thread. */

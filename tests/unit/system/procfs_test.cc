@@ -429,6 +429,24 @@ TEST_CASE("line_reader: a directory, a FIFO and a device without end come to an 
   CHECK(missing.error() == -ENOENT);
 }
 
+TEST_CASE("procfs: a process that nobody has waited for is a zombie", "[procfs]") {
+  CHECK(procfs::parse_zombie("12 (a) R 9 (b) Z 7 12 12"));
+  for (const char* const text :
+       {"", "12 (sh", "12 (sh)", "12 (sh) S 7 1", "12 (a) Z 1 (b) S 7", "12 (sh)Z 7 1"}) {
+    INFO(text);
+    CHECK_FALSE(procfs::parse_zombie(text));
+  }
+  CHECK_FALSE(procfs::is_zombie(getpid()));
+  CHECK_FALSE(procfs::is_zombie(-1));
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  siginfo_t ended{};
+  REQUIRE(waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT) == 0);
+  CHECK(procfs::is_zombie(child));
+  REQUIRE(waitpid(child, nullptr, 0) == child);
+  CHECK_FALSE(procfs::is_zombie(child));
+}
+
 TEST_CASE("procfs: the parent stands behind a name of any kind", "[procfs]") {
   CHECK(procfs::parse_parent("12 (sh) S 7 12 12 0 -1") == 7);
   CHECK(procfs::parse_parent("12 (a) R 9 (b) S 7 12 12") == 7);
