@@ -14,12 +14,12 @@
  * rest of the start, whose pages are resident anyway (lib/meson.build). */
 #define MEMLIMIT_AT_START __attribute__((section(".text.startup")))
 
-/* What fork writes, and the functions that write it, side by side: each page of ours that the child touches is a fault, and
- * where a virtual machine's cost 12 microseconds thirty of them were half of a fork. The data are one page, which
- * engine/account.cc begins; what is written elsewhere is first compared. What each child runs is one page as well
- * (tests/fork_page_test.py), which engine/fork.cc begins: it is made for size, but for what others call, too; it calls nothing of
- * libc's (raw_call.h), and what few children need is a function elsewhere. GNU ld puts sections of these names together, in
- * the order of the names; another linker's order costs faults alone. */
+/* What fork writes, and the functions that write it, side by side: each page of ours that the child touches is a
+ * fault, and where a virtual machine's cost 12 microseconds thirty of them were half of a fork. The data are one
+ * page, which engine/account.cc begins; what is written elsewhere is first compared. What each child runs is one page
+ * as well (tests/fork_page_test.py), which engine/fork.cc begins: it is made for size, but for what others call, too;
+ * it calls nothing of libc's (raw_call.h), and what few children need is a function elsewhere. GNU ld puts sections
+ * of these names together, in the order of the names; another linker's order costs faults alone. */
 #define MEMLIMIT_FORK_DATA __attribute__((section("memlimit_fork")))
 #define MEMLIMIT_FORK_CODE __attribute__((section(".text.sorted.fork_parent")))
 #define MEMLIMIT_CHILD_CODE __attribute__((cold, section(".text.sorted.fork_child")))
