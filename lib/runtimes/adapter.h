@@ -90,10 +90,20 @@ struct Adapter {
   /** Somebody must look at the figures where nothing is locked, and whoever maps memory cannot: has the runtime call
    *  look::after_allocation() at its next safe point. Threads and context as of ask(); nullptr: it allocates often enough. */
   void (*visit_soon)() noexcept = nullptr;
+
+  /** What the calling thread needs before a round may want it. Threads and context as of ask(), whenever it looks at
+   *  usage; nullptr: nothing. */
+  void (*prepare)() noexcept = nullptr;
+
+  /** help() reaches threads that ask() does not: it is called in each round. */
+  bool helps_in_rounds = false;
 };
 
 /** What the runtime's callback calls: runs `reclaim` if a round still wants it, and measures. */
 void arrive(const Adapter& adapter);
+
+/** Whether arrive() would have it reclaim, and with what; for who can tell beforehand that it is not worth it. */
+bool is_wanted(const Adapter& adapter, Work* work) noexcept;
 
 /** Whether MEMLIMIT_ADAPTERS names it, rather than all. */
 bool is_named(const Adapter& adapter) noexcept;
@@ -104,8 +114,8 @@ void leave_out(const Adapter& adapter, left_out::Why why) noexcept;
 /** Whether MEMLIMIT_ADAPTERS names `cpython-threads`: reclaim may run in a thread of ours. */
 bool may_use_threads() noexcept;
 
-/** Has the service thread call the adapters' help(). Any thread, inside malloc too. */
-void request_help() noexcept;
+/** Has the service thread call the adapter's help(). Any thread, inside malloc too. */
+void request_help(const Adapter& adapter) noexcept;
 
 extern const Adapter kCPython;
 extern const Adapter kRuby;

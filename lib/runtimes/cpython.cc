@@ -255,7 +255,7 @@ Asked ask(int64_t now_ns) noexcept {
   const int64_t since_ns = outstanding_ns.load(std::memory_order_relaxed);
   if (since_ns != 0 && now_ns - since_ns < kRequestExpiresNs) {
     const bool blocked = !main_thread && now_ns - since_ns >= kBlockedNs;
-    if (blocked && may_use_threads()) request_help();
+    if (blocked && may_use_threads()) request_help(kCPython);
     return Asked::kNotNow;
   }
   if (!queue_call(main_thread)) return Asked::kNotNow;

@@ -137,7 +137,7 @@ bool is_reached(bool unanswered) noexcept {
 }
 
 void refuse(left_out::Why why) noexcept {
-  if (refused.exchange(why, std::memory_order_relaxed) == left_out::Why::kNone) request_help();
+  if (refused.exchange(why, std::memory_order_relaxed) == left_out::Why::kNone) request_help(kPhp);
 }
 
 bool is_refused() noexcept {

@@ -65,7 +65,8 @@ constinit MEMLIMIT_FORK_DATA std::atomic<uint64_t> open_number{0}; /* 0: no roun
  * the slots. */
 constinit std::atomic<uint32_t> to_run_set{0};
 
-constinit MEMLIMIT_FORK_DATA std::atomic<bool> help_wanted{false};
+/* A bit for each adapter whose help() is wanted. */
+constinit MEMLIMIT_FORK_DATA std::atomic<uint32_t> to_help_set{0};
 
 /* The last round in which this thread asked its runtime, and in which it arrived at the safe point. */
 struct ThreadRounds {
@@ -86,16 +87,26 @@ bool may_reclaim(const Slot& slot, const hooks::Pass& pass, int64_t now_ns) noex
   return now_ns >= slot.rest_until_ns[pass.level == Level::kCritical ? 1 : 0];
 }
 
-/* The open round, if this adapter is to reclaim for it on this thread. */
-bool take_part(size_t index, OpenRound* round) noexcept {
-  LockGuard guard(table_lock);
+/* Whether this adapter is to reclaim for the open round on this thread. */
+bool is_due(size_t index) noexcept MEMLIMIT_REQUIRES(table_lock) {
   const uint64_t number = open_number.load(std::memory_order_relaxed);
   if (number == 0 || slots[index].wanted_round != number) return false;
   if (thread_rounds.arrived == number) return false;
-  if (open.ended_ns != 0 && os::monotonic_ns() - open.ended_ns > kJoinNs) return false;
-  thread_rounds.arrived = number;
+  return open.ended_ns == 0 || os::monotonic_ns() - open.ended_ns <= kJoinNs;
+}
+
+/* The open round, if so. */
+bool take_part(size_t index, OpenRound* round) noexcept {
+  LockGuard guard(table_lock);
+  if (!is_due(index)) return false;
+  thread_rounds.arrived = open_number.load(std::memory_order_relaxed);
   *round = open;
   return true;
+}
+
+Work work_of(const OpenRound& round, int64_t wanted_bytes) noexcept {
+  const hooks::Pass& pass = round.pass;
+  return {pass.level, wanted_bytes, pass.usage_bytes, pass.limit_bytes, pass.everything};
 }
 
 /* True when it falls to the caller to end the round: once. */
@@ -139,7 +150,8 @@ void record(size_t index, const OpenRound& round, int64_t wanted_bytes, const Ou
 bool reclaim_wanted() noexcept { return to_run_set.load(std::memory_order_relaxed) != 0; }
 
 bool service_wanted() noexcept {
-  return discovery::is_due() || help_wanted.load(std::memory_order_relaxed) || reclaim_wanted();
+  return discovery::is_due() || to_help_set.load(std::memory_order_relaxed) != 0 ||
+         reclaim_wanted();
 }
 
 void notice_all() noexcept {
@@ -153,11 +165,9 @@ void serve(const service::Turn&) noexcept {
     discovery::run();
     notice_all();
   }
-  if (!help_wanted.load(std::memory_order_relaxed)) return;
-  if (!help_wanted.exchange(false, std::memory_order_acquire)) return;
-  for (size_t i = 0; i < kCount; ++i) {
-    if (attached::is(i) && kAdapters[i]->help != nullptr) kAdapters[i]->help();
-  }
+  if (to_help_set.load(std::memory_order_relaxed) == 0) return;
+  uint32_t to_help = to_help_set.exchange(0, std::memory_order_acquire);
+  for (; to_help != 0; to_help &= to_help - 1) kAdapters[__builtin_ctz(to_help)]->help();
 }
 
 bool grows_unseen() noexcept {
@@ -174,6 +184,9 @@ void visit_soon() noexcept {
 }
 
 void ask_if_wanted() noexcept {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (kAdapters[i]->prepare != nullptr && attached::takes_part(i)) kAdapters[i]->prepare();
+  }
   const uint64_t number = open_number.load(std::memory_order_acquire);
   if (number == 0 || thread_rounds.asked == number || thread_rounds.reclaiming) return;
   const int64_t now_ns = os::monotonic_ns();
@@ -198,7 +211,7 @@ bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noe
   for (size_t i = 0; i < kCount; ++i) {
     if (attached::takes_part(i) && is_served(i)) reachable |= uint32_t{1} << i;
   }
-  uint32_t to_run = 0;
+  uint32_t to_run = 0, to_help = 0;
   bool due = false;
   {
     LockGuard guard(table_lock);
@@ -211,6 +224,7 @@ bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noe
       if (!may_reclaim(slot, pass, began_ns)) continue;
       slot.wanted_round = pass.round;
       if (kAdapters[i]->ask == nullptr) to_run |= uint32_t{1} << i;
+      if (kAdapters[i]->helps_in_rounds) to_help |= uint32_t{1} << i;
       due = true;
     }
     if (due) {
@@ -218,10 +232,9 @@ bool begin_round(const hooks::Pass& pass, int64_t began_ns, bool ends_round) noe
       open_number.store(pass.round, std::memory_order_release);
     }
   }
-  if (to_run != 0) {
-    to_run_set.fetch_or(to_run, std::memory_order_release);
-    service::wake();
-  }
+  if (to_run != 0) to_run_set.fetch_or(to_run, std::memory_order_release);
+  if (to_help != 0) to_help_set.fetch_or(to_help, std::memory_order_release);
+  if ((to_run | to_help) != 0) service::wake();
   if (due) ask_if_wanted();
   return due;
 }
@@ -266,7 +279,7 @@ MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_A
   table_lock.reset_after_fork();
   // Otherwise nothing was ever written there: pages that nobody has touched.
   if (attached::any()) reset_attached();
-  help_wanted.store(false, std::memory_order_relaxed);
+  to_help_set.store(0, std::memory_order_relaxed);
   last_level = Level::kLow;
   open_number.store(0, std::memory_order_relaxed);
   thread_rounds = {};
@@ -306,9 +319,16 @@ void configure(const Config& config, const LoaderCalls& calls) noexcept {
   participants::add(kParticipant);
 }
 
-void request_help() noexcept {
-  help_wanted.store(true, std::memory_order_release);
+void request_help(const Adapter& adapter) noexcept {
+  to_help_set.fetch_or(uint32_t{1} << attached::number_of(adapter), std::memory_order_release);
   service::wake();
+}
+
+bool is_wanted(const Adapter& adapter, Work* work) noexcept {
+  LockGuard guard(table_lock);
+  if (!is_due(attached::number_of(adapter))) return false;
+  *work = work_of(open, open.pass.wanted_bytes);
+  return true;
 }
 
 void arrive(const Adapter& adapter) {
@@ -328,8 +348,7 @@ void arrive(const Adapter& adapter) {
   const int64_t cpu_before_ns = os::thread_cpu_ns();
   const int64_t own_before = allocator().own_net_freed();
   const Fall fall;
-  const Work work{round.pass.level, wanted, round.pass.usage_bytes, round.pass.limit_bytes,
-                  round.pass.everything};
+  const Work work = work_of(round, wanted);
   // Of the thread that it begins on: where a finaliser waits, Ruby may go on on another thread of its pool.
   bool* const reclaiming = &thread_rounds.reclaiming;
   *reclaiming = true;

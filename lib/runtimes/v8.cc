@@ -5,12 +5,19 @@
  * included; the callback runs on that thread when JavaScript next looks at its stack guard. A notification
  * from another thread would be handed to a task runner, which aborts while Node shuts down.
  *
+ * A thread that waits for events runs no JavaScript. Left alone, V8 comes back to its garbage 100 seconds after its last
+ * full collection, when the program was busy before it slept. Node's threads are woken, by the service thread, and an
+ * isolate that has something to give collects in its event loop. For that each is interrupted once, early: node_loop.h.
+ *
  * The functions are found by their mangled names, which the program exports for its add-ons.
- * Not served: a thread that waits for events runs no JavaScript, so it keeps what it has.
+ * Not served while they wait: threads of programs that are not Node.
  */
+#include <algorithm>
 #include <cstddef>
 
+#include "engine/service.h"
 #include "runtimes/adapter.h"
+#include "runtimes/node_loop.h"
 #include "system/attributes.h"
 #include "system/os.h"
 
@@ -29,7 +36,10 @@ struct HeapStatistics {
   size_t total_physical_size;
   size_t total_available_size;
   size_t used_heap_size;
-  size_t rest[59];
+  size_t heap_size_limit;
+  size_t malloced_memory;
+  size_t external_memory; /* of buffers */
+  size_t rest[56];
 };
 
 struct Functions {
@@ -47,6 +57,38 @@ struct Outstanding {
 };
 MEMLIMIT_TLS Outstanding outstanding{};
 
+/* What this thread's isolate had in use when it last collected, or began to. */
+struct Collected {
+  Isolate* isolate = nullptr;
+  int64_t left_bytes = 0;
+  bool urgently = false;
+  int64_t rest_until_ns = 0;
+};
+MEMLIMIT_TLS Collected collected{};
+
+/* An isolate that is woken collects when it has so much more than then, and an eighth more; an explicit reclaim gets little
+ * things, too. What a thread that waits does now and then should not cost it a collection in each round. */
+constexpr int64_t kWorthBytes = int64_t{1} << 20;
+constexpr int64_t kWorthOfAllBytes = int64_t{64} << 10;
+constexpr int64_t kWorthDivisor = 8;
+
+/* Where nothing paces it, in an explicit reclaim and when it is woken, it does not collect again before so many times as
+ * long as its last collection took: whoever demands all that can be had each 0.3 ms would get nothing else. */
+constexpr int64_t kRest = 3;
+
+/* The interrupt that has this thread's isolate join its event loop: at first it may be too early for that, and where it is
+ * not Node's it always is. */
+struct Joining {
+  Isolate* isolate = nullptr;
+  int tries = 0;
+  int64_t again_ns = 0;
+};
+MEMLIMIT_TLS Joining joining{};
+constexpr int kMostTries = 8;
+constexpr int64_t kFirstPauseNs = 10'000'000; /* twice as long after each */
+
+void at_event_loop(Isolate* isolate);
+
 bool attach(const ElfImage& image) noexcept {
   Functions found{};
   if (!image.find("_ZN2v87Isolate13TryGetCurrentEv", &found.try_get_current) ||
@@ -58,13 +100,21 @@ bool attach(const ElfImage& image) noexcept {
     return false;
   }
   v8 = found;
+  node_loop::attach(image, at_event_loop);
   return true;
 }
 
 int64_t used_bytes(Isolate* isolate) {
   HeapStatistics statistics{};
   v8.get_statistics(isolate, &statistics);
-  return static_cast<int64_t>(statistics.used_heap_size);
+  return static_cast<int64_t>(statistics.used_heap_size + statistics.external_memory);
+}
+
+// Until there marking in the background will do: it takes a tenth of a second, in which the heap grows by
+// a few percent of a limit.
+bool is_urgent(const Work& work) noexcept {
+  return work.everything || work.level >= Level::kCritical ||
+         work.paced_bytes >= work.limit_bytes - work.limit_bytes / 8;
 }
 
 Outcome reclaim(const Work& work) {
@@ -72,32 +122,69 @@ Outcome reclaim(const Work& work) {
   Isolate* const isolate = v8.try_get_current();
   if (isolate == nullptr) return outcome;
   outcome.ran = true;
-  // Until there marking in the background will do: it takes a tenth of a second, in which the heap grows by
-  // a few percent of a limit.
-  const bool urgent =
-      work.level >= Level::kCritical || work.paced_bytes >= work.limit_bytes - work.limit_bytes / 8;
-  if (!urgent) {
+  if (!is_urgent(work)) {
+    collected = {isolate, used_bytes(isolate), false, 0};
     v8.notify(isolate, Pressure::kModerate);
     v8.notify(isolate, Pressure::kNone);
     outcome.started = true;
     return outcome;
   }
   const int64_t used_before = used_bytes(isolate);
+  const int64_t begin_ns = os::monotonic_ns();
   const int64_t process_before_ns = os::process_cpu_ns();
   const int64_t thread_before_ns = os::thread_cpu_ns();
   // Collects at once, being on the isolate's thread. Back to none, or the next one would do nothing.
   v8.notify(isolate, Pressure::kCritical);
   v8.notify(isolate, Pressure::kNone);
-  outcome.recycled_bytes = used_before - used_bytes(isolate);
+  const int64_t end_ns = os::monotonic_ns();
+  collected = {isolate, used_bytes(isolate), true, end_ns + kRest * (end_ns - begin_ns)};
+  outcome.recycled_bytes = used_before - collected.left_bytes;
   // The collector's helpers; in a program with several isolates also what those did meanwhile.
   outcome.parallel_cpu_ns =
       (os::process_cpu_ns() - process_before_ns) - (os::thread_cpu_ns() - thread_before_ns);
   return outcome;
 }
 
-void on_interrupt(Isolate*, void*) {
+bool rests(Isolate* isolate) {
+  return collected.isolate == isolate && os::monotonic_ns() < collected.rest_until_ns;
+}
+
+/* Whether a round that finds the thread waiting is worth a collection. */
+bool is_worth(Isolate* isolate, const Work& work) {
+  if (collected.isolate != isolate) return true;
+  if (is_urgent(work) && !collected.urgently) return true;
+  if (rests(isolate)) return false;
+  const int64_t grown = used_bytes(isolate) - collected.left_bytes;
+  if (work.everything) return grown >= kWorthOfAllBytes;
+  return grown >= std::max(kWorthBytes, collected.left_bytes / kWorthDivisor);
+}
+
+void at_event_loop(Isolate* isolate) {
+  Work work;
+  if (v8.try_get_current() != isolate || !is_wanted(kV8, &work)) return;
+  if (is_worth(isolate, work)) arrive(kV8);
+}
+
+void on_interrupt(Isolate* isolate, void*) {
   outstanding = {};
+  node_loop::join(isolate);
+  Work work;
+  if (!is_wanted(kV8, &work) || (work.everything && rests(isolate))) return;
   arrive(kV8);
+}
+
+void on_interrupt_to_join(Isolate* isolate, void*) { node_loop::join(isolate); }
+
+/* By the service thread isolates are woken: while there is none, none is to be. */
+void prepare() noexcept {
+  Isolate* const isolate = v8.try_get_current();
+  if (isolate == nullptr || !node_loop::is_to_join(isolate) || !service::running()) return;
+  if (joining.isolate != isolate) joining = {isolate, 0, 0};
+  if (joining.tries >= kMostTries) return;
+  const int64_t now_ns = os::monotonic_ns();
+  if (now_ns < joining.again_ns) return;
+  joining.again_ns = now_ns + (kFirstPauseNs << joining.tries++);
+  v8.request_interrupt(isolate, on_interrupt_to_join, nullptr);
 }
 
 Asked ask(int64_t now_ns) noexcept {
@@ -111,11 +198,21 @@ Asked ask(int64_t now_ns) noexcept {
   return Asked::kAsked;
 }
 
-MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept { outstanding = {}; }
+MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
+  outstanding = {};
+  node_loop::abandon_all();
+}
 
 }  // namespace
 
-constinit const Adapter kV8{
-    "v8", "_ZN2v87Isolate13TryGetCurrentEv", attach, ask, reclaim, reset_after_fork, nullptr};
+constinit const Adapter kV8{.name = "v8",
+                            .landmark = "_ZN2v87Isolate13TryGetCurrentEv",
+                            .attach = attach,
+                            .ask = ask,
+                            .reclaim = reclaim,
+                            .reset_after_fork = reset_after_fork,
+                            .help = node_loop::wake_all,
+                            .prepare = prepare,
+                            .helps_in_rounds = true};
 
 }  // namespace memlimit::runtimes

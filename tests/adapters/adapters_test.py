@@ -14,6 +14,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -361,6 +362,82 @@ require('{CONTAINERS / 'waves.js'}');
     assert ended.attached('v8') and ended.adapter('v8')[0] > 0, ended
     without, _ = bench.number(command, limit='120MiB', MEMLIMIT_ADAPTERS='none')
     assert peak < without - 20, f'{peak} MiB at a limit of 120, {without} without the adapter'
+
+
+# Garbage that has reached the old space, of objects or of buffers, in the main thread or in workers, which then wait.
+NODE_WAITS = """
+const { Worker, isMainThread, workerData, parentPort } = require('worker_threads');
+const make = {
+  rows: (i) => ({ i, text: 'row ' + i, list: [i, i + 1, i + 2] }),
+  buffers: (i) => Buffer.alloc(1000, i),
+};
+const [kind, count, workers] = isMainThread ? process.argv.slice(2) : workerData;
+let kept = [];
+for (let i = 0; i < count; ++i) kept.push(make[kind](i));
+for (let i = 0, young = []; i < 2_000_000; ++i) if (young.push({ i }) === 100_000) young = [];
+kept = null;
+if (!isMainThread) {
+  parentPort.once('message', () => {});
+  parentPort.postMessage('waits');
+} else {
+  const all = Array.from({ length: workers }, () => new Worker(__filename, { workerData: [kind, count, 0] }));
+  Promise.all(all.map((worker) => new Promise((waits) => worker.once('message', waits)))).then(() => {
+    console.log('waits');
+    process.stdin.once('data', () => {
+      for (const worker of all) worker.postMessage('end');
+      process.stdin.pause();
+    });
+  });
+  process.on('exit', () => console.log('ends'));
+}
+"""
+
+
+def resident_mib(pid):
+    status = pathlib.Path(f'/proc/{pid}/status').read_text()
+    return int(re.search(r'VmRSS:\s+(\d+)', status)[1]) >> 10
+
+
+def set_limit(path, text):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE_S)
+        client.connect(str(path))
+        client.sendall(f'limit={text}\n'.encode())
+        client.shutdown(socket.SHUT_WR)
+        client.recv(4096)
+
+
+def case_v8_collects_while_node_waits(bench):
+    """Nothing runs in the process when its limit is lowered: its threads are woken, and it ends as it would."""
+    if shutil.which('node', path=PATH) is None:
+        raise LeftOut('no node')
+    program = bench.directory / 'waits.js'
+    program.write_text(NODE_WAITS)
+    for what in ['rows', '300000', '0'], ['buffers', '100000', '0'], ['rows', '150000', '2']:
+        log, door = bench.directory / 'log', bench.directory / 'socket'
+        log.unlink(missing_ok=True)
+        environment = {'PATH': PATH, 'LD_PRELOAD': bench.build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': '4GiB',
+                       'MEMLIMIT_LOG': f'debug:{log}', 'MEMLIMIT_SOCKET': door}
+        with subprocess.Popen(['node', program, *what], env=environment, stdin=subprocess.PIPE, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+            try:
+                assert process.stdout.readline() == 'waits\n'
+                before = resident_mib(process.pid)
+                set_limit(door, '40MiB')
+                deadline = time.monotonic() + PATIENCE_S
+                while resident_mib(process.pid) > before * 3 // 4 and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                after = resident_mib(process.pid)
+                output, errors = process.communicate('end\n', PATIENCE_S)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        ended = Ended(process.returncode, output, errors, log.read_text())
+        calls, freed = ended.adapter('v8')
+        assert after <= before * 3 // 4, f'{what}: {before} MiB became {after}: {ended}'
+        assert calls > 0 and freed > 20 << 20, f'{what}: {before} MiB became {after}: {ended}'
+        said = [line for line in errors.splitlines() if not line.startswith('memlimit[')]
+        assert (ended.status, ended.output, said) == (0, 'ends\n', []), ended
 
 
 RUBY_END = '''
