@@ -14,6 +14,8 @@
  */
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
+#include <string_view>
 
 #include "engine/service.h"
 #include "runtimes/adapter.h"
@@ -89,6 +91,23 @@ constexpr int64_t kFirstPauseNs = 10'000'000; /* twice as long after each */
 
 void at_event_loop(Isolate* isolate);
 
+/* Told to notify an isolate that makes a snapshot, V8 11 begins to mark its heap, which cannot be marked then, and crashes.
+ * Node makes one under these options, which come with the command alone. */
+constexpr std::string_view kSnapshotOptions[] = {"--build-snapshot", "--experimental-sea-config",
+                                                 "--build-sea"};
+constinit bool makes_snapshot = false;
+
+bool is_to_make_snapshot() noexcept {
+  char text[4096];
+  const int64_t bytes = os::read_file("/proc/self/cmdline", text, sizeof text);
+  for (const char* word = text; word < text + bytes; word += strlen(word) + 1) {
+    for (const std::string_view option : kSnapshotOptions) {
+      if (std::string_view(word).starts_with(option)) return true;
+    }
+  }
+  return false;
+}
+
 bool attach(const ElfImage& image) noexcept {
   Functions found{};
   if (!image.find("_ZN2v87Isolate13TryGetCurrentEv", &found.try_get_current) ||
@@ -100,6 +119,7 @@ bool attach(const ElfImage& image) noexcept {
     return false;
   }
   v8 = found;
+  makes_snapshot = is_to_make_snapshot();
   node_loop::attach(image, at_event_loop);
   return true;
 }
@@ -178,7 +198,8 @@ void on_interrupt_to_join(Isolate* isolate, void*) { node_loop::join(isolate); }
 /* By the service thread isolates are woken: while there is none, none is to be. */
 void prepare() noexcept {
   Isolate* const isolate = v8.try_get_current();
-  if (isolate == nullptr || !node_loop::is_to_join(isolate) || !service::running()) return;
+  if (isolate == nullptr || makes_snapshot || !node_loop::is_to_join(isolate)) return;
+  if (!service::running()) return;
   if (joining.isolate != isolate) joining = {isolate, 0, 0};
   if (joining.tries >= kMostTries) return;
   const int64_t now_ns = os::monotonic_ns();
@@ -189,7 +210,7 @@ void prepare() noexcept {
 
 Asked ask(int64_t now_ns) noexcept {
   Isolate* const isolate = v8.try_get_current();
-  if (isolate == nullptr) return Asked::kNotMine;
+  if (isolate == nullptr || makes_snapshot) return Asked::kNotMine;
   if (outstanding.isolate == isolate && now_ns - outstanding.since_ns < kRequestExpiresNs) {
     return Asked::kNotNow;
   }

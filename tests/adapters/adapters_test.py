@@ -440,6 +440,22 @@ def case_v8_collects_while_node_waits(bench):
         assert (ended.status, ended.output, said) == (0, 'ends\n', []), ended
 
 
+def case_v8_is_left_alone_while_it_makes_a_snapshot(bench):
+    """It crashed there when it was notified."""
+    program = bench.directory / 'snapshot.js'
+    program.write_text("""
+let rows = [];
+for (let i = 0; i < 300_000; ++i) rows.push({ i, text: 'x' + i });
+rows = null;
+require('v8').startupSnapshot.setDeserializeMainFunction(() => console.log('restored'));
+""")
+    blob = bench.directory / 'snapshot.blob'
+    ended = bench.run(['node', '--snapshot-blob', blob, '--build-snapshot', program], limit='30MiB')
+    assert ended.status == 0 and blob.exists() and ended.attached('v8'), ended
+    ended = bench.run(['node', '--snapshot-blob', blob, 'program'], limit='30MiB')
+    assert (ended.status, ended.output) == (0, 'restored\n'), ended
+
+
 RUBY_END = '''
 rows = Array.new(20_000) { |i| { i => "row %d" % i * 5 } }
 ObjectSpace.define_finalizer(rows, proc { 20_000.times { |i| "late %d" % i * 50 } })
