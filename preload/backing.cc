@@ -26,6 +26,17 @@ bool address_space_is_limited() noexcept {
   return getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
+int numa_nodes() noexcept {
+  constexpr int kMostNodes = 256;
+  int nodes = 1;
+  for (; nodes < kMostNodes; ++nodes) {
+    char path[48];
+    TextWriter(path, sizeof path).put("/sys/devices/system/node/node").put_int(nodes);
+    if (access(path, R_OK) != 0) break;
+  }
+  return nodes;
+}
+
 }  // namespace
 
 void* map_region(size_t bytes, size_t alignment) noexcept {
@@ -54,16 +65,10 @@ size_t usable_if_own(const void* block) noexcept {
   return mi_is_in_heap_region(block) ? mi_usable_size(block) : 0;
 }
 
-void count_numa_nodes() noexcept {
+void set_options() noexcept {
   if (!options_are_known()) return;
-  constexpr int kMostNodes = 256;
-  int nodes = 1;
-  for (; nodes < kMostNodes; ++nodes) {
-    char path[48];
-    TextWriter(path, sizeof path).put("/sys/devices/system/node/node").put_int(nodes);
-    if (access(path, R_OK) != 0) break;
-  }
-  mi_option_set_default(mi_option_use_numa_nodes, nodes);
+  mi_option_set_default(mi_option_use_numa_nodes, numa_nodes());
+  mi_option_set_default(mi_option_large_os_pages, 0);
 }
 
 }  // namespace memlimit::backing

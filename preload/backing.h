@@ -36,10 +36,12 @@ bool release_if_own(void* block) noexcept;
 size_t usable_if_own(const void* block) noexcept;
 
 /**
- * Counts the NUMA nodes for mimalloc, as its unix/prim.c does. Left to itself it looks for them when it first maps
- * something, and that changes errno: ENOENT, for the node after the last. A setting of the user's own
- * (MIMALLOC_USE_NUMA_NODES) stands. Once, at start, with errno kept by the caller.
+ * Tells mimalloc two things. How many NUMA nodes there are, counted as its unix/prim.c does: left to itself it looks for
+ * them when it first maps something, and that changes errno: ENOENT, for the node after the last. And to leave the size
+ * of pages to the kernel: mimalloc 3 asks for pages of 2 MiB where it maps a region, which come back whole where a few KiB
+ * of them are touched after a purge. The user's own settings (MIMALLOC_USE_NUMA_NODES, MIMALLOC_ALLOW_LARGE_OS_PAGES)
+ * stand. Once, at start, with errno kept by the caller.
  */
-void count_numa_nodes() noexcept;
+void set_options() noexcept;
 
 }  // namespace memlimit::backing

@@ -16,6 +16,6 @@ bool release_if_own(void*) noexcept { return false; }
 
 size_t usable_if_own(const void*) noexcept { return 0; }
 
-void count_numa_nodes() noexcept {}
+void set_options() noexcept {}
 
 }  // namespace memlimit::backing

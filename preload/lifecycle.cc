@@ -72,7 +72,7 @@ __attribute__((constructor)) void start([[maybe_unused]] int, [[maybe_unused]] c
   // Without mimalloc whoever maps is the program: the heap asks the kernel itself.
   if (dl_iterate_phdr(find_allocator, dlsym(RTLD_NEXT, "mi_malloc")) == 0)
     mappings::set_allocator_code({UINTPTR_MAX, UINTPTR_MAX});
-  backing::count_numa_nodes();
+  backing::set_options();
   process_log().note_stderr();
   const bool secure = getauxval(AT_SECURE) != 0;
   ConfigErrors errors;
