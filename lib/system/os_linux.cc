@@ -184,7 +184,9 @@ int64_t mount_id(const char* path) noexcept {
   } status{};
   static_assert(sizeof status == 256 && offsetof(decltype(status), mount_id) == 0x90);
   if (syscall(SYS_statx, AT_FDCWD, path, AT_NO_AUTOMOUNT, kMountId, &status) != 0) return -1;
-  return (status.mask & kMountId) != 0 ? static_cast<int64_t>(status.mount_id) : -1;
+  // qemu-user (7.2) says that it knows the mount, and leaves 0, which no mount has that a process can see.
+  const bool is_known = (status.mask & kMountId) != 0 && status.mount_id != 0;
+  return is_known ? static_cast<int64_t>(status.mount_id) : -1;
 }
 
 int64_t installed_memory_bytes() noexcept {
