@@ -30,10 +30,14 @@ NOBODY = 65534
 
 # A program that holds memory, allocates and frees as its standard input tells, and can fork and die.
 PROGRAM = """
-import os, sys
+import os, select, sys
 held = [bytes(100_000) for _ in range(400)]
 print("ready", flush=True)
-for line in sys.stdin:
+def lines():
+    # As servers wait: what read() waits for is not seen (lib/service.md).
+    while select.select([0], [], [])[0] and (line := sys.stdin.readline()):
+        yield line
+for line in lines():
     if line == "churn\\n":
         for _ in range(2000):
             bytes(100_000)

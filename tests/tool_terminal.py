@@ -94,6 +94,8 @@ class Session:
         self.set_size(columns, lines)
         self.before = termios.tcgetattr(self.follower)
         environment = {"PATH": os.environ["PATH"], "TERM": kind, "LANG": "C.UTF-8", "HOME": "/", **settings}
+        # Python's own words as they are: from 3.13 on an error has colours on a terminal.
+        environment.setdefault("PYTHON_COLORS", "0")
         self.process = subprocess.Popen(
             command, stdin=self.follower, stdout=self.follower, stderr=self.follower, env=environment, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),

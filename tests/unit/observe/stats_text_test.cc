@@ -20,6 +20,8 @@
 #include "observe/stats_metrics.h"
 #include "observe/version.h"
 #include "support/lines.h"
+#include "support/temp_dir.h"
+#include "system/os.h"
 #include "system/text.h"
 
 using memlimit::Histogram;
@@ -91,9 +93,10 @@ std::unique_ptr<Snapshot> worst() {
   std::memset(snapshot->left_out, '\xff', sizeof snapshot->left_out - 1);
   snapshot->pid = INT32_MIN;
   snapshot->hook_count = Snapshot::kMaxHooks;
+  uint64_t id = UINT64_MAX;
   for (HookRow& row : snapshot->hooks) {
     std::memset(row.name, '\\', sizeof row.name);  // not even terminated
-    row.id = UINT64_MAX;
+    row.id = id--;
     row.context = memlimit::kContextSafePoint;
     row.calls = row.skips = row.freed_bytes = row.ns = row.bytes_per_us = row.backoff =
         row.last_result = row.overruns = row.running_ns = INT64_MIN;
@@ -343,11 +346,17 @@ TEST_CASE("stats_metrics: promtool accepts the metrics", "[stats_text][metrics]"
     return;
   }
   for (const auto& snapshot : {sample(), worst()}) {
-    FILE* promtool = popen("promtool check metrics >/dev/null 2>&1", "w");
+    const memlimit::test::TempDir directory;
+    const std::string complaints = directory / "complaints";
+    FILE* promtool = popen(("promtool check metrics >" + complaints + " 2>&1").c_str(), "w");
     REQUIRE(promtool != nullptr);
     const std::string text = render(StatsFile::kMetrics, *snapshot);
     fwrite(text.data(), 1, text.size(), promtool);
-    CHECK(WEXITSTATUS(pclose(promtool)) == 0);
+    const int status = WEXITSTATUS(pclose(promtool));
+    char said[4096] = "";
+    memlimit::os::read_file(complaints.c_str(), said, sizeof said);
+    INFO(said);
+    CHECK(status == 0);
   }
 }
 
