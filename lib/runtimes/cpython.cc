@@ -80,6 +80,11 @@ constexpr int kMostQueued = 2;
 /* A request that the main thread has not come to for so long is taken to another thread. */
 constexpr int64_t kBlockedNs = 100'000'000;
 
+/* Since when a pending call of ours runs; 0: none does. While one does no other is queued: from 3.13 on the interpreter runs
+ * them at its end until there is none (_Py_FinishPendingCalls()), and threads that still run would bring one each time. In the
+ * child of fork it is as in the parent. */
+constinit std::atomic<int64_t> serving_since_ns{0};
+
 /* When a round asked last. In the child of fork it is as in the parent. */
 constinit std::atomic<int64_t> last_asked_ns{0};
 constexpr int64_t kLatelyNs = 2'000'000'000;
@@ -221,8 +226,16 @@ void call_left_queue() noexcept {
 
 int on_pending(void*) {
   call_left_queue();
+  serving_since_ns.store(os::monotonic_ns(), std::memory_order_relaxed);
   come();
+  serving_since_ns.store(0, std::memory_order_relaxed);
   return 0;
+}
+
+/* One that has not come back for long, since it ended its thread, is forgotten. */
+bool is_serving(int64_t now_ns) noexcept {
+  const int64_t since_ns = serving_since_ns.load(std::memory_order_relaxed);
+  return since_ns != 0 && now_ns - since_ns < kRequestExpiresNs;
 }
 
 /* The same on whichever thread comes first, unless only the main thread will do. */
@@ -258,7 +271,7 @@ Asked ask(int64_t now_ns) noexcept {
     if (blocked && may_use_threads()) request_help(kCPython);
     return Asked::kNotNow;
   }
-  if (!queue_call(main_thread)) return Asked::kNotNow;
+  if (is_serving(now_ns) || !queue_call(main_thread)) return Asked::kNotNow;
   outstanding_ns.store(now_ns, std::memory_order_relaxed);
   // Off the main thread: come again, to see whether it was blocked.
   return main_thread ? Asked::kAsked : Asked::kNotNow;
