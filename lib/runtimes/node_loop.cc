@@ -95,16 +95,11 @@ bool find_uv(const ElfImage* image) noexcept {
   return true;
 }
 
-/* Once: where libuv is a library of its own. Several threads find the same. */
+/* Looks once: where libuv is a library of its own. A thread that comes meanwhile has none yet, and tries again. */
 bool has_or_finds_uv() noexcept {
   if (has_uv.load(std::memory_order_acquire)) return true;
   static constinit std::atomic<bool> looked{false};
-  if (looked.load(std::memory_order_relaxed)) return false;
-  static constinit std::atomic<bool> looking{false};
-  if (looking.exchange(true, std::memory_order_acquire)) return false;
-  const bool found = find_uv(nullptr);
-  looked.store(true, std::memory_order_relaxed);
-  return found;
+  return !looked.exchange(true, std::memory_order_relaxed) && find_uv(nullptr);
 }
 
 bool change(Call& call, State from, State to) noexcept {
