@@ -36,6 +36,8 @@ ROWS = (
     ("java, ZGC", ["java", "-Xmx1g", "-XX:+UseZGC", "Table", "500000", "40"]),
     ("erlang, named", ["escript", TAX / "table.escript", "200", "300"]),
 )
+# Adapters that are used only where they are named.
+NAMED = {"erlang, named": "beam"}
 
 
 def run(command, settings, directory):
@@ -66,8 +68,8 @@ def row(name, command, library, runs, directory):
         plain_peaks.append(plain_peak)
         for factor in FACTORS:
             settings = {"LD_PRELOAD": str(library), "MEMLIMIT": str(int(held_bytes * factor)), "MEMLIMIT_SOCKET": "off"}
-            if "named" in name:
-                settings["MEMLIMIT_ADAPTERS"] = "beam"
+            if name in NAMED:
+                settings["MEMLIMIT_ADAPTERS"] = NAMED[name]
             seconds, peak, _, unheld = run(command, settings, directory)
             quotients[factor].append(seconds / plain_seconds)
             peaks[factor].append(peak)
