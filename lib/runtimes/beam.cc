@@ -8,13 +8,16 @@
  *
  * That runs code in somebody's node: the adapter is used only where MEMLIMIT_ADAPTERS names it.
  */
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/service.h"
 #include "runtimes/adapter.h"
 #include "runtimes/erlang_term.h"
 #include "system/attributes.h"
+#include "system/os.h"
 
 namespace memlimit::runtimes {
 namespace {
@@ -138,16 +141,65 @@ bool ask_supervisor(NifEnvironment* env) noexcept {
   return beam.send(nullptr, &supervisor, env, beam.make_tuple(env, parts, 3)) != 0;
 }
 
-/* The processes collect on the node's own schedulers. One that does so for an earlier request is enough. */
+bool is_collecting(NifEnvironment* env) noexcept {
+  NifPid collector;
+  return beam.whereis(nullptr, beam.make_atom(env, kCollector), &collector) != 0;
+}
+
+/* The processes collect on the node's own schedulers, one after the other, whose time nobody tells apart. Only how long the
+ * collector lives is seen, by looking as often as this, and no longer than that: a thread may wait for this round. When it
+ * has not begun for kBeginsNs, it was through before anybody looked, or the supervisor is busy. */
+constexpr int64_t kPollNs = 1'000'000;
+constexpr int64_t kBeginsNs = 20'000'000;
+constexpr int64_t kLongestNs = 200'000'000;
+
+/* The clock, and what the node has used by then. */
+struct Moment {
+  int64_t at_ns = 0;
+  int64_t cpu_ns = 0;
+};
+Moment now() noexcept { return {os::monotonic_ns(), os::process_cpu_ns()}; }
+
+/* A collector lived when it was last looked at, and is charged up to then. On the service thread. */
+constinit Moment charged{};
+
+/* Waits for the end of a collector that was asked for, or lives. True when it was seen. */
+bool wait_for_end(NifEnvironment* env, bool lives) noexcept {
+  static constinit std::atomic<uint32_t> nothing{0};
+  const int64_t began_ns = os::monotonic_ns();
+  bool was_seen = lives;
+  while (!service::is_leaving() && is_ready()) {
+    const int64_t waited_ns = os::monotonic_ns() - began_ns;
+    if (waited_ns >= (was_seen ? kLongestNs : kBeginsNs)) break;
+    os::futex_wait(nothing, 0, kPollNs);
+    const bool is_there = is_collecting(env);
+    if (was_seen && !is_there) break;
+    was_seen = was_seen || is_there;
+  }
+  return was_seen;
+}
+
+/* What a collector has used since then: one scheduler at most, and not more than the node. */
+int64_t used_since(const Moment& then) noexcept {
+  const Moment end = now();
+  return std::max<int64_t>(0, std::min(end.at_ns - then.at_ns, end.cpu_ns - then.cpu_ns));
+}
+
+/* One that collects for an earlier request is enough. */
 Outcome reclaim(const Work&) {
   Outcome outcome;
   if (!is_ready()) return outcome;
   NifEnvironment* const env = beam.alloc_env();
   if (env == nullptr) return outcome;
-  NifPid collector;
-  if (beam.whereis(nullptr, beam.make_atom(env, kCollector), &collector) == 0) {
+  const bool lives = is_collecting(env);
+  if (!lives || charged.at_ns == 0) charged = now();
+  if (!lives) {
     outcome.ran = ask_supervisor(env);
     outcome.frees_follow = outcome.ran;
+  }
+  if (lives || outcome.ran) {
+    if (wait_for_end(env, lives)) outcome.parallel_cpu_ns = used_since(charged);
+    charged = is_ready() && is_collecting(env) ? now() : Moment{};
   }
   beam.free_env(env);
   return outcome;

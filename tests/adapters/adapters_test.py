@@ -517,6 +517,36 @@ def case_beam_collects_waiting_processes(bench):
     assert peak < without - without // 6, f'{peak} MiB at a limit of 96, {without} without the adapter'
 
 
+# Processes that keep what they have: each round collects all of it for nothing.
+ERLANG_KEEPS = r"""
+Pids = [spawn(fun() -> L = lists:seq(1, 30000), receive stop -> L end end) || _ <- lists:seq(1, 100)],
+Name = os:getenv("MEMLIMIT_SOCKET"),
+Ask = fun(Self, Text) ->
+  {ok, S} = gen_tcp:connect({local, Name}, 0, [binary, {active, false}]),
+  ok = gen_tcp:send(S, Text),
+  gen_tcp:shutdown(S, write),
+  All = fun(Read, Sofar) ->
+    case gen_tcp:recv(S, 0) of {ok, More} -> Read(Read, <<Sofar/binary, More/binary>>); _ -> Sofar end end,
+  Self(All(All, <<>>)) end,
+Used = fun(Text) -> {match, [N]} = re:run(Text, "reclaim_cpu_ns (\\d+)", [{capture, [1], list}]), list_to_integer(N) end,
+Waits = fun(Again, Tries) ->
+  case Ask(Used, "stat\n") of
+    N when N > 20000000; Tries == 0 -> io:format("~b~n", [N]);
+    _ -> timer:sleep(50), Again(Again, Tries - 1) end end,
+Waits(Waits, 200),
+100 = length([P || P <- Pids, is_process_alive(P)]),
+halt().
+"""
+
+
+def case_beam_pays_for_its_collections(bench):
+    """They run on the node's schedulers, and count as reclaim all the same: the limiter is to see them."""
+    used_ns, ended = bench.number(['erl', '-noshell', '-eval', ERLANG_KEEPS], limit='48MiB', MEMLIMIT_ADAPTERS='beam',
+                                  MEMLIMIT_SOCKET=str(bench.directory / 'socket'))
+    calls, _ = ended.adapter('beam')
+    assert used_ns > 20_000_000 and calls > 0, (used_ns, ended.log)
+
+
 def case_beam_starts_and_ends_under_rounds(bench):
     """Before the node is ready, and while it halts, nothing is sent to it."""
     for _ in range(10):
