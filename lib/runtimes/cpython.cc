@@ -77,8 +77,11 @@ constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> outstanding_ns{0};
 constinit MEMLIMIT_FORK_DATA std::atomic<int> queued_calls{0};
 constexpr int kMostQueued = 2;
 
-/* A request that the main thread has not come to for so long is taken to another thread. */
+/* While calls wait that the main thread has not come to for so long, requests are taken to another thread. */
 constexpr int64_t kBlockedNs = 100'000'000;
+
+/* Since when it has come to none of those that wait. Counts while there are some. */
+constinit std::atomic<int64_t> not_come_since_ns{0};
 
 /* Since when a pending call of ours runs; 0: none does. While one does no other is queued: from 3.13 on the interpreter runs
  * them at its end until there is none (_Py_FinishPendingCalls()), and threads that still run would bring one each time. In the
@@ -218,6 +221,7 @@ void come() {
 
 /* Not below none: a call may come after its interpreter was taken for gone. */
 void call_left_queue() noexcept {
+  not_come_since_ns.store(os::monotonic_ns(), std::memory_order_relaxed);
   int queued = queued_calls.load(std::memory_order_relaxed);
   while (queued > 0 &&
          !queued_calls.compare_exchange_weak(queued, queued - 1, std::memory_order_relaxed)) {
@@ -245,10 +249,17 @@ int on_pending_anywhere(void*) {
   return 0;
 }
 
+bool is_blocked(int64_t now_ns) noexcept {
+  return queued_calls.load(std::memory_order_relaxed) > 0 &&
+         now_ns - not_come_since_ns.load(std::memory_order_relaxed) >= kBlockedNs;
+}
+
 /* False: the queue is full, and the program's own calls are late, too. */
-bool queue_call(bool main_thread) noexcept {
+bool queue_call(bool main_thread, int64_t now_ns) noexcept {
   if (queued_calls.load(std::memory_order_relaxed) >= kMostQueued) return true;
-  queued_calls.fetch_add(1, std::memory_order_relaxed);
+  if (queued_calls.fetch_add(1, std::memory_order_relaxed) == 0) {
+    not_come_since_ns.store(now_ns, std::memory_order_relaxed);
+  }
   const int result =
       !main_thread && python.add_call_anywhere != nullptr
           ? python.add_call_anywhere(python.main_interpreter(), on_pending_anywhere, nullptr, 0)
@@ -265,13 +276,10 @@ Asked ask(int64_t now_ns) noexcept {
   if (!main_thread && python.this_thread_state() == nullptr) return Asked::kNotMine;
   if (!ready) return Asked::kNotNow;
   last_asked_ns.store(now_ns, std::memory_order_relaxed);
+  if (!main_thread && may_use_threads() && is_blocked(now_ns)) request_help(kCPython);
   const int64_t since_ns = outstanding_ns.load(std::memory_order_relaxed);
-  if (since_ns != 0 && now_ns - since_ns < kRequestExpiresNs) {
-    const bool blocked = !main_thread && now_ns - since_ns >= kBlockedNs;
-    if (blocked && may_use_threads()) request_help(kCPython);
-    return Asked::kNotNow;
-  }
-  if (is_serving(now_ns) || !queue_call(main_thread)) return Asked::kNotNow;
+  if (since_ns != 0 && now_ns - since_ns < kRequestExpiresNs) return Asked::kNotNow;
+  if (is_serving(now_ns) || !queue_call(main_thread, now_ns)) return Asked::kNotNow;
   outstanding_ns.store(now_ns, std::memory_order_relaxed);
   // Off the main thread: come again, to see whether it was blocked.
   return main_thread ? Asked::kAsked : Asked::kNotNow;
