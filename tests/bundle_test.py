@@ -9,6 +9,7 @@ are made once and kept in $MEMLIMIT_MINBASE (/var/tmp/memlimit-minbase) and $MEM
 (/var/tmp/memlimit-roots/bullseye); set one to nothing to leave its part out.
 """
 
+import fcntl
 import json
 import os
 import pathlib
@@ -141,18 +142,27 @@ def debian_root(variable, default, release, program, *options):
     if not place:
         return None, f'{variable} is empty'
     root = pathlib.Path(place)
-    if (root / 'bin' / 'sh').exists() and (root / 'usr' / 'bin' / program).exists():
+
+    def is_there():
+        return (root / 'bin' / 'sh').exists() and (root / 'usr' / 'bin' / program).exists()
+
+    if is_there():
         return root, ''
     if os.geteuid() != 0 or shutil.which('debootstrap', path=PATH) is None:
         return None, 'no debootstrap, or not root'
     root.parent.mkdir(parents=True, exist_ok=True)
-    fresh = pathlib.Path(tempfile.mkdtemp(prefix=root.name, dir=root.parent))
-    result = run(['debootstrap', '--variant=minbase', *options, release, str(fresh)], env={'PATH': PATH})
-    if result.returncode != 0:
-        shutil.rmtree(fresh, ignore_errors=True)
-        return None, 'debootstrap failed: ' + result.stdout.strip().rpartition('\n')[2]
-    fresh.chmod(0o755)
-    fresh.rename(root)
+    # Another test may be making the same.
+    with open(f'{root}.lock', 'w', encoding='utf-8') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_there():
+            return root, ''
+        fresh = pathlib.Path(tempfile.mkdtemp(prefix=root.name, dir=root.parent))
+        result = run(['debootstrap', '--variant=minbase', *options, release, str(fresh)], env={'PATH': PATH})
+        if result.returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            return None, 'debootstrap failed: ' + result.stdout.strip().rpartition('\n')[2]
+        fresh.chmod(0o755)
+        fresh.rename(root)
     return root, ''
 
 
