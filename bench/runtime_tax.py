@@ -27,8 +27,8 @@ TAX = pathlib.Path(__file__).resolve().parent / "tax"
 FACTORS = (0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 ROWS = (
     ("python3", ["python3", TAX / "table.py", "60000", "20"]),
-    ("node", ["node", "--expose-gc", TAX / "table.js", "100000", "20"]),
-    ("ruby", ["ruby", TAX / "table.rb", "60000", "30"]),
+    ("node", ["node", "--expose-gc", TAX / "table.js", "100000", "40"]),
+    ("ruby", ["ruby", TAX / "table.rb", "60000", "60"]),
     ("php", ["php", TAX / "table.php", "100000", "30"]),
     ("java, G1", ["java", "-Xmx1g", "-XX:+UseG1GC", "Table", "500000", "40"]),
     ("java, Serial", ["java", "-Xmx1g", "-XX:+UseSerialGC", "Table", "500000", "40"]),

@@ -50,6 +50,25 @@ int64_t find_kb(const char* path, std::string_view key) noexcept {
   return kUnknown;
 }
 
+/* Calls visit(tid, name) for each thread of this process until it says false. */
+template <typename Visit>
+void for_each_thread(Visit visit) noexcept {
+  os::for_each_name(
+      "/proc/self/task",
+      [](const char* entry, void* arg) {
+        char path[64];
+        TextWriter(path, sizeof path).put("/proc/self/task/").put(entry).put("/comm");
+        char text[32];
+        const int64_t length = os::read_file(path, text, sizeof text);
+        std::string_view number = entry;
+        const int64_t tid = take_integer(&number);
+        if (length <= 1 || tid <= 0) return true;
+        const std::string_view name(text, static_cast<size_t>(length - 1)); /* less the newline */
+        return (*static_cast<Visit*>(arg))(static_cast<int>(tid), name);
+      },
+      &visit);
+}
+
 /* Of /proc/<pid>/stat and a thread's: the number, the name, the state and the parent. */
 constexpr size_t kStatBytes = 512;
 
@@ -120,27 +139,27 @@ bool thread_is_runnable(int tid) noexcept {
 }
 
 bool has_thread_named(const char* const* names) noexcept {
-  struct Search {
-    const char* const* names;
-    bool found = false;
-  } search{names};
-  os::for_each_name(
-      "/proc/self/task",
-      [](const char* entry, void* arg) {
-        auto& [wanted, found] = *static_cast<Search*>(arg);
-        char path[64];
-        TextWriter(path, sizeof path).put("/proc/self/task/").put(entry).put("/comm");
-        char text[32];
-        const int64_t length = os::read_file(path, text, sizeof text);
-        if (length <= 1) return true;
-        const std::string_view name(text, static_cast<size_t>(length - 1)); /* less the newline */
-        for (const char* const* known = wanted; *known != nullptr && !found; ++known) {
-          found = name == *known;
-        }
-        return !found;
-      },
-      &search);
-  return search.found;
+  bool found = false;
+  for_each_thread([&](int, std::string_view name) noexcept {
+    for (const char* const* known = names; *known != nullptr && !found; ++known) {
+      found = name == *known;
+    }
+    return !found;
+  });
+  return found;
+}
+
+int64_t cpu_ns_of_threads_named(const char* const* beginnings) noexcept {
+  int64_t cpu_ns = 0;
+  for_each_thread([&](int tid, std::string_view name) noexcept {
+    for (const char* const* begin = beginnings; *begin != nullptr; ++begin) {
+      if (!name.starts_with(*begin)) continue;
+      cpu_ns += os::thread_cpu_ns(tid);
+      break;
+    }
+    return true;
+  });
+  return cpu_ns;
 }
 
 OwnMemory parse_statm(std::string_view text, int64_t page_bytes) noexcept {

@@ -53,6 +53,20 @@ TEST_CASE("procfs: a thread is found by its name", "[procfs]") {
   CHECK_FALSE(procfs::has_thread_named(nothing));
 }
 
+TEST_CASE("procfs: what threads have used is told by how their names begin", "[procfs]") {
+  char before[16];
+  REQUIRE(prctl(PR_GET_NAME, before) == 0);
+  REQUIRE(prctl(PR_SET_NAME, "worker#7") == 0);
+  const char* const names[] = {"nobody#", "worker#", nullptr};
+  const int64_t least_ns = memlimit::os::thread_cpu_ns();
+  const int64_t used_ns = procfs::cpu_ns_of_threads_named(names);
+  CHECK(used_ns >= least_ns);
+  CHECK(used_ns <= memlimit::os::thread_cpu_ns());
+  const char* const others[] = {"nobody#", "orker#", "worker#70", nullptr};
+  CHECK(procfs::cpu_ns_of_threads_named(others) == 0);
+  REQUIRE(prctl(PR_SET_NAME, before) == 0);
+}
+
 TEST_CASE("procfs: the footprint is resident less shared, in bytes", "[procfs]") {
   CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 4096).resident_bytes == (442 - 413) * 4096);
   CHECK(procfs::parse_statm("765 442 413 5 0 123 0\n", 65536).resident_bytes ==
