@@ -9,7 +9,7 @@ runtime's collector. It says what it holds once the table is there and garbage i
 factor. A cell is the CPU time (user and system) at that limit by the time without the library, the median of the runs'
 quotients and the worst, then the peak of resident memory in MiB. `line` says that the library wrote that the limit cannot
 be held. The bar is 2.0 for each; a second of reclaim a processor may pile up before the limiter comes on, so short runs show
-more, and what a runtime collects by itself after it was made small counts as the program's own.
+more.
 """
 
 import argparse
