@@ -25,10 +25,9 @@ constexpr int64_t kAskedSliceNs = 16'000'000;
 constexpr int64_t kLimitedSliceNs = 64'000'000;
 constexpr int64_t kUnlimitedSliceNs = 5 * kSecondNs;
 
-/* While the process rests, each slice is so many times as long as the one before, up to the longest: nobody wakes a thread
- * that waits for a semaphore of the program's. It rests while it uses less than this share of a processor. */
-constexpr int64_t kRestGrowth = 4;
-constexpr int64_t kRestLongestNs = 10 * kSecondNs;
+/* While the process rests: nobody wakes a thread that waits for a semaphore of the program's, so what is made in one slice
+ * after a rest may pass the limit. It rests while it uses less than this share of a processor. */
+constexpr int64_t kRestSliceNs = 256'000'000;
 constexpr int64_t kRestWorkDivisor = 64;
 
 int64_t wanted_slice_ns(bool asked) noexcept {
@@ -43,7 +42,7 @@ class Slices {
     const bool asked = asked_lately(os::monotonic_ns());
     const int64_t cpu_ns = os::process_cpu_ns();
     const bool rests = last_ns_ > 0 && !asked && cpu_ns - cpu_ns_ < last_ns_ / kRestWorkDivisor;
-    last_ns_ = rests ? std::min(last_ns_ * kRestGrowth, kRestLongestNs) : wanted_slice_ns(asked);
+    last_ns_ = std::max(wanted_slice_ns(asked), rests ? kRestSliceNs : 0);
     cpu_ns_ = cpu_ns;
     return last_ns_;
   }

@@ -144,6 +144,7 @@ class Node:
             foreign.append(threading.current_thread().name)
 def churn():
     known.add(threading.get_ident())
+    time.sleep(float(os.environ.get("REST", "0")))
     for i in range(150_000):
         node = Node()
         node.me = node
@@ -173,6 +174,12 @@ def case_cpython_main_thread_waits_for_a_lock(bench):
     for how in 'thread.join()', 'thread.join(3600)', 'finished.wait()', 'finished.wait(3600)':
         peak, foreign, calls = blocked(bench, how)
         assert calls > 0 and foreign == 0 and peak < 250, f'{how}: {peak} MiB of 600, {calls} calls, {foreign} foreign'
+
+
+def case_cpython_main_thread_waits_though_all_rest(bench):
+    """It looks seldom then, and no more than a moment's garbage may be there when it does."""
+    peak, foreign, calls = blocked(bench, 'thread.join()', REST='3')
+    assert calls > 0 and foreign == 0 and peak < 400, f'{peak} MiB of 600, {calls} calls, {foreign} foreign'
 
 
 def case_cpython_main_thread_waits_for_events(bench):
