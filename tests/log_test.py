@@ -19,9 +19,10 @@ BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 RUN = str(BUILD / "scripts" / "memlimit-run")
 PATIENCE_S = 120  # for a machine that has much else to do; nothing is expected to take it
 
-# Passes its limit, so that there is something to log; then says so, and ends with its standard input.
+# Passes its limit, so that there is something to log; then says so, and ends with its standard input. It waits for that as
+# servers do: a parent of fork in CPython 3.12 and later has no service thread while it waits in read().
 PROGRAM = """
-import os, signal, sys
+import os, select, signal, sys
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in a program in C: a signal of ours would end it
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 held = [bytes(100_000) for _ in range(600)]
@@ -31,6 +32,7 @@ if "fork" in sys.argv:
     held += [bytes(100_000) for _ in range(300)]
     if child:
         print(child, flush=True)
+select.select([sys.stdin], [], [])
 sys.stdin.read()
 """
 

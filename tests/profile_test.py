@@ -187,7 +187,7 @@ class Python(unittest.TestCase):
                 script = pathlib.Path(directory, "service.py")
                 script.write_text(PYTHON, encoding="utf-8")
                 with subprocess.Popen(
-                    [RUN, "-l", "1GiB", "--profile=4KiB", "--socket", f"{directory}/", interpreter, str(script)],
+                    [RUN, "-l", "1GiB", "--profile=1KiB", "--socket", f"{directory}/", interpreter, str(script)],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                 ) as process:
                     try:

@@ -364,11 +364,11 @@ console.log = ((log) => (text) => text === 'done' || log(text))(console.log);
 process.argv.splice(1, 0, 'waves');
 require('{CONTAINERS / 'waves.js'}');
 """
-    command = ['node', '-e', waves, '6', '200000']
-    peak, ended = bench.number(command, limit='120MiB')
+    command = ['node', '-e', waves, '6', '400000']
+    peak, ended = bench.number(command, limit='160MiB')
     assert ended.attached('v8') and ended.adapter('v8')[0] > 0, ended
-    without, _ = bench.number(command, limit='120MiB', MEMLIMIT_ADAPTERS='none')
-    assert peak < without - 20, f'{peak} MiB at a limit of 120, {without} without the adapter'
+    without, _ = bench.number(command, limit='160MiB', MEMLIMIT_ADAPTERS='none')
+    assert peak < without - 20, f'{peak} MiB at a limit of 160, {without} without the adapter'
 
 
 # Garbage that has reached the old space, of objects or of buffers, in the main thread or in workers, which then wait.
