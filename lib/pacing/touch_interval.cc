@@ -9,10 +9,6 @@ namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
-int64_t longest_ns(const TouchSight& now) noexcept {
-  return now.grows_unseen ? kTouchRuntimeNs : kTouchLongestNs;
-}
-
 /* In doubles: bytes times nanoseconds pass 2^63. */
 int64_t shortest_ns(const TouchSight& now) noexcept {
   const double quarter = static_cast<double>(std::max<int64_t>(now.headroom_bytes, 0)) / 4;
@@ -20,6 +16,13 @@ int64_t shortest_ns(const TouchSight& now) noexcept {
   const int64_t least_ns = now.grows_unseen ? kTouchRuntimeShortestNs : kTouchShortestNs;
   return static_cast<int64_t>(
       std::clamp(ns, static_cast<double>(least_ns), static_cast<double>(kTouchRuntimeNs)));
+}
+
+/* The heap of a runtime that rests may fill at once: before a look it takes no more than the headroom, or what fills in the
+ * shortest rest. */
+int64_t longest_ns(const TouchSight& now) noexcept {
+  if (!now.grows_unseen) return kTouchLongestNs;
+  return std::clamp(4 * shortest_ns(now), kTouchRuntimeRestNs, kTouchRuntimeNs);
 }
 
 bool rests(const TouchSight& last, const TouchSight& now) noexcept {

@@ -18,9 +18,11 @@ namespace memlimit {
 inline constexpr int64_t kTouchShortestNs = 50'000'000;
 inline constexpr int64_t kTouchRuntimeShortestNs = 10'000'000;
 
-/** The longest: of a runtime that is known to grow unseen (it wakes up more often itself), and of other processes that rest
- *  with much to touch, as rarely as they look at their group (idle_interval.h). */
+/** The longest: of a runtime that is known to grow unseen (it wakes up more often itself), as often as that at the limit,
+ *  0.05 % of a core; and of other processes that rest with much to touch, as rarely as they look at their group
+ *  (idle_interval.h). */
 inline constexpr int64_t kTouchRuntimeNs = 1'000'000'000;
+inline constexpr int64_t kTouchRuntimeRestNs = 250'000'000;
 inline constexpr int64_t kTouchLongestNs = 120'000'000'000;
 
 /** How fast a program fills new memory while it does something with it; the kernel alone clears pages at ten times that. A
