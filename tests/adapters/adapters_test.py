@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONTAINERS = HERE.parent / 'containers'
@@ -718,8 +720,8 @@ pm.max_requests = 25
 clear_env = no
 catch_workers_output = yes
 """
-FPM_PAGE = '''<?php
-class Node { public $me; public $text; }
+PHP_CLASS = '<?php class Node { public $me; public $text; }'
+PHP_PAGE = """
 gc_disable();
 $sum = 0;
 for ($i = 0; $i < 15000; ++$i) {
@@ -728,65 +730,143 @@ for ($i = 0; $i < 15000; ++$i) {
     $node->text = str_repeat('x', 4000 + $i % 2);
     $sum += strlen($node->text);
 }
-echo "page $sum\n";
-'''
+"""
+PHP_ANSWER = 'page 60007500\n'
+PHP_TELLS = 'echo "page $sum\\n";'
 
 
-class Fpm:
-    """A pool of PHP's FastCGI processes under the library, and what they answer."""
+class PhpServer:
+    """Processes under the library that answer one page of PHP, each over the limit in each request."""
 
-    def __init__(self, bench, limit):
-        directory = bench.directory
-        self.socket, self.page = directory / 'fpm.sock', directory / 'page.php'
-        self.page.write_text(FPM_PAGE)
-        self.errors = directory / 'fpm.log'
-        (directory / 'fpm.conf').write_text(FPM_POOL.format(directory=directory))
+    def __init__(self, bench):
+        self.directory = bench.directory
+        self.errors = bench.directory / 'errors.log'
+        self.environment = {'PATH': PATH, 'LD_PRELOAD': bench.build / 'preload' / 'libmemlimit.so',
+                            'MEMLIMIT': '32MiB', 'MEMLIMIT_LOG': f'debug:{bench.directory / "log"}',
+                            'MEMLIMIT_SOCKET': 'off'}
+
+    def start(self, command):
+        self.master = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def get(self):
+        """The page, however long the server takes to be there."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            answer = self.ask()
+            if answer:
+                return answer
+            assert self.master.poll() is None and time.monotonic() < deadline, self.errors.read_text()
+            time.sleep(0.02)
+
+    def serves(self, reload, end, deaths):
+        """60 pages, with a reload after each 20; nobody dies, and the heap was collected in each."""
+        try:
+            answers = []
+            for number in range(60):
+                answers.append(self.get())
+                if number in (20, 40):
+                    self.master.send_signal(reload)
+            assert set(answers) == {PHP_ANSWER}, set(answers)
+            self.master.send_signal(end)
+            assert self.master.wait(PATIENCE_S) == 0
+            died = [line for line in self.errors.read_text().splitlines() if deaths in line]
+            assert not died, died
+            log = Ended(0, '', '', (self.directory / 'log').read_text())
+            assert log.adapter('php')[0] >= 60, log.adapter('php')
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.master.pid, signal.SIGKILL)
+            self.master.wait()
+
+
+class Fpm(PhpServer):
+    """A pool of PHP's FastCGI processes."""
+
+    def __init__(self, bench, page, *options):
+        super().__init__(bench)
+        self.socket, self.page = bench.directory / 'fpm.sock', bench.directory / 'page.php'
+        self.errors = bench.directory / 'fpm.log'
+        self.page.write_text(page)
+        (bench.directory / 'fpm.conf').write_text(FPM_POOL.format(directory=bench.directory))
         program = next(pathlib.Path('/usr/sbin').glob('php-fpm8.*'), None)
         if program is None or shutil.which('cgi-fcgi', path=PATH) is None:
             raise LeftOut('no php-fpm, or no cgi-fcgi')
-        environment = {'PATH': PATH, 'LD_PRELOAD': bench.build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': limit,
-                       'MEMLIMIT_LOG': f'debug:{directory / "log"}', 'MEMLIMIT_SOCKET': 'off'}
         root = ['-R'] if os.geteuid() == 0 else []
-        self.master = subprocess.Popen([program, *root, '-F', '-n', '-y', directory / 'fpm.conf'], env=environment,
-                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL, start_new_session=True)
+        self.start([program, *root, '-F', '-n', *options, '-y', bench.directory / 'fpm.conf'])
 
-    def get(self):
-        """The page, however long the pool takes to be there."""
+    def ask(self):
         variables = {'PATH': PATH, 'REQUEST_METHOD': 'GET', 'SCRIPT_FILENAME': str(self.page), 'SCRIPT_NAME': '/page'}
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            ended = subprocess.run(['cgi-fcgi', '-bind', '-connect', self.socket], env=variables, check=False,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            if ended.returncode == 0 and ended.stdout:
-                return ended.stdout.replace('\r', '').partition('\n\n')[2]
-            assert self.master.poll() is None and time.monotonic() < deadline, (ended, self.errors.read_text())
-            time.sleep(0.02)
-
-    def end(self):
-        self.master.send_signal(signal.SIGQUIT)
-        return self.master.wait(PATIENCE_S)
+        ended = subprocess.run(['cgi-fcgi', '-bind', '-connect', self.socket], env=variables, check=False,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return ended.stdout.replace('\r', '').partition('\n\n')[2] if ended.returncode == 0 else ''
 
 
 def case_php_fpm_serves_its_pages(bench):
-    """Workers that are forked, end after 25 requests and are replaced by a reload, each over the limit in each request."""
-    fpm = Fpm(bench, '32MiB')
-    try:
-        answers = []
-        for number in range(60):
-            answers.append(fpm.get())
-            if number in (20, 40):
-                fpm.master.send_signal(signal.SIGUSR2)
-        assert set(answers) == {'page 60007500\n'}, set(answers)
-        assert fpm.end() == 0
-        said = [line for line in fpm.errors.read_text().splitlines() if 'exited on signal' in line]
-        assert not said, said
-        log = Ended(0, '', '', (bench.directory / 'log').read_text())
-        assert log.adapter('php')[0] >= 60, log.adapter('php')
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(fpm.master.pid, signal.SIGKILL)
-        fpm.master.wait()
+    """Workers that are forked, end after 25 requests and are replaced by a reload."""
+    fpm = Fpm(bench, PHP_CLASS + PHP_PAGE + PHP_TELLS)
+    fpm.serves(reload=signal.SIGUSR2, end=signal.SIGQUIT, deaths='exited on signal')
+
+
+def case_php_preloads_under_rounds(bench):
+    """What opcache.preload runs before there is a worker is over the limit, too, and its classes go into shared memory."""
+    if not list(pathlib.Path('/usr/lib/php').glob('*/opcache.so')):
+        raise LeftOut('no opcache')
+    preloaded = bench.directory / 'preloaded.php'
+    preloaded.write_text(PHP_CLASS + PHP_PAGE)
+    # Whoever is root has to say as whom it runs.
+    user = ['-d', 'opcache.preload_user=nobody'] if os.geteuid() == 0 else []
+    bench.directory.chmod(0o755)
+    fpm = Fpm(bench, '<?php ' + PHP_PAGE + PHP_TELLS, '-d', 'zend_extension=opcache', '-d', 'opcache.enable=1',
+              '-d', f'opcache.preload={preloaded}', *user)
+    fpm.serves(reload=signal.SIGUSR2, end=signal.SIGQUIT, deaths='exited on signal')
+
+
+APACHE = """
+ServerName localhost
+Listen 127.0.0.1:{port}
+PidFile {directory}/pid
+ErrorLog {directory}/errors.log
+DocumentRoot {directory}/pages
+LoadModule mpm_prefork_module {modules}/mod_mpm_prefork.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule php_module {php}
+StartServers 2
+MaxConnectionsPerChild 25
+SetHandler application/x-httpd-php
+"""
+
+
+class Apache(PhpServer):
+    """Apache's processes with PHP as a module in them."""
+
+    def __init__(self, bench):
+        super().__init__(bench)
+        modules = pathlib.Path('/usr/lib/apache2/modules')
+        module = next(modules.glob('libphp8.*.so'), None)
+        program = pathlib.Path('/usr/sbin/apache2')
+        if module is None or not program.exists():
+            raise LeftOut('no apache2 with a module of PHP')
+        (bench.directory / 'pages').mkdir()
+        (bench.directory / 'pages' / 'page.php').write_text(PHP_CLASS + PHP_PAGE + PHP_TELLS)
+        bench.directory.chmod(0o755)
+        with socket.create_server(('127.0.0.1', 0)) as free:
+            self.port = free.getsockname()[1]
+        (bench.directory / 'conf').write_text(APACHE.format(directory=bench.directory, port=self.port, php=module,
+                                                            modules=modules))
+        self.start([program, '-DFOREGROUND', '-d', bench.directory, '-f', bench.directory / 'conf'])
+
+    def ask(self):
+        try:
+            with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/page.php', timeout=PATIENCE_S) as page:
+                return page.read().decode()
+        except (ConnectionError, urllib.error.URLError):
+            return ''
+
+
+def case_php_in_apache_serves_its_pages(bench):
+    """The module's own processes, which begin anew with each graceful restart."""
+    Apache(bench).serves(reload=signal.SIGUSR1, end=signal.SIGTERM, deaths='exit signal')
 
 
 SQLITE = PEAK + '''

@@ -4,6 +4,7 @@
     bombard.py BUILD_DIR                       1,000 starts of each runtime
     bombard.py BUILD_DIR --starts 16           the short form that the tests run
     bombard.py BUILD_DIR --only ruby
+    bombard.py BUILD_DIR --only java php --programs JavaWorks works.php --starts 4 --work 60
 
 Each start is one of the programs in programs/, which live with threads, workers, forks, waits, finalisers
 and exit handlers, at a limit far below what they hold. In half of the starts a plugin demands everything
@@ -113,8 +114,9 @@ def wait(process, patience):
         return f"none, still running after {patience:.0f} s ({where})"
 
 
-def run(program, settings, patience):
-    environment = {"PATH": PATH, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+def run(program, settings, arguments):
+    environment = {"PATH": PATH, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
+                   "WORK_S": str(arguments.work)}
     with tempfile.TemporaryDirectory(prefix="memlimit-bombard-") as directory:
         log = pathlib.Path(directory) / "log"
         if settings:
@@ -123,7 +125,7 @@ def run(program, settings, patience):
         with open(f"{directory}/out", "w+b") as out, open(f"{directory}/err", "w+b") as err:
             process = subprocess.Popen(program.command, env={**environment, **settings}, cwd=directory,
                                        stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
-            status = wait(process, patience)
+            status = wait(process, arguments.patience)
             out.seek(0)
             err.seek(0)
             output, errors = (file.read().decode(errors="replace") for file in (out, err))
@@ -145,6 +147,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--interval-us", type=int, default=300, help="between two demands")
     parser.add_argument("--profile", default="4KiB", help="MEMLIMIT_PROFILE of those that are bombarded")
+    parser.add_argument("--work", type=float, default=0.3, help="seconds for which the programs work that can (default 0.3)")
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds until a start counts as hung")
     arguments = parser.parse_args()
     build = arguments.build.resolve()
@@ -175,14 +178,14 @@ def bombard(chosen, arguments, under, plugin):
     bad = 0
     for runtime in dict.fromkeys(program.runtime for program in chosen):
         mine = [program for program in chosen if program.runtime == runtime]
-        plain = {program: run(program, {}, arguments.patience) for program in mine}
+        plain = {program: run(program, {}, arguments) for program in mine}
         for program, ended in plain.items():
             assert ended.output.startswith("done"), f"{program.name()} fails without the library: {ended}"
 
         def start(number, mine=mine):
             program = mine[number // 2 % len(mine)]
             settings = {**under, **plugin} if number % 2 == 0 else under
-            return program, settings, run(program, settings, arguments.patience)
+            return program, settings, run(program, settings, arguments)
 
         began = time.monotonic()
         failures = reclaims = 0
