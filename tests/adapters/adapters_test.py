@@ -1145,6 +1145,63 @@ def case_java_without_modules(bench):
     assert ended.status == 0 and calls > 0 and freed > 0, ended
 
 
+JAVA_HOST = r"""
+#include <dlfcn.h>
+#include <jni.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(int argc, char** argv) {
+  void* const library = dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL);
+  jint (*const create)(JavaVM**, void**, void*) = dlsym(library, "JNI_CreateJavaVM");
+  JavaVMOption options[] = {{"-Xmx64m", NULL}, {argv[2], NULL}};
+  JavaVMInitArgs args = {JNI_VERSION_10, 2, options, JNI_FALSE};
+  JavaVM* vm;
+  JNIEnv* env;
+  if (create(&vm, (void**)&env, &args) != 0) return 2;
+  for (int i = 0; i < 20000; ++i) (*env)->DeleteLocalRef(env, (*env)->NewByteArray(env, 10000));
+  if ((*vm)->DestroyJavaVM(vm) != 0) return 3;
+  printf("destroyed\n");
+  fflush(stdout);
+  for (int ended = 0; !ended; ended = getchar() == EOF) free(malloc(1 << 20));
+  return 0;
+}
+"""
+
+
+def case_java_host_goes_on_without_its_vm(bench):
+    """A program that makes a VM and destroys it while rounds ask it to collect: the service thread comes back from it."""
+    compiler = shutil.which('javac', path=PATH)
+    home = pathlib.Path(compiler).resolve().parent.parent if compiler else pathlib.Path('/nonexistent')
+    library = home / 'lib' / 'server' / 'libjvm.so'
+    if not library.exists() or not (home / 'include' / 'jni.h').exists():
+        raise LeftOut('no JDK')
+    source, host = bench.directory / 'host.c', bench.directory / 'host'
+    source.write_text(JAVA_HOST)
+    subprocess.run(['cc', '-I', home / 'include', '-I', home / 'include' / 'linux', '-o', host, source, '-ldl'],
+                   check=True, env={'PATH': PATH})
+    path = bench.directory / 'socket'
+    plugin = bench.build / 'tests' / 'adapters' / 'libbombard_plugin.so'
+    environment = {'PATH': PATH, 'LD_PRELOAD': bench.build / 'preload' / 'libmemlimit.so', 'MEMLIMIT': '4MiB',
+                   'MEMLIMIT_SOCKET': path, 'MEMLIMIT_PLUGINS': plugin}
+    for number in range(6):
+        option = ('-XX:+UseG1GC', '-XX:+UseSerialGC')[number % 2]
+        process = subprocess.Popen([host, library, option], env=environment, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            assert process.stdout.readline() == 'destroyed\n', process.wait(PATIENCE_S)
+            with socket.socket(socket.AF_UNIX) as asks:
+                asks.settimeout(PATIENCE_S)
+                asks.connect(str(path))
+                asks.sendall(b'stat\n')
+                assert asks.recv(4096).startswith(b'limit '), option
+            process.stdin.close()
+            assert process.wait(PATIENCE_S) == 0, option
+        finally:
+            process.kill()
+            process.wait()
+
+
 CASES = {name[len('case_'):]: case for name, case in globals().items() if name.startswith('case_')}
 
 
