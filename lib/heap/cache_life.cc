@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <utility>
 
 #include "heap/page_source.h"
@@ -22,6 +23,17 @@ uint64_t ThreadCache::cached_bytes() const noexcept {
   for (unsigned i = 1; i <= kSmallClasses; ++i)
     bytes += uint64_t{stacked(i)} * kClasses[i].block_bytes;
   return bytes;
+}
+
+uint64_t ThreadCache::own_cached_bytes() const noexcept {
+  uint64_t weighed_tops = 0;
+  for (unsigned word = 0; word < std::size(with_room); ++word) {
+    for (uint64_t rest = with_room[word]; rest != 0; rest &= rest - 1) {
+      const unsigned i = word * 64 + static_cast<unsigned>(std::countr_zero(rest));
+      weighed_tops += tops[i].load(std::memory_order_relaxed) * kClasses[i].block_bytes;
+    }
+  }
+  return (weighed_tops - weighed_floors) / sizeof(void*);
 }
 
 uint64_t ThreadCache::allocated_bytes() const noexcept {
@@ -63,6 +75,8 @@ void empty_stacks(ThreadCache& cache) noexcept {
     cache.lease_words[i] = 0;
     cache.flushed[i] = false;
   }
+  for (uint64_t& word : cache.with_room) word = 0;
+  cache.weighed_floors = 0;
   cache.bound_bytes = share_bytes();
   cache.budget_bytes = cache.bound_bytes;
 }
@@ -111,7 +125,7 @@ constinit ThreadCache shared{};
 News take_news(ThreadCache& cache) noexcept {
   const uint64_t taken = cache.taken_bytes.load(std::memory_order_relaxed);
   const uint64_t returned = cache.returned_bytes.load(std::memory_order_relaxed);
-  const uint64_t stacked = cache.cached_bytes();
+  const uint64_t stacked = cache.own_cached_bytes();
   const News news{taken - std::exchange(cache.told_taken, taken),
                   returned - std::exchange(cache.told_returned, returned),
                   static_cast<int64_t>(stacked - std::exchange(cache.told_stacked, stacked))};
@@ -123,7 +137,7 @@ int64_t own_live_bytes() noexcept {
   if (cache == nullptr) return 0;
   return static_cast<int64_t>(cache->taken_bytes.load(std::memory_order_relaxed) -
                               cache->returned_bytes.load(std::memory_order_relaxed) -
-                              cache->cached_bytes());
+                              cache->own_cached_bytes());
 }
 
 uint32_t count() noexcept { return owned.load(std::memory_order_relaxed); }

@@ -107,6 +107,8 @@ uint32_t find(unsigned kind, uint32_t from) noexcept {
   return kNoRegion;
 }
 
+bool any(unsigned kind) noexcept { return tops[kind].load() != 0; }
+
 void clear(unsigned kind, uint32_t region_id) noexcept {
   const uint32_t group = region_id >> 6;
   Word& word = group_at(group)->words[kind];

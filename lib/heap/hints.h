@@ -50,6 +50,9 @@ void set(unsigned kind, uint32_t region_id) noexcept;
 /** The lowest region not below `from` with the bit set, or kNoRegion. */
 uint32_t find(unsigned kind, uint32_t from = 0) noexcept;
 
+/** Whether find() may find something: one load. Stale as long as nobody looks. */
+bool any(unsigned kind) noexcept;
+
 /** The caller looks again afterwards; see the invariant. */
 void clear(unsigned kind, uint32_t region_id) noexcept;
 

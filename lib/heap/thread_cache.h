@@ -101,6 +101,9 @@ struct alignas(4096) ThreadCache {
   /* The last time that a stack was not enough it was full, not empty. */
   bool flushed[kSmallClasses + 1];
   uint8_t next_victim;
+  /* The classes whose stacks have room, a bit each: no other has a block. Most programs use a few of them. */
+  uint64_t with_room[(kSmallClasses + 64) / 64];
+  uint64_t weighed_floors; /* of those: the sum of floor_of() times the block's size */
 
   std::atomic<ThreadCache*> next_free;
   ThreadCache* next; /* of all that were ever made */
@@ -124,6 +127,8 @@ struct alignas(4096) ThreadCache {
     return static_cast<uint32_t>((top - floor_of(class_index, top)) / sizeof(void*));
   }
   uint64_t cached_bytes() const noexcept;
+  /** The same, for its owner: it is asked at each look, and looks only where there is room. */
+  uint64_t own_cached_bytes() const noexcept;
   /** Blocks of a class, by all who ever had the cache. */
   uint64_t handed_out(unsigned class_index) const noexcept;
   /** Bytes handed out by all who ever had the cache. */

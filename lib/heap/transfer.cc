@@ -34,10 +34,22 @@ uint32_t room_of(const ThreadCache& cache, unsigned class_index) noexcept {
                                kEntryBytes);
 }
 
+/* Keeps what own_cached_bytes() needs. */
+void note_room(ThreadCache& cache, unsigned class_index, uint64_t former_floor, uint64_t floor,
+               bool has_room) noexcept {
+  const uint64_t block_bytes = kClasses[class_index].block_bytes;
+  const uint64_t bit = uint64_t{1} << class_index % 64;
+  uint64_t& with_room = cache.with_room[class_index / 64];
+  if ((with_room & bit) != 0) cache.weighed_floors -= former_floor * block_bytes;
+  if (has_room) cache.weighed_floors += floor * block_bytes;
+  with_room = has_room ? with_room | bit : with_room & ~bit;
+}
+
 /* The stack moves when it outgrows its place. */
 void set_room(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept {
   const uint64_t top = top_of(cache, class_index);
-  uint64_t floor = floor_of(cache, class_index);
+  const uint64_t former_floor = floor_of(cache, class_index);
+  uint64_t floor = former_floor;
   if (floor == kStackPlaces.near[class_index] && room > near_blocks(kClasses[class_index])) {
     const uint64_t moved = kStackPlaces.far[class_index];
     memcpy(&cache.slot(moved), &cache.slot(floor), top - floor + kEntryBytes);
@@ -45,6 +57,7 @@ void set_room(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept 
     floor = moved;
   }
   cache.ends[class_index] = floor + room * kEntryBytes;
+  note_room(cache, class_index, former_floor, floor, room > 0);
 }
 
 SpanRef leased(const ThreadCache& cache, unsigned class_index) noexcept {
@@ -64,7 +77,7 @@ void flush_to(ThreadCache& cache, unsigned class_index, uint32_t left) noexcept 
   memmove(oldest, oldest + count, left * kEntryBytes);
   cache.tops[class_index].store(floor + left * kEntryBytes, std::memory_order_relaxed);
   add(cache.returned_bytes, uint64_t{count} * kClasses[class_index].block_bytes);
-  if (hints::find(kEmptySpans) != kNoRegion) decay::note_free_slices();
+  if (hints::any(kEmptySpans)) decay::note_free_slices();
 }
 
 /* Halves the stacks of other classes, one after the other, until the budget has so much. */

@@ -73,6 +73,33 @@ TEST_CASE("transfer: a thread that only allocates, or only frees, keeps few", "[
   });
 }
 
+TEST_CASE("transfer: the owner's sum of what its stacks hold is that of all classes", "[heap]") {
+  // The bound changes, and stacks take room from each other.
+  alone([] {
+    std::mt19937 random(7);
+    std::vector<void*> held(3000, nullptr);
+    for (int turn = 0; turn < 60'000; ++turn) {
+      void*& slot = held[random() % held.size()];
+      release(slot);
+      // Small sizes more often; each class is used.
+      slot = allocate(size_t{16} << random() % 12 | random() % 4096);
+      if (turn % 5'000 == 0) set_cache_bytes(turn % 10'000 == 0 ? 256 << 10 : kCacheBytes);
+      if (turn % 20'000 == 19'999) flush_own_cache();
+      if (turn % 100 == 0) {
+        const ThreadCache& cache = *cache_owner.cache;
+        REQUIRE(cache.own_cached_bytes() == cache.cached_bytes());
+      }
+    }
+    for (void* const block : held) release(block);
+    CHECK(cache_owner.cache->cached_bytes() > 0);
+    CHECK(cache_owner.cache->own_cached_bytes() == cache_owner.cache->cached_bytes());
+    const ThreadCache& cache = *cache_owner.cache;
+    heap::thread_exit();
+    CHECK(cache.own_cached_bytes() == 0);
+  });
+  set_cache_bytes(kCacheBytes);
+}
+
 TEST_CASE("transfer: blocks are never in two places, wherever the stacks lie", "[heap]") {
   alone([] {
     std::mt19937 random(7);
