@@ -90,7 +90,7 @@ constinit std::atomic<bool> settled{false};
 constinit int settled_pid = 0;
 constinit Collector collector = Collector::kOther;
 constinit bool is_forced = false;           /* by JVMTI */
-constinit bool collects_afterwards = false; /* see aftermath_ns() */
+constinit bool collects_afterwards = false; /* see kAftermathNs */
 constinit bool is_refused =
     false; /* explicit collections are disabled, and nobody has named the adapter */
 constinit std::atomic<uint64_t>* soft_maximum = nullptr;
@@ -158,7 +158,7 @@ void settle() noexcept {
   collector = find_collector();
   const bool disabled = options.is_on("DisableExplicitGC");
   is_forced = disabled && is_named(kJvm);
-  collects_afterwards = options.is_on("UseG1GC");
+  collects_afterwards = has_soft_maximum() || options.is_on("UseG1GC");
   is_refused = disabled && !is_forced;
   if (is_refused) leave_out(kJvm, left_out::Why::kCollectionsDisabled);
   if (has_soft_maximum() && !options.is_users("SoftMaxHeapSize")) {
@@ -264,45 +264,50 @@ bool collect(int64_t* released_bytes) noexcept {
 }
 
 /* G1's heap is small after a full collection: it collects its young generation more often, and marks all of it beside the
- * program at once; in bench/tax 34 times after 36 collections that were asked for, else twice in all. What its threads use
- * until the next one that is asked for counts as reclaim, if that comes so soon. */
+ * program at once; in bench/tax 34 times after 36 collections that were asked for, else twice in all. Shenandoah and ZGC begin
+ * one cycle after the other as long as what is alive is near their soft maximum. What their threads use until the next collection
+ * that is asked for counts as reclaim, if that comes so soon. */
 constexpr int64_t kAftermathNs = 2'000'000'000;
-constexpr const char* kCollectorThreads[] = {"GC Thread#", "G1 Conc#", "G1 Main Marker", nullptr};
+constexpr const char* kCollectorThreads[] = {
+    "GC Thread#", "G1 Conc#", "G1 Main Marker", "Shenandoah ", "ZWorker", "ZDriver", nullptr};
 
-/* When the last one was over, and what the threads had used by then. On the service thread. */
-struct Aftermath {
-  int64_t since_ns = 0;
-  int64_t threads_cpu_ns = 0;
+/* What the collector's threads have used. Threads come and go with the work that there is. */
+struct CollectorTime {
+  int64_t at_ns = 0;
+  int64_t cpu_ns = 0;
+
+  static CollectorTime now() noexcept {
+    return {os::monotonic_ns(), procfs::cpu_ns_of_threads_named(kCollectorThreads)};
+  }
+  int64_t since(const CollectorTime& earlier) const noexcept {
+    return std::max<int64_t>(cpu_ns - earlier.cpu_ns, 0);
+  }
 };
-constinit Aftermath aftermath{};
 
-void aftermath_begins() noexcept {
-  aftermath = {os::monotonic_ns(), procfs::cpu_ns_of_threads_named(kCollectorThreads)};
-}
+/* When the last collection was over. On the service thread. */
+constinit CollectorTime last_collected{};
 
-int64_t aftermath_ns() noexcept {
-  if (aftermath.since_ns == 0 || os::monotonic_ns() - aftermath.since_ns > kAftermathNs) return 0;
-  // Threads come and go with the work that there is.
-  return std::max<int64_t>(
-      procfs::cpu_ns_of_threads_named(kCollectorThreads) - aftermath.threads_cpu_ns, 0);
-}
-
-/* While the world stands still, what the process uses are the collector's threads. Others collect beside the program: what
- * theirs use cannot be told from the program's, and is half of it at most. */
+/* While the world stands still, what the process uses are the collector's threads. Beside the program they are told by their
+ * names. */
 Outcome reclaim(const Work&) {
   Outcome outcome;
   notice();
   if (!settled.load(std::memory_order_acquire) || settled_pid != os::process_id()) return outcome;
   if (is_refused || collector == Collector::kNone) return outcome;
-  const int64_t earlier_ns = collects_afterwards ? aftermath_ns() : 0;
+  const CollectorTime begin = collects_afterwards ? CollectorTime::now() : CollectorTime{};
   const int64_t process_before_ns = os::process_cpu_ns();
   const int64_t thread_before_ns = os::thread_cpu_ns();
   outcome.ran = collect(&outcome.released_bytes);
   outcome.parallel_cpu_ns =
       (os::process_cpu_ns() - process_before_ns) - (os::thread_cpu_ns() - thread_before_ns);
-  if (has_soft_maximum()) outcome.parallel_cpu_ns /= 2;
-  outcome.parallel_cpu_ns += earlier_ns;
-  if (collects_afterwards) aftermath_begins();
+  if (collects_afterwards) {
+    const CollectorTime end = CollectorTime::now();
+    if (has_soft_maximum()) outcome.parallel_cpu_ns = end.since(begin);
+    const bool is_soon =
+        last_collected.at_ns != 0 && begin.at_ns - last_collected.at_ns <= kAftermathNs;
+    if (is_soon) outcome.parallel_cpu_ns += begin.since(last_collected);
+    last_collected = end;
+  }
   // Direct buffers, Deflaters and their like are freed by a thread that hears of it afterwards.
   outcome.frees_follow = outcome.ran;
   return outcome;
