@@ -373,35 +373,6 @@ require('{CONTAINERS / 'waves.js'}');
     assert peak < without - 20, f'{peak} MiB at a limit of 160, {without} without the adapter'
 
 
-# Garbage that has reached the old space, of objects or of buffers, in the main thread or in workers, which then wait.
-NODE_WAITS = """
-const { Worker, isMainThread, workerData, parentPort } = require('worker_threads');
-const make = {
-  rows: (i) => ({ i, text: 'row ' + i, list: [i, i + 1, i + 2] }),
-  buffers: (i) => Buffer.alloc(1000, i),
-};
-const [kind, count, workers] = isMainThread ? process.argv.slice(2) : workerData;
-let kept = [];
-for (let i = 0; i < count; ++i) kept.push(make[kind](i));
-for (let i = 0, young = []; i < 2_000_000; ++i) if (young.push({ i }) === 100_000) young = [];
-kept = null;
-if (!isMainThread) {
-  parentPort.once('message', () => {});
-  parentPort.postMessage('waits');
-} else {
-  const all = Array.from({ length: workers }, () => new Worker(__filename, { workerData: [kind, count, 0] }));
-  Promise.all(all.map((worker) => new Promise((waits) => worker.once('message', waits)))).then(() => {
-    console.log('waits');
-    process.stdin.once('data', () => {
-      for (const worker of all) worker.postMessage('end');
-      process.stdin.pause();
-    });
-  });
-  process.on('exit', () => console.log('ends'));
-}
-"""
-
-
 def resident_mib(pid):
     status = pathlib.Path(f'/proc/{pid}/status').read_text()
     return int(re.search(r'VmRSS:\s+(\d+)', status)[1]) >> 10
@@ -420,8 +391,7 @@ def case_v8_collects_while_node_waits(bench):
     """Nothing runs in the process when its limit is lowered: its threads are woken, and it ends as it would."""
     if shutil.which('node', path=PATH) is None:
         raise LeftOut('no node')
-    program = bench.directory / 'waits.js'
-    program.write_text(NODE_WAITS)
+    program = CONTAINERS / 'node_waits.js'
     for what in ['rows', '300000', '0'], ['buffers', '100000', '0'], ['rows', '150000', '2']:
         log, door = bench.directory / 'log', bench.directory / 'socket'
         log.unlink(missing_ok=True)
