@@ -30,10 +30,10 @@ ROWS = (
     ("node", ["node", "--expose-gc", TAX / "table.js", "100000", "40"]),
     ("ruby", ["ruby", TAX / "table.rb", "60000", "60"]),
     ("php", ["php", TAX / "table.php", "100000", "30"]),
-    ("java, G1", ["java", "-Xmx1g", "-XX:+UseG1GC", "Table", "500000", "40"]),
-    ("java, Serial", ["java", "-Xmx1g", "-XX:+UseSerialGC", "Table", "500000", "40"]),
-    ("java, Shenandoah", ["java", "-Xmx1g", "-XX:+UseShenandoahGC", "Table", "500000", "40"]),
-    ("java, ZGC", ["java", "-Xmx1g", "-XX:+UseZGC", "Table", "500000", "40"]),
+    ("java, G1", ["java", "-Xmx1g", "-XX:+UseG1GC", "Table", "500000", "120"]),
+    ("java, Serial", ["java", "-Xmx1g", "-XX:+UseSerialGC", "Table", "500000", "120"]),
+    ("java, Shenandoah", ["java", "-Xmx1g", "-XX:+UseShenandoahGC", "Table", "500000", "120"]),
+    ("java, ZGC", ["java", "-Xmx1g", "-XX:+UseZGC", "Table", "500000", "120"]),
     ("erlang, named", ["escript", TAX / "table.escript", "200", "300"]),
 )
 # Adapters that are used only where they are named.

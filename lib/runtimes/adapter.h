@@ -32,7 +32,8 @@ struct Outcome {
   bool frees_follow = false;  /* threads of the runtime free memory now that it has collected: */
   int64_t released_bytes = 0; /* so much of its heap, as far as it was touched */
   int64_t recycled_bytes =
-      0; /* free again inside the runtime, shown neither by usage nor footprint */
+      0;               /* free again inside the runtime, shown neither by usage nor footprint */
+  int64_t rest_ns = 0; /* so long it is not to be asked again but in an explicit reclaim */
   int64_t parallel_cpu_ns = 0; /* CPU time it used on other threads than the calling one */
 };
 

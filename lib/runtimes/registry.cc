@@ -43,6 +43,7 @@ constexpr int64_t kJoinNs = 100'000'000;
 struct Slot {
   hooks::Tally tally;
   int64_t rest_until_ns[2] = {}; /* at level moderate, at level critical */
+  int64_t asked_again_ns = 0;    /* at any level not before (Outcome::rest_ns) */
   uint64_t wanted_round = 0;     /* the round in which it is asked */
 };
 
@@ -83,6 +84,7 @@ bool may_reclaim(const Slot& slot, const hooks::Pass& pass, int64_t now_ns) noex
   if (pass.everything) return true;
   const int64_t headroom = pass.limit_bytes - pass.usage_bytes;
   if (!pass.pacer_backs_off && !hook_due(slot.tally.figures, pass.round, headroom)) return false;
+  if (now_ns < slot.asked_again_ns) return false;
   if (pass.level >= Level::kOver) return true;
   return now_ns >= slot.rest_until_ns[pass.level == Level::kCritical ? 1 : 0];
 }
@@ -135,6 +137,7 @@ void record(size_t index, const OpenRound& round, int64_t wanted_bytes, const Ou
   LockGuard guard(table_lock);
   Slot& slot = slots[index];
   slot.tally.add(outcome.ran, measured.freed_bytes, measured.elapsed_ns);
+  slot.asked_again_ns = measured.end_ns + outcome.rest_ns;
   slot.rest_until_ns[0] = measured.end_ns + kRestModerate * measured.elapsed_ns;
   slot.rest_until_ns[1] = measured.end_ns + kRestCritical * measured.elapsed_ns;
   if (!outcome.ran || outcome.started) {
