@@ -23,6 +23,7 @@
 #include "engine/program_work.h"
 #include "engine/purge.h"
 #include "engine/requests.h"
+#include "engine/rest_watch.h"
 #include "engine/service.h"
 #include "engine/service_rounds.h"
 #include "engine/stats_server.h"
@@ -72,6 +73,7 @@ constexpr const fork::Part* kForkParts[] = {
     &look::kForkPart,
     &assist::kForkPart,
     &purge::kForkPart,
+    &rest_watch::kForkPart,
     &runtimes::kNoticesForkPart,
     &program_work::kForkPart,
     &group_watch::kForkPart,
@@ -91,6 +93,7 @@ constexpr const service::Task* kTasks[] = {
     &service_rounds::kLookTask, &runtimes::kReclaimTask,
     &service_rounds::kPassTask, &service_rounds::kPurgeTask,
     &footprint_watch::kTask,  //
+    &rest_watch::kTask,       //
     &group_watch::kTask,      //
     &stats_server::kTask,     //
     &log_events::kEventTask,

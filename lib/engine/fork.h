@@ -31,7 +31,7 @@ struct Part {
 };
 
 /** The most parts of a table, and the most of them that hold something. */
-inline constexpr size_t kMaxParts = 26, kMaxHolds = 12;
+inline constexpr size_t kMaxParts = 27, kMaxHolds = 12;
 
 /** For a part that is a lock. */
 template <Lock& lock>

@@ -15,6 +15,7 @@
 #include "engine/pressure.h"
 #include "engine/purge.h"
 #include "engine/requests.h"
+#include "engine/rest_watch.h"
 #include "engine/round.h"
 #include "engine/service.h"
 #include "engine/thread_state.h"
@@ -92,6 +93,7 @@ void follow(const decision::Begun& begun, const PacerInput& input,
 }
 
 void purge_if_due(const decision::Begun& begun) noexcept {
+  rest_watch::note(decision::purge_input());
   if (!begun.purge) return;
   purge::ask(begun.purge_thorough ? purge::Depth::kAll : purge::Depth::kLargePieces);
 }
