@@ -20,7 +20,7 @@ constexpr int kMostDoublings = 6;
 constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> due{INT64_MAX};
 /* When the look was asked for; read by the service thread after `due`. */
 constinit MEMLIMIT_FORK_DATA std::atomic<int64_t> allocated_then{0};
-/* The service thread's. */
+/* Both written by the service thread alone. */
 constinit MEMLIMIT_FORK_DATA std::atomic<int> doublings{0};
 constinit MEMLIMIT_FORK_DATA int64_t purged_then = -1; /* negative: it has not purged */
 
@@ -43,7 +43,12 @@ void run(const service::Turn& turn) noexcept {
   footprint::read();
   const PurgeInput in = decision::purge_input();
   judge_last(in);
-  if (!is_over(in) || in.allocated_bytes - before >= in.limit_bytes / kBreathDivisor) return;
+  if (!is_over(in)) return;
+  if (in.allocated_bytes - before >= in.limit_bytes / kBreathDivisor) {
+    // Its last look may have come meanwhile, and asked for nothing since this one was due.
+    note(in);
+    return;
+  }
   purged_then = in.purged_bytes;
   purge::ask(past_slack(in) ? purge::Depth::kAll : purge::Depth::kLargePieces);
 }

@@ -2,10 +2,10 @@
  *
  * Purges are asked for when a thread looks, and a thread that frees its last block, or whose runtime frees on a thread of
  * its own after a round, may look while none is due: too soon after one that gave nothing, or usage seems to breathe, or
- * the limit is let go. Nobody looks again then. So the service thread does, a second later, and purges if next to
- * nothing was allocated meanwhile.
- * Answers for: that one look. Refuses to purge (purge.h), and to look twice where nothing came of it: the next is further
- * away. Threads: note() all, inside malloc and free; the task on the service thread.
+ * the limit is let go. Nobody looks again then. So the service thread does, each second, until next to nothing was
+ * allocated meanwhile; then it purges, and looks no more until somebody else does.
+ * Answers for: these looks. Refuses to purge (purge.h); after a purge that gave too little the next look is further away.
+ * Threads: note() all, inside malloc and free; the task on the service thread.
  */
 #pragma once
 

@@ -266,7 +266,7 @@ bool collect(int64_t* released_bytes) noexcept {
 /* G1's heap is small after a full collection: it collects its young generation more often, and marks all of it beside the
  * program at once; in bench/tax 34 times after 36 collections that were asked for, else twice in all. Shenandoah and ZGC begin
  * one cycle after the other as long as what is alive is near their soft maximum. What their threads use until the next collection
- * that is asked for counts as reclaim; of a longer time such a share. */
+ * that is asked for counts as reclaim, of a longer time such a share; but not while they are at it all the time (is_at_it). */
 constexpr int64_t kAftermathNs = 2'000'000'000;
 constexpr const char* kCollectorThreads[] = {
     "GC Thread#", "G1 Conc#", "G1 Main Marker", "Shenandoah ", "ZWorker", "ZDriver", nullptr};
@@ -302,7 +302,7 @@ int64_t aftermath_ns(const CollectorTime& last, const CollectorTime& now) noexce
 
 /* A collector that has a soft maximum and is at it all the time is not asked for a collection on top, which would make the
  * heap small and the program map all of it again: measured under Shenandoah, 81 MiB alive at a limit of 243, 2.9 times the CPU time
- * with and 1.6 without, peaks of 328 and 353 MiB. */
+ * with and 1.6 without, peaks of 328 and 353 MiB. It is looked at this often, long enough to tell. */
 constexpr int64_t kOwnPaceNs = 250'000'000;
 bool is_at_it(const CollectorTime& last, const CollectorTime& now) noexcept {
   return last.at_ns != 0 && now.since(last) > (now.at_ns - last.at_ns) / 2;
