@@ -23,6 +23,7 @@
 #include "engine/paced.h"
 #include "engine/pressure.h"
 #include "runtimes/adapter.h"
+#include "runtimes/aftermath.h"
 #include "runtimes/hotspot_options.h"
 #include "runtimes/left_out.h"
 #include "system/attributes.h"
@@ -32,6 +33,8 @@
 
 namespace memlimit::runtimes {
 namespace {
+
+using aftermath::CollectorTime;
 
 /* The few slots of JNI's and JVMTI's tables that are called. The specifications fix the place of each, and new functions
  * are added behind the last; so the JDK's headers are not needed. */
@@ -263,50 +266,20 @@ bool collect(int64_t* released_bytes) noexcept {
   return done;
 }
 
-/* G1's heap is small after a full collection: it collects its young generation more often, and marks all of it beside the
- * program at once; in bench/tax 34 times after 36 collections that were asked for, else twice in all. Shenandoah and ZGC begin
- * one cycle after the other as long as what is alive is near their soft maximum. What their threads use until the next collection
- * that is asked for counts as reclaim, of a longer time such a share; but not while they are at it all the time (is_at_it). */
-constexpr int64_t kAftermathNs = 2'000'000'000;
 constexpr const char* kCollectorThreads[] = {
     "GC Thread#", "G1 Conc#", "G1 Main Marker", "Shenandoah ", "ZWorker", "ZDriver", nullptr};
 
-/* Beside a collection the program's threads take barriers: measured, bench/tax under Shenandoah, of what they used meanwhile a
- * third was what they would not have used without. */
-constexpr int64_t kSlowdownDivisor = 3;
-
-/* What the collector's threads have used. Threads come and go with the work that there is. */
-struct CollectorTime {
-  int64_t at_ns = 0;
-  int64_t cpu_ns = 0;
-
-  static CollectorTime now() noexcept {
-    return {os::monotonic_ns(), procfs::cpu_ns_of_threads_named(kCollectorThreads)};
-  }
-  int64_t since(const CollectorTime& earlier) const noexcept {
-    return std::max<int64_t>(cpu_ns - earlier.cpu_ns, 0);
-  }
-};
+CollectorTime collector_time() noexcept {
+  return {os::monotonic_ns(), procfs::cpu_ns_of_threads_named(kCollectorThreads)};
+}
 
 /* When the last collection was over, or was found to need none. On the service thread. */
 constinit CollectorTime last_collected{};
-
-int64_t aftermath_ns(const CollectorTime& last, const CollectorTime& now) noexcept {
-  if (last.at_ns == 0) return 0;
-  const int64_t cpu_ns = now.since(last);
-  const int64_t elapsed_ns = now.at_ns - last.at_ns;
-  if (elapsed_ns <= kAftermathNs) return cpu_ns;
-  return static_cast<int64_t>(static_cast<double>(cpu_ns) * kAftermathNs /
-                              static_cast<double>(elapsed_ns));
-}
 
 /* A collector that has a soft maximum and is at it all the time is not asked for a collection on top, which would make the
  * heap small and the program map all of it again: measured under Shenandoah, 81 MiB alive at a limit of 243, 2.9 times the CPU time
  * with and 1.6 without, peaks of 328 and 353 MiB. It is looked at this often, long enough to tell. */
 constexpr int64_t kOwnPaceNs = 250'000'000;
-bool is_at_it(const CollectorTime& last, const CollectorTime& now) noexcept {
-  return last.at_ns != 0 && now.since(last) > (now.at_ns - last.at_ns) / 2;
-}
 
 /* While the world stands still, what the process uses are the collector's threads. Beside the program they are told by their
  * names. */
@@ -317,8 +290,8 @@ Outcome reclaim(const Work& work) {
   if (is_refused || collector == Collector::kNone) return outcome;
   const bool paces_itself = has_soft_maximum();
   if (paces_itself) outcome.rest_ns = kOwnPaceNs;
-  const CollectorTime begin = collects_afterwards ? CollectorTime::now() : CollectorTime{};
-  if (paces_itself && !work.everything && is_at_it(last_collected, begin)) {
+  const CollectorTime begin = collects_afterwards ? collector_time() : CollectorTime{};
+  if (paces_itself && !work.everything && aftermath::is_at_it(last_collected, begin)) {
     last_collected = begin;
     outcome.started = true;
     return outcome;
@@ -329,13 +302,12 @@ Outcome reclaim(const Work& work) {
   outcome.parallel_cpu_ns =
       (os::process_cpu_ns() - process_before_ns) - (os::thread_cpu_ns() - thread_before_ns);
   if (collects_afterwards) {
-    const CollectorTime end = CollectorTime::now();
+    const CollectorTime end = collector_time();
     if (paces_itself) {
-      const int64_t collector_ns = end.since(begin);
-      const int64_t program_ns = std::max<int64_t>(outcome.parallel_cpu_ns - collector_ns, 0);
-      outcome.parallel_cpu_ns = collector_ns + program_ns / kSlowdownDivisor;
+      outcome.parallel_cpu_ns =
+          aftermath::concurrent_ns(outcome.parallel_cpu_ns, end.cpu_since_ns(begin));
     }
-    outcome.parallel_cpu_ns += aftermath_ns(last_collected, begin);
+    outcome.parallel_cpu_ns += aftermath::charge_ns(last_collected, begin);
     last_collected = end;
   }
   // Direct buffers, Deflaters and their like are freed by a thread that hears of it afterwards.

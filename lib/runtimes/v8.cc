@@ -19,6 +19,7 @@
 
 #include "engine/service.h"
 #include "runtimes/adapter.h"
+#include "runtimes/aftermath.h"
 #include "runtimes/node_loop.h"
 #include "system/attributes.h"
 #include "system/os.h"
@@ -136,22 +137,12 @@ int64_t used_bytes(Isolate* isolate) {
   return used_bytes(statistics);
 }
 
-/* After an urgent collection V8 begins another one in the background where the first took long and left much unused: the
- * numbers of Heap::CollectGarbageOnMemoryPressure(), the same from V8 5.4 on. */
-constexpr int64_t kLongNs = 50'000'000;
-constexpr int64_t kMuchUnusedBytes = int64_t{8} << 20;
-constexpr int64_t kMuchUnusedDivisor = 10;
 bool collects_again(const HeapStatistics& statistics, int64_t elapsed_ns) noexcept {
   const auto committed = static_cast<int64_t>(statistics.total_heap_size);
   const int64_t unused = committed - static_cast<int64_t>(statistics.used_heap_size) +
                          static_cast<int64_t>(statistics.external_memory);
-  return elapsed_ns >= kLongNs &&
-         unused >= std::max(kMuchUnusedBytes, committed / kMuchUnusedDivisor);
+  return aftermath::collects_again(committed, unused, elapsed_ns);
 }
-
-/* And its heap having been made small, it collects by itself more often for a while: in bench/tax/table.js 40 urgent collections
- * brought 12 whole ones and 176 of the young generation. Charged as this share of the collection that they follow. */
-constexpr int64_t kAftermathPercent = 40;
 
 /* Whether what was begun in the background goes on, as far as one can see from outside: what is in use falls when it ends. */
 constexpr int64_t kLongestMarkingNs = 1'000'000'000;
@@ -194,11 +185,11 @@ Outcome reclaim(const Work& work) {
   // The collector's helpers; in a program with several isolates also what those did meanwhile.
   const int64_t cpu_ns = os::process_cpu_ns() - process_before_ns;
   outcome.parallel_cpu_ns = cpu_ns - (os::thread_cpu_ns() - thread_before_ns);
-  outcome.parallel_cpu_ns += cpu_ns * kAftermathPercent / 100;
   const int64_t end_ns = os::monotonic_ns();
   HeapStatistics statistics{};
   v8.get_statistics(isolate, &statistics);
-  if (collects_again(statistics, end_ns - begin_ns)) outcome.parallel_cpu_ns += cpu_ns;
+  outcome.parallel_cpu_ns +=
+      aftermath::after_urgent_ns(cpu_ns, collects_again(statistics, end_ns - begin_ns));
   const int64_t left_bytes = used_bytes(statistics);
   collected = {isolate, left_bytes, end_ns, cpu_ns, true, end_ns + kRest * (end_ns - begin_ns)};
   outcome.recycled_bytes = used_before - left_bytes;
