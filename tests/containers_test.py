@@ -26,7 +26,8 @@ LIMIT_FILE = 'memory.max' if V2 else 'memory.limit_in_bytes'
 USAGE_FILE = 'memory.current' if V2 else 'memory.usage_in_bytes'
 PEAK_FILE = 'memory.peak' if V2 else 'memory.max_usage_in_bytes'
 PROGRAMS = pathlib.Path(__file__).resolve().parent / 'containers'
-PROGRAM_PATH = '/usr/local/bin:/usr/bin:/bin'
+# Programs of another version than Debian's: by hand, where one is installed.
+PROGRAM_PATH = ':'.join([*filter(None, [os.environ.get('MEMLIMIT_TEST_PROGRAMS')]), '/usr/local/bin:/usr/bin:/bin'])
 PROGRAM_PATIENCE_S = 600  # a program of a runtime takes seconds where nothing else runs
 PATIENCE_S = 120  # only a test that fails waits this long
 

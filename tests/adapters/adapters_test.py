@@ -24,7 +24,8 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONTAINERS = HERE.parent / 'containers'
-PATH = '/usr/local/bin:/usr/bin:/bin'
+# Programs of another version than Debian's: by hand, where one is installed.
+PATH = ':'.join([*filter(None, [os.environ.get('MEMLIMIT_TEST_PROGRAMS')]), '/usr/local/bin:/usr/bin:/bin'])
 PYTHON = '/usr/bin/python3'
 PATIENCE_S = 240  # only a program that hangs runs this long
 
