@@ -20,6 +20,11 @@ constexpr unsigned kCallsAtOnce = 4;
 
 constexpr int64_t kLargePieceBytes = int64_t{64} << 10;
 
+/* Who purges by hand wants all of it to be back afterwards; but what another thread is at just now is in its hands, and looks
+ * as if nothing were there. It takes a millisecond, or more where threads wait for a processor. */
+constexpr unsigned kMostPasses = 50;
+constexpr int64_t kPassPauseNs = 1'000'000;
+
 constinit MEMLIMIT_FORK_DATA std::atomic<bool> requested{false};
 constinit MEMLIMIT_FORK_DATA std::atomic<bool> all_requested{
     false}; /* Depth::kAll; stays until a purge is through */
@@ -34,30 +39,46 @@ struct Counters {
 };
 constinit MEMLIMIT_FORK_DATA Counters counters{};
 
+/* Calls of the allocator's purge, of all threads: begun, and ended. Sequentially consistent: of two that overlap, one sees
+ * the other. */
+constinit MEMLIMIT_FORK_DATA std::atomic<uint64_t> calls_begun{0}, calls_ended{0};
+
 bool never() noexcept { return false; }
 
 bool others_wait() noexcept { return requests::any() || service::is_leaving(); }
 
-/* Whether all was looked at. */
-bool run_until(int64_t deadline_ns, Depth depth, bool (*must_end)() noexcept, uint32_t* position,
-               int64_t* given) noexcept {
+Purged call(int64_t least_bytes, uint32_t* position) noexcept {
+  calls_begun.fetch_add(1);
+  const Purged purged = allocator().purge(kCallsAtOnce, least_bytes, position);
+  calls_ended.fetch_add(1);
+  return purged;
+}
+
+struct Ran {
+  bool complete; /* all was looked at */
+  uint64_t calls;
+};
+
+Ran run_until(int64_t deadline_ns, Depth depth, bool (*must_end)() noexcept, uint32_t* position,
+              int64_t* given) noexcept {
   ReentryGuard reentry;
   const int64_t least_bytes = depth == Depth::kAll ? 0 : kLargePieceBytes;
   const int64_t cpu_before = os::thread_cpu_ns();
-  bool complete = false;
+  Ran ran{false, 0};
   do {
     // What a purge holds in its hands would be lost to the child of a fork.
     const fork::Inside inside;
     if (!inside) break;
-    const Purged purged = allocator().purge(kCallsAtOnce, least_bytes, position);
+    const Purged purged = call(least_bytes, position);
     *given += purged.bytes;
-    complete = purged.complete;
-  } while (!complete && !must_end() && os::monotonic_ns() < deadline_ns);
+    ran.complete = purged.complete;
+    ++ran.calls;
+  } while (!ran.complete && !must_end() && os::monotonic_ns() < deadline_ns);
   counters.purged.fetch_add(*given, std::memory_order_relaxed);
   counters.purges.fetch_add(1, std::memory_order_relaxed);
   counters.cpu_ns.fetch_add(os::thread_cpu_ns() - cpu_before, std::memory_order_relaxed);
   paced::read(service::running(), 0);
-  return complete;
+  return ran;
 }
 
 }  // namespace
@@ -70,9 +91,16 @@ int64_t run_turn(Depth depth) noexcept {
 }
 
 int64_t run_all() noexcept {
+  std::atomic<uint32_t> nothing{0};
   int64_t given = 0;
-  uint32_t position = 0;
-  run_until(INT64_MAX, Depth::kAll, never, &position, &given);
+  for (unsigned pass = 0; pass < kMostPasses; ++pass) {
+    if (pass > 0) os::futex_wait(nothing, 0, kPassPauseNs);
+    const uint64_t ended_before = calls_ended.load();
+    uint32_t position = 0;
+    const Ran ran = run_until(INT64_MAX, Depth::kAll, never, &position, &given);
+    // As many as were over before, and this thread's: then no other was under way meanwhile.
+    if (calls_begun.load() == ended_before + ran.calls) break;
+  }
   return given;
 }
 
@@ -99,7 +127,7 @@ void serve() noexcept {
   const Depth depth =
       all_requested.load(std::memory_order_relaxed) ? Depth::kAll : Depth::kLargePieces;
   int64_t given = 0;
-  if (run_until(began_ns + kTurnNs, depth, others_wait, &served_position, &given)) {
+  if (run_until(began_ns + kTurnNs, depth, others_wait, &served_position, &given).complete) {
     all_requested.store(false, std::memory_order_relaxed);
   } else {
     const int64_t now_ns = os::monotonic_ns();
@@ -127,6 +155,8 @@ MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept {
   all_requested.store(false, std::memory_order_relaxed);
   next_turn_ns = 0;
   served_position = 0;
+  // The parent's threads have ended theirs at the gate, but for a fork that did not wait for them.
+  calls_ended.store(calls_begun.load(std::memory_order_relaxed), std::memory_order_relaxed);
   for (std::atomic<int64_t>* counter : {&counters.purges, &counters.cpu_ns, &counters.purged}) {
     counter->store(0, std::memory_order_relaxed);
   }

@@ -20,9 +20,12 @@ inline constexpr int64_t kTurnNs = 4'000'000;
  *  worth it only where nothing else helps. */
 enum class Depth : uint8_t { kLargePieces, kAll };
 
-/** Purges on the calling thread, for a turn or until nothing is left, and reads the footprint. Returns the bytes given
- *  back. A fork that comes in between ends it. */
+/** Purges on the calling thread, for a turn, and reads the footprint. Returns the bytes given back. A fork that comes in
+ *  between ends it. */
 int64_t run_turn(Depth depth) noexcept;
+
+/** The same until nothing is left, also of what other threads are about to give back just now: for these it waits and looks
+ *  again, a twentieth of a second at most. Theirs is not in the result. */
 int64_t run_all() noexcept;
 
 /** Has the service thread purge until nothing is left; where there is none, this thread does, for a turn. */
