@@ -4,12 +4,10 @@ usage: bundle_test.py BUILD_DIR
 
 Looks at what its files ask glibc for. Unpacks the archive into a fresh directory and starts programs
 through its launcher with an empty environment. Then, where debootstrap and a mirror are there (and root),
-does the same inside a minimal Debian 12 root, in a memory group, and in a Debian 11 root with Python. Those
-are made once and kept in $MEMLIMIT_MINBASE (/var/tmp/memlimit-minbase) and $MEMLIMIT_BULLSEYE
-(/var/tmp/memlimit-roots/bullseye); set one to nothing to leave its part out.
+does the same inside a minimal Debian 12 root, in a memory group, and holds a Python at its limit in roots of Debian 11
+and 13, and here. debian_root.py keeps the roots.
 """
 
-import fcntl
 import json
 import os
 import pathlib
@@ -20,8 +18,9 @@ import sys
 import tarfile
 import tempfile
 
+from debian_root import PATH, debian_11, debian_13, minimal_root
+
 MIB = 1 << 20
-PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 HIERARCHY = pathlib.Path('/sys/fs/cgroup/memory')
 # Prints what the loader mapped. Nothing but the shell is needed.
 SHOW_MAPS = 'while read -r line; do case $line in *.so*) echo "$line";; esac; done </proc/self/maps'
@@ -136,41 +135,6 @@ def check_in_place(bundle):
            'the README names no glibc version')
 
 
-def debian_root(variable, default, release, program, *options):
-    """The root that a variable names, made where it is not there; or None, and why."""
-    place = os.environ.get(variable, default)
-    if not place:
-        return None, f'{variable} is empty'
-    root = pathlib.Path(place)
-
-    def is_there():
-        return (root / 'bin' / 'sh').exists() and (root / 'usr' / 'bin' / program).exists()
-
-    if is_there():
-        return root, ''
-    if os.geteuid() != 0 or shutil.which('debootstrap', path=PATH) is None:
-        return None, 'no debootstrap, or not root'
-    root.parent.mkdir(parents=True, exist_ok=True)
-    # Another test may be making the same.
-    with open(f'{root}.lock', 'w', encoding='utf-8') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if is_there():
-            return root, ''
-        fresh = pathlib.Path(tempfile.mkdtemp(prefix=root.name, dir=root.parent))
-        result = run(['debootstrap', '--variant=minbase', *options, release, str(fresh)], env={'PATH': PATH})
-        if result.returncode != 0:
-            shutil.rmtree(fresh, ignore_errors=True)
-            return None, 'debootstrap failed: ' + result.stdout.strip().rpartition('\n')[2]
-        fresh.chmod(0o755)
-        fresh.rename(root)
-    return root, ''
-
-
-def minimal_root():
-    """Debian 12 without mimalloc or libstdc++, or why there is none."""
-    return debian_root('MEMLIMIT_MINBASE', '/var/tmp/memlimit-minbase', 'bookworm', 'perl')
-
-
 def check_in_minimal_root(archive):
     """In a chroot without mimalloc or libstdc++, and in a memory group of 256 MiB."""
     root, why_not = minimal_root()
@@ -216,40 +180,42 @@ def check_in_minimal_root(archive):
             group.rmdir()
 
 
-def check_in_old_root(archive):
-    """With glibc 2.31 and Python 3.9: a program is held at its limit, and the tool sees it."""
-    root, why_not = debian_root('MEMLIMIT_BULLSEYE', '/var/tmp/memlimit-roots/bullseye', 'bullseye', 'python3',
-                                '--include=python3')
+def held(in_root, top, has_profile):
+    """A program reaches its limit and no more, and the tool sees it. (MiB without, MiB with), or what is in the way of a root."""
+    result = in_root('python3', '-c', CYCLES)
+    if 'unshare failed' in result.stderr or 'mount:' in result.stderr:
+        return None, result.stderr.strip()
+    expect(result.returncode == 0, 'python3 failed', result)
+    without_kb = json.loads(result.stdout)['peak_kb']
+    expect(without_kb > 180 * 1024, 'too little garbage', result)
+    result = in_root(f'{top}/memlimit-run', '-l', '64MiB', 'python3', '-c', CYCLES, f'{top}/memlimit')
+    expect(result.returncode == 0 and not result.stderr, 'python3 failed under the library', result)
+    said = json.loads(result.stdout)
+    expect(said['peak_kb'] < 80 * 1024, 'the limit is not held', result)
+    rows = [row for row in said['rows'] if row['pid'] == said['pid']]
+    expect(len(rows) == 1 and rows[0]['limit'] == 64 * MIB, 'memlimit ps does not show the limit', result)
+    result = in_root(f'{top}/memlimit-run', '-l', '64MiB', '--profile=on', '/bin/true')
+    expect(result.returncode == 0, 'true failed under the library', result)
+    expect(('MEMLIMIT_PROFILE stays off: it needs glibc 2.35' in result.stderr) != has_profile,
+           'what is said of the profile is not so', result)
+    return (without_kb // 1024, said['peak_kb'] // 1024), ''
+
+
+def check_in_root(archive, name, found, has_profile):
+    """In a root of another release, which has Python."""
+    root, why_not = found
     if root is None:
-        print(f'the Debian 11 root is left out: {why_not}')
+        print(f'{name} is left out: {why_not}')
         return
     top = pathlib.Path(tempfile.mkdtemp(prefix='opt-', dir=root))
     try:
-        bundle = unpack(archive, top)
-        inside = '/' + str(bundle.relative_to(root))
-
         def in_root(*command):
             script = 'mount --bind /proc "$0/proc" && exec chroot "$0" "$@"'
             return run(['unshare', '-m', '/bin/sh', '-c', script, str(root), *command], env={'PATH': PATH})
 
-        result = in_root('python3', '-c', CYCLES)
-        if 'unshare failed' in result.stderr or 'mount:' in result.stderr:
-            print(f'the Debian 11 root is left out: {result.stderr.strip()}')
-            return
-        expect(result.returncode == 0, 'python3 failed', result)
-        without_kb = json.loads(result.stdout)['peak_kb']
-        expect(without_kb > 180 * 1024, 'too little garbage', result)
-        result = in_root(f'{inside}/memlimit-run', '-l', '64MiB', 'python3', '-c', CYCLES,
-                         f'{inside}/memlimit')
-        expect(result.returncode == 0 and not result.stderr, 'python3 failed under the library', result)
-        said = json.loads(result.stdout)
-        expect(said['peak_kb'] < 80 * 1024, 'the limit is not held', result)
-        rows = [row for row in said['rows'] if row['pid'] == said['pid']]
-        expect(len(rows) == 1 and rows[0]['limit'] == 64 * MIB, 'memlimit ps does not show the limit', result)
-        result = in_root(f'{inside}/memlimit-run', '-l', '64MiB', '--profile=on', '/bin/true')
-        expect(result.returncode == 0 and 'MEMLIMIT_PROFILE stays off: it needs glibc 2.35' in result.stderr,
-               'it is not said that there is no profile', result)
-        print(f'a Debian 11 root: python3 reaches {without_kb // 1024} MiB without, {said["peak_kb"] // 1024} MiB at 64 MiB')
+        peaks, why_not = held(in_root, '/' + str(unpack(archive, top).relative_to(root)), has_profile)
+        print(f'{name}: python3 reaches {peaks[0]} MiB without, {peaks[1]} MiB at 64 MiB' if peaks else
+              f'{name} is left out: {why_not}')
     finally:
         shutil.rmtree(top, ignore_errors=True)
 
@@ -263,7 +229,10 @@ def main():
         check_versions(bundle)
         check_in_place(bundle)
         check_in_minimal_root(archive)
-        check_in_old_root(archive)
+        check_in_root(archive, 'Debian 11', debian_11(), has_profile=False)
+        check_in_root(archive, 'Debian 13', debian_13(), has_profile=True)
+        peaks, _ = held(lambda *command: run(command, env={'PATH': PATH}), bundle, has_profile=True)
+        print(f'here: python3 reaches {peaks[0]} MiB without, {peaks[1]} MiB at 64 MiB')
     print('ok')
 
 

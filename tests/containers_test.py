@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+from debian_root import debian_13
+
 MIB = 1 << 20
 V2 = pathlib.Path('/sys/fs/cgroup/cgroup.controllers').exists()
 HIERARCHY = pathlib.Path('/sys/fs/cgroup' if V2 else '/sys/fs/cgroup/memory')
@@ -477,10 +479,10 @@ def library_in(root, build):
 
 
 def case_ruby_of_debian_13(build, directory):
-    """Ruby 3.3 in a root that tests/README.md tells how to make; left out where there is none."""
-    root = pathlib.Path(os.environ.get('MEMLIMIT_DEBIAN_13', ''))
-    if not os.environ.get('MEMLIMIT_DEBIAN_13') or not (root / 'usr/bin/ruby3.3').exists():
-        print('  (left out: MEMLIMIT_DEBIAN_13 names no root with Ruby 3.3)')
+    """Ruby 3.3 in a root of Debian 13."""
+    root, why_not = debian_13()
+    if root is None:
+        print(f'  (left out: {why_not})')
         return
     script = ('mount --rbind /proc "$1/proc" && mount --rbind /sys "$1/sys" && mount --rbind /dev "$1/dev" && '
               'exec /usr/sbin/chroot "$@"')

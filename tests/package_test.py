@@ -3,7 +3,7 @@
 usage: package_test.py BUILD_DIR
 
 Installs the package with dpkg into a copy of a minimal root of this machine's Debian release, with what it depends on and
-Python; on Debian 12 that is the root that bundle_test.py keeps ($MEMLIMIT_MINBASE, /var/tmp/memlimit-minbase), on another
+Python; on Debian 12 that is the root that debian_root.py keeps ($MEMLIMIT_MINBASE, /var/tmp/memlimit-minbase), on another
 /var/tmp/memlimit-minbase-CODENAME. That part is left out where there is no such root and none can be made.
 Skipped with status 77 without dpkg-deb or lintian.
 """
@@ -16,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 
-from bundle_test import debian_root, expect, minimal_root, run
+from bundle_test import expect, run
+from debian_root import PATH, debian_root, minimal_root
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
-PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 # Python's garbage in cycles, far more than the limit, and the figures of its own process, as the tool tells them.
 GARBAGE = """
 import gc, subprocess, sys
