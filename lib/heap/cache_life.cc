@@ -149,9 +149,8 @@ void set_cache_bytes(uint32_t bytes) noexcept {
 }
 
 uint32_t share_bytes() noexcept {
-  const uint32_t all_bytes = cache_bytes.load(std::memory_order_relaxed);
-  const uint32_t threads = std::max(owned.load(std::memory_order_relaxed), 1U);
-  return std::max(all_bytes >> std::bit_width(threads - 1), std::min(all_bytes, kLeastShareBytes));
+  return share_of(cache_bytes.load(std::memory_order_relaxed),
+                  owned.load(std::memory_order_relaxed));
 }
 
 ThreadCache* all() noexcept { return all_caches.load(std::memory_order_acquire); }

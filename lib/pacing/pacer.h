@@ -103,11 +103,11 @@ inline constexpr int64_t kGrowthMinBytes = int64_t{4} << 20;
 inline constexpr int64_t kQuantumMaxBytes = int64_t{64} << 10;
 inline constexpr int64_t kQuantumMinBytes = int64_t{2} << 10;
 
-/** What all threads together may keep for their next allocations: a 128th of the limit, within these bounds. The upper
- *  one is what more than which gains nothing (bench/suite, 2 to 8 MiB). */
+/** What threads may keep for their next allocations: one that is alone a 128th of the limit, within these bounds, and many
+ *  together no more than that. The upper one is what the heap lets a thread keep without a limit. */
 inline constexpr int64_t kCacheLimitDivisor = 128;
 inline constexpr int64_t kCacheMinBytes = int64_t{64} << 10;
-inline constexpr int64_t kCacheMaxBytes = int64_t{2} << 20;
+inline constexpr int64_t kCacheMaxBytes = int64_t{16} << 20;
 
 /** Runtimes are asked to collect from this share of the way from where rounds begin to the limit on: a collection
  *  takes as long however much of the heap is garbage, so the later, the fewer. Measured, a table of objects that
@@ -234,7 +234,7 @@ int64_t margin_for(int64_t limit_bytes) noexcept;
  *  thread. Without a limit: 64 KiB. Bytes; no errors; any thread; allocates nothing. */
 int64_t quantum_for(int64_t limit_bytes, int64_t paced_bytes, int64_t threads) noexcept;
 
-/** What all threads together may keep for their next allocations. Bytes; no errors; any thread; allocates nothing. */
+/** What a thread that is alone may keep for its next allocations, and many together. Bytes; no errors; any thread; allocates nothing. */
 int64_t cache_for(int64_t limit_bytes) noexcept;
 
 }  // namespace memlimit

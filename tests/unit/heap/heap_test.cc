@@ -339,6 +339,10 @@ TEST_CASE("heap: a thread looks up once in a quantum", "[heap]") {
     release(allocate(24));
   };
   release(allocate(24));
+  // Small stacks, whatever other tests have left: a thread looks at most once a refill.
+  set_cache_bytes(64 << 10);
+  look_at_next_allocation();
+  release(allocate(24));
   const test::OpsScope scope(ops);
   set_quantum_bytes(16 << 10);
   publish_own();
@@ -364,6 +368,7 @@ TEST_CASE("heap: a thread looks up once in a quantum", "[heap]") {
   CHECK(looks == 1);
   release(small);
   set_quantum_bytes(64 << 10);
+  set_cache_bytes(kCacheBytes);
 }
 
 TEST_CASE("heap: a thread that ends has told all it has done", "[heap][threads]") {

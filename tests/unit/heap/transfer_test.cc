@@ -53,6 +53,50 @@ TEST_CASE("transfer: what comes and goes in bulk stays with the thread", "[heap]
   });
 }
 
+TEST_CASE("transfer: megabytes of many sizes stay with one of two threads when they come back",
+          "[heap]") {
+  alone([] {
+    std::mt19937 random(3);
+    uint64_t before = 0;
+    // A class that finds the budget spent asks for more only now and then.
+    for (int turn = 0; turn < 200; ++turn) {
+      before = taken_by_thread();
+      std::vector<void*> blocks;
+      for (size_t bytes = 1024; bytes <= 2048; bytes += 64) {
+        for (size_t i = 0; i < (128 << 10) / bytes; ++i) blocks.push_back(allocate(bytes));
+      }
+      std::shuffle(blocks.begin(), blocks.end(), random);
+      for (void* const block : blocks) release(block);
+    }
+    CHECK(taken_by_thread() == before);
+    CHECK(cache_owner.cache->cached_bytes() <= kCacheBytes);
+  });
+}
+
+TEST_CASE("transfer: the more threads there are, the less each may keep", "[heap]") {
+  constexpr uint32_t mib = 1 << 20;
+  CHECK(thread_caches::share_of(16 * mib, 0) == 16 * mib);
+  CHECK(thread_caches::share_of(16 * mib, 1) == 16 * mib);
+  CHECK(thread_caches::share_of(16 * mib, 2) == 4 * mib);
+  CHECK(thread_caches::share_of(16 * mib, 3) == mib);
+  CHECK(thread_caches::share_of(16 * mib, 4) == mib);
+  CHECK(thread_caches::share_of(16 * mib, 8) == mib / 4);
+  CHECK(thread_caches::share_of(16 * mib, 1'000'000) == kLeastShareBytes);
+  CHECK(thread_caches::share_of(2 * mib, 2) == mib);
+  CHECK(thread_caches::share_of(512 << 10, 4) == kLeastShareBytes);
+  // A small bound is everybody's.
+  CHECK(thread_caches::share_of(64 << 10, 1) == 64 << 10);
+  CHECK(thread_caches::share_of(64 << 10, 64) == 64 << 10);
+  for (uint32_t bytes = 64 << 10; bytes <= 16 * mib; bytes *= 2) {
+    for (uint32_t threads = 1; threads < 1000; ++threads) {
+      const uint64_t all = uint64_t{thread_caches::share_of(bytes, threads)} * threads;
+      REQUIRE(all <= std::max<uint64_t>(bytes, uint64_t{threads} * kLeastShareBytes));
+      REQUIRE(thread_caches::share_of(bytes, threads) >=
+              thread_caches::share_of(bytes, threads + 1));
+    }
+  }
+}
+
 TEST_CASE("transfer: a thread that only allocates, or only frees, keeps few", "[heap]") {
   alone([] {
     const unsigned index = class_of(32);
