@@ -153,6 +153,12 @@ uint32_t share_bytes() noexcept {
                   owned.load(std::memory_order_relaxed));
 }
 
+uint32_t next_bound(uint32_t bound_bytes) noexcept {
+  const uint32_t share = share_bytes();
+  const uint32_t bytes = cache_bytes.load(std::memory_order_relaxed);
+  return is_to_follow(bytes, share, bound_bytes) ? share : bound_bytes;
+}
+
 ThreadCache* all() noexcept { return all_caches.load(std::memory_order_acquire); }
 
 void thread_exit() noexcept {

@@ -45,10 +45,8 @@ class Look {
     if (MEMLIMIT_LIKELY(taken < quantum && returned < quantum && !cache_owner.looks_next_time))
       return;
     cache_owner.looks_next_time = false;
-    // Not for one thread more or less.
-    const uint32_t share = thread_caches::share_bytes();
-    if (share > cache->bound_bytes || share < cache->bound_bytes / 2)
-      transfer::set_bound(*cache, share);
+    const uint32_t bound_bytes = thread_caches::next_bound(cache->bound_bytes);
+    if (bound_bytes != cache->bound_bytes) transfer::set_bound(*cache, bound_bytes);
     news_ = thread_caches::take_news(*cache);
     due_ = true;
   }

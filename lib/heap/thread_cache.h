@@ -217,6 +217,17 @@ constexpr uint32_t share_of(uint32_t bytes, uint32_t threads) noexcept {
   return std::max(
       {few, std::min(bytes, kSharedBytes) >> doublings, std::min(bytes, kLeastShareBytes)});
 }
+
+/** Whether a thread whose stacks may hold `bound_bytes` follows its share now. Not for one thread that comes and goes: a lower
+ *  bound costs all that the stacks hold. */
+constexpr bool is_to_follow(uint32_t bytes, uint32_t share, uint32_t bound_bytes) noexcept {
+  return share > bound_bytes || share < bound_bytes / (bytes > kSharedBytes ? 4 : 2);
+}
+
+/** The calling thread's share now, where it is to follow it, or else `bound_bytes`. */
+uint32_t next_bound(uint32_t bound_bytes) noexcept;
+
+/** A thread's share now. */
 uint32_t share_bytes() noexcept;
 
 /** All caches ever made. */

@@ -97,6 +97,22 @@ TEST_CASE("transfer: the more threads there are, the less each may keep", "[heap
   }
 }
 
+TEST_CASE("transfer: one thread more or less does not empty the stacks of the others", "[heap]") {
+  for (uint32_t bytes = 64 << 10; bytes <= kCacheBytes; bytes *= 2) {
+    for (uint32_t threads = 1; threads < 200; ++threads) {
+      const uint32_t fewer = thread_caches::share_of(bytes, threads);
+      const uint32_t more = thread_caches::share_of(bytes, threads + 1);
+      REQUIRE_FALSE(thread_caches::is_to_follow(bytes, more, fewer));
+      REQUIRE(thread_caches::is_to_follow(bytes, fewer, more) == (fewer > more));
+    }
+  }
+  // Many more do.
+  CHECK(thread_caches::is_to_follow(kCacheBytes, thread_caches::share_of(kCacheBytes, 3),
+                                    kCacheBytes));
+  CHECK(thread_caches::is_to_follow(kSharedBytes, thread_caches::share_of(kSharedBytes, 4),
+                                    kSharedBytes));
+}
+
 TEST_CASE("transfer: a thread that only allocates, or only frees, keeps few", "[heap]") {
   alone([] {
     const unsigned index = class_of(32);
