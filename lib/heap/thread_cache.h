@@ -212,7 +212,7 @@ void set_cache_bytes(uint32_t bytes) noexcept;
 /** What a thread's stacks may hold among so many: a quarter each time the number doubles, but never less than its part of
  *  kSharedBytes. */
 constexpr uint32_t share_of(uint32_t bytes, uint32_t threads) noexcept {
-  const int doublings = threads > 1 ? std::bit_width(threads - 1) : 0;
+  const unsigned doublings = threads > 1 ? static_cast<unsigned>(std::bit_width(threads - 1)) : 0;
   const uint32_t few = doublings < 16 ? bytes >> 2 * doublings : 0;
   return std::max(
       {few, std::min(bytes, kSharedBytes) >> doublings, std::min(bytes, kLeastShareBytes)});
