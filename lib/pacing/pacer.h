@@ -234,7 +234,8 @@ int64_t margin_for(int64_t limit_bytes) noexcept;
  *  thread. Without a limit: 64 KiB. Bytes; no errors; any thread; allocates nothing. */
 int64_t quantum_for(int64_t limit_bytes, int64_t paced_bytes, int64_t threads) noexcept;
 
-/** What a thread that is alone may keep for its next allocations, and many together. Bytes; no errors; any thread; allocates nothing. */
+/** What a thread that is alone may keep for its next allocations, and many together. Bytes; no errors; any thread;
+ *  allocates nothing. */
 int64_t cache_for(int64_t limit_bytes) noexcept;
 
 }  // namespace memlimit
