@@ -54,6 +54,19 @@ uint64_t ThreadCache::handed_out(unsigned class_index) const noexcept {
   }
 }
 
+uint64_t ThreadCache::far_place(unsigned class_index) noexcept {
+  uint64_t begin = far_begin.load(std::memory_order_relaxed);
+  if (MEMLIMIT_UNLIKELY(begin == 0)) {
+    void* const places = os::map_pages(kStackPlaces.far_bytes);
+    if (places == nullptr) return 0;
+    begin = reinterpret_cast<uintptr_t>(places) - reinterpret_cast<uintptr_t>(entries);
+    far_begin.store(begin, std::memory_order_relaxed);
+    // Before any top that lies there, which the fast path stores without an order.
+    std::atomic_thread_fence(std::memory_order_release);
+  }
+  return begin + kStackPlaces.far[class_index];
+}
+
 namespace thread_caches {
 namespace {
 

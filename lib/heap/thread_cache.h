@@ -33,17 +33,20 @@
 
 namespace memlimit::heap {
 
-/* Where a class's stacks lie in a cache, in bytes: each begins with a null, which tells that it is empty. All that a
- * small program needs is near: a few pages for all classes. A stack that outgrows its near place moves to its far one. */
+/* Where a class's stacks lie, in bytes: each begins with a null, which tells that it is empty. All that a small program
+ * needs is near, in the cache's own map: a few pages for all classes. A stack that outgrows its near place moves to its far
+ * one, in a map that is made for the first: whoever locks memory pays for address space. */
 struct StackPlaces {
   std::array<uint32_t, kBins> near, far;
-  uint32_t near_end, far_end;
+  uint32_t near_bytes, far_bytes;
 };
 
+inline constexpr uint32_t kLeastNearBlocks = 8;
 inline constexpr uint32_t kMostNearBlocks = 32;
 
 constexpr uint32_t near_blocks(const ClassInfo& info) noexcept {
-  return std::min<uint32_t>(info.eager, kMostNearBlocks);
+  return std::min<uint32_t>(info.capacity,
+                            std::clamp<uint32_t>(info.eager, kLeastNearBlocks, kMostNearBlocks));
 }
 
 inline constexpr StackPlaces kStackPlaces = [] {
@@ -54,12 +57,13 @@ inline constexpr StackPlaces kStackPlaces = [] {
     places.near[i] = at;
     at += (1 + near_blocks(kClasses[i])) * kEntryBytes;
   }
-  places.near_end = at;
+  places.near_bytes = at;
+  at = 0;
   for (unsigned i = 1; i <= kSmallClasses; ++i) {
     places.far[i] = at;
     at += (1 + uint32_t{kClasses[i].capacity}) * kEntryBytes;
   }
-  places.far_end = at;
+  places.far_bytes = at;
   return places;
 }();
 
@@ -72,7 +76,7 @@ inline constexpr uint32_t kSharedBytes = 2 << 20;
 inline constexpr uint32_t kLeastShareBytes = 128 << 10;
 
 struct alignas(4096) ThreadCache {
-  /* Offsets into `entries`: of the newest block, or the null below all; and what the first may become. */
+  /* Offsets from `entries`: of the newest block, or the null below all; and what the first may become. */
   std::atomic<uint64_t> tops[kBins];
   uint64_t ends[kBins]; /* the owner's alone, as further below */
   /* Counts up by one for each block that is handed out. At 0 the block is sampled: sampling.h. */
@@ -112,20 +116,27 @@ struct alignas(4096) ThreadCache {
   std::atomic<ThreadCache*> next_free;
   ThreadCache* next; /* of all that were ever made */
 
-  /* The first null. A cache that has stacks is followed by them: kCacheMapBytes in all. */
+  /* Where the far places begin, as an offset from `entries`, modulo 2^64: never among the near ones. 0: not made yet. */
+  std::atomic<uint64_t> far_begin;
+
+  /* The first null. A cache that has stacks is followed by the near ones: kCacheMapBytes in all. */
   char entries[sizeof(void*)];
 
-  /* By the cache's own address: what follows is not part of the array. */
+  /* By numbers: what follows is not part of the array, and far places may lie below it. */
   void*& slot(uint64_t offset) noexcept {
-    return *reinterpret_cast<void**>(reinterpret_cast<char*>(this) +
+    return *reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(this) +
                                      offsetof(ThreadCache, entries) + offset);
   }
 
   /* Of the stack with such a top: the place of its null. */
-  static uint64_t floor_of(unsigned class_index, uint64_t top) noexcept {
-    return top < kStackPlaces.near_end ? kStackPlaces.near[class_index]
-                                       : kStackPlaces.far[class_index];
+  uint64_t floor_of(unsigned class_index, uint64_t top) const noexcept {
+    if (top < kStackPlaces.near_bytes) return kStackPlaces.near[class_index];
+    // Whoever sees such a top sees where it lies: see far_place().
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return far_begin.load(std::memory_order_relaxed) + kStackPlaces.far[class_index];
   }
+  /** The owner's: where the stack's far place begins; 0: there is no memory for it. */
+  uint64_t far_place(unsigned class_index) noexcept;
   uint32_t stacked(unsigned class_index) const noexcept {
     const uint64_t top = tops[class_index].load(std::memory_order_relaxed);
     return static_cast<uint32_t>((top - floor_of(class_index, top)) / sizeof(void*));
@@ -145,7 +156,7 @@ struct alignas(4096) ThreadCache {
   }
 };
 
-inline constexpr size_t kCacheMapBytes = offsetof(ThreadCache, entries) + kStackPlaces.far_end;
+inline constexpr size_t kCacheMapBytes = offsetof(ThreadCache, entries) + kStackPlaces.near_bytes;
 
 enum class CachePhase : uint8_t {
   kFresh,    /* has not allocated yet */

@@ -26,7 +26,7 @@ uint64_t top_of(const ThreadCache& cache, unsigned class_index) noexcept {
 }
 
 uint64_t floor_of(const ThreadCache& cache, unsigned class_index) noexcept {
-  return ThreadCache::floor_of(class_index, top_of(cache, class_index));
+  return cache.floor_of(class_index, top_of(cache, class_index));
 }
 
 uint32_t room_of(const ThreadCache& cache, unsigned class_index) noexcept {
@@ -45,19 +45,21 @@ void note_room(ThreadCache& cache, unsigned class_index, uint64_t former_floor, 
   with_room = has_room ? with_room | bit : with_room & ~bit;
 }
 
-/* The stack moves when it outgrows its place. */
-void set_room(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept {
+/* The stack moves when it outgrows its place. False: there is no memory for another. */
+bool set_room(ThreadCache& cache, unsigned class_index, uint32_t room) noexcept {
   const uint64_t top = top_of(cache, class_index);
   const uint64_t former_floor = floor_of(cache, class_index);
   uint64_t floor = former_floor;
   if (floor == kStackPlaces.near[class_index] && room > near_blocks(kClasses[class_index])) {
-    const uint64_t moved = kStackPlaces.far[class_index];
+    const uint64_t moved = cache.far_place(class_index);
+    if (moved == 0) return false;
     memcpy(&cache.slot(moved), &cache.slot(floor), top - floor + kEntryBytes);
     cache.tops[class_index].store(moved + (top - floor), std::memory_order_relaxed);
     floor = moved;
   }
   cache.ends[class_index] = floor + room * kEntryBytes;
   note_room(cache, class_index, former_floor, floor, room > 0);
+  return true;
 }
 
 SpanRef leased(const ThreadCache& cache, unsigned class_index) noexcept {
@@ -106,8 +108,8 @@ bool try_grow(ThreadCache& cache, unsigned class_index, uint32_t room, uint32_t 
     if (room > 0 && ++cache.waits[class_index] % kWaits != 0) return false;
     if (!steal_budget(cache, class_index, more_bytes)) return false;
   }
+  if (!set_room(cache, class_index, wanted)) return false;
   cache.budget_bytes -= more_bytes;
-  set_room(cache, class_index, wanted);
   return true;
 }
 

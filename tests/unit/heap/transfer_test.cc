@@ -30,6 +30,15 @@ void alone(Function function) {
   }).join();
 }
 
+/* As alone(), with a cache that no thread had before: those that are free are taken meanwhile. */
+template <typename Function>
+void alone_and_new(Function function) {
+  alone([function] {
+    const bool is_new = cache_owner.cache->allocated_bytes() == 16;
+    is_new ? function() : alone_and_new(function);
+  });
+}
+
 uint64_t taken_by_thread() { return cache_owner.cache->taken_bytes; }
 
 }  // namespace
@@ -57,19 +66,47 @@ TEST_CASE("transfer: megabytes of many sizes stay with one of two threads when t
           "[heap]") {
   alone([] {
     std::mt19937 random(3);
-    uint64_t before = 0;
-    // A class that finds the budget spent asks for more only now and then.
-    for (int turn = 0; turn < 200; ++turn) {
-      before = taken_by_thread();
+    // A class that finds the budget spent asks for more only now and then, and takes it from any of the others: whether that
+    // had too much depends on what the tests before have left. Then it is the other one's turn.
+    constexpr int kMostTurns = 5000;
+    constexpr int kTurnsAtRest = 20;
+    int at_rest = 0;
+    for (int turn = 0; turn < kMostTurns && at_rest < kTurnsAtRest; ++turn) {
+      const uint64_t before = taken_by_thread();
       std::vector<void*> blocks;
       for (size_t bytes = 1024; bytes <= 2048; bytes += 64) {
         for (size_t i = 0; i < (128 << 10) / bytes; ++i) blocks.push_back(allocate(bytes));
       }
       std::shuffle(blocks.begin(), blocks.end(), random);
       for (void* const block : blocks) release(block);
+      at_rest = taken_by_thread() == before ? at_rest + 1 : 0;
     }
-    CHECK(taken_by_thread() == before);
+    CHECK(at_rest == kTurnsAtRest);
     CHECK(cache_owner.cache->cached_bytes() <= kCacheBytes);
+  });
+}
+
+TEST_CASE("transfer: far places are mapped when a stack outgrows its near one", "[heap]") {
+  alone_and_new([] {
+    ThreadCache& cache = *cache_owner.cache;
+    const auto turn = [](size_t blocks, size_t bytes) {
+      for (void* const block : allocate_many(blocks, bytes)) release(block);
+    };
+    for (unsigned i = 1; i <= kSmallClasses; ++i) turn(4, kClasses[i].block_bytes);
+    CHECK(cache.far_begin == 0);
+    const uint64_t cached = cache.cached_bytes();
+    turn(4000, 24);
+    CHECK(cache.far_begin != 0);
+    CHECK(cache.stacked(class_of(24)) > kMostNearBlocks);
+    CHECK(cache.cached_bytes() > cached);
+    CHECK(cache.cached_bytes() == cache.own_cached_bytes());
+    // The others stay where they are, and all of them go on from there.
+    CHECK(cache.tops[class_of(200)] < kStackPlaces.near_bytes);
+    turn(4000, 200);
+    CHECK(cache.tops[class_of(200)] >= kStackPlaces.near_bytes);
+    CHECK(cache.cached_bytes() == cache.own_cached_bytes());
+    transfer::flush_all(cache);
+    CHECK(cache.cached_bytes() == 0);
   });
 }
 
