@@ -31,6 +31,7 @@
 #include "runtimes/notices.h"
 #include "runtimes/sqlite.h"
 #include "system/attributes.h"
+#include "system/thread.h"
 
 namespace memlimit {
 namespace {
@@ -116,6 +117,7 @@ void register_fork_handlers(bool (*allocator)() noexcept) noexcept {
 
 int start(const Config& config, const Interposition& interposition,
           const char* xdg_runtime_dir) noexcept {
+  os::learn_thread_storage();
   for (const service::Task* task : kTasks) service::add_task(*task);
   log_events::configure(config);
   stats_server::configure(config, xdg_runtime_dir);

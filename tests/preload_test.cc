@@ -573,6 +573,9 @@ TEST_CASE("preload: reclaim follows usage, and hooks do as they were told", "[li
   check_claim("hook_removes_itself", kUnset);
   check_claim("hook_that_closes_descriptors", kUnset);
   check_claim("hook_that_closes_descriptors", kTight);
+  check_claim(
+      "hooks_have_room_on_the_stack",
+      {"a socket", {"MEMLIMIT=64MiB", "MEMLIMIT_LOG=off", "MEMLIMIT_SOCKET={tmp}/%p.sock"}});
   check_claim("hook_that_rounds_down", limit_of("64MiB"));
   check_claim("hook_that_throws_is_passed_over", kUnset);
   check_claim("hook_that_throws_is_passed_over", kTight);

@@ -62,8 +62,12 @@ void end() noexcept;
 /** How many hooks of the context are registered; one atomic load. */
 int count(int context) noexcept;
 
+/** Whether any are, of whatever context. A few atomic loads. */
+bool any() noexcept;
+
 /** Runs the due hooks of a context, best first, until enough is freed. Sets the reentrancy guard around
- *  each. Calls of one context may overlap (INLINE); a hook that is running elsewhere is passed over. */
+ *  each. Calls of one context may overlap (INLINE); a hook that is running elsewhere is passed over, and
+ *  so are all of them where the service thread's stack is too small (service.h). */
 Outcome run(int context, const Pass& pass) noexcept;
 
 /** A hook that is running beyond its deadline. */

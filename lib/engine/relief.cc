@@ -3,15 +3,14 @@
 #include "engine/relief.h"
 
 #include <atomic>
-#include <csignal>
 
-#include <pthread.h>
 #include <sys/prctl.h>
 
 #include "engine/thread_state.h"
 #include "system/attributes.h"
 #include "system/low_numbers.h"
 #include "system/os.h"
+#include "system/thread.h"
 
 namespace memlimit::service::relief {
 namespace {
@@ -104,21 +103,11 @@ void* run(void* argument) noexcept {
   return nullptr;
 }
 
-/* Signals are blocked here, and the new thread inherits that. */
 void make_thread() noexcept {
-  pthread_attr_t attributes;
-  int result = pthread_attr_init(&attributes);
-  if (result == 0) {
-    state.tid.store(0, std::memory_order_relaxed);
-    state.count.store(1, std::memory_order_relaxed);
-    const uintptr_t number = state.dismissals.load(std::memory_order_relaxed);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, kStackBytes);
-    pthread_t thread;
-    result = pthread_create(&thread, &attributes, run, reinterpret_cast<void*>(number));
-    pthread_attr_destroy(&attributes);
-  }
-  if (result == 0) return;
+  state.tid.store(0, std::memory_order_relaxed);
+  state.count.store(1, std::memory_order_relaxed);
+  const uintptr_t number = state.dismissals.load(std::memory_order_relaxed);
+  if (os::start_thread(kStackBytes, run, reinterpret_cast<void*>(number)) == 0) return;
   state.count.store(0, std::memory_order_relaxed);
   state.retry_at_absence = state.absences.load(std::memory_order_relaxed) + kRetryAbsences;
 }

@@ -4,29 +4,27 @@
 
 #include <algorithm>
 #include <atomic>
-#include <csignal>
 #include <cstdlib>
 
-#include <poll.h>
-#include <pthread.h>
 #include <sys/prctl.h>
 
 #include "engine/bell.h"
 #include "engine/relief.h"
 #include "engine/thread_state.h"
 #include "observe/event_ring.h"
-#include "pacing/idle_interval.h"
 #include "system/attributes.h"
 #include "system/lock.h"
 #include "system/lone_thread.h"
 #include "system/low_numbers.h"
 #include "system/os.h"
+#include "system/thread.h"
 
 namespace memlimit::service {
 namespace {
 
-/* ASYNC hooks run on this stack: what a program's own worker threads would have, less the luxury. Only
- * touched pages count. */
+/* For tasks alone. Only touched pages count; but who locks memory pays for address space, and 8 MiB is what a user may lock. */
+constexpr size_t kSmallStackBytes = size_t{128} << 10;
+/* For the program's code, too: what its own worker threads would have, less the luxury. */
 constexpr size_t kStackBytes = size_t{1} << 20;
 
 /* After pthread_create failed (RLIMIT_NPROC, a seccomp filter), the next try comes this much later. */
@@ -50,8 +48,6 @@ constexpr int64_t kAsideNs = 100'000'000;
  * many forks in a row: who starts its workers and then waits in a way that nobody sees is to be answered for. */
 constexpr int64_t kReturnEveryNs = 100'000'000;
 constexpr int64_t kReturnsAtOnce = 16;
-
-constexpr int64_t kNsPerMs = 1'000'000;
 
 enum class State : uint32_t { kStopped, kStarting, kRunning, kLeaving, kStopping };
 
@@ -80,12 +76,12 @@ struct Awaited {
 };
 constinit MEMLIMIT_FORK_DATA Awaited awaits{};
 
-/* Written before the first start(), which the thread's creation follows. */
-constinit const Task* tasks[kMaxTasks]{};
-constinit MEMLIMIT_FORK_DATA size_t task_count = 0;
+/* Of the thread that runs, or is being started. */
+constinit MEMLIMIT_FORK_DATA std::atomic<bool> stack_is_small{false};
+/* Whose place it takes; 0: nobody's. */
+constinit MEMLIMIT_FORK_DATA std::atomic<int> predecessor_tid{0};
 
 /* The service thread's. */
-constinit MEMLIMIT_FORK_DATA int64_t called_ns = 0; /* when the bell or a descriptor last did */
 constinit MEMLIMIT_FORK_DATA bool begun = false;
 constinit MEMLIMIT_FORK_DATA bool stops_at_exit = false;
 
@@ -98,114 +94,44 @@ bool change(State from, State to) noexcept {
   return state.compare_exchange_strong(seen, static_cast<uint32_t>(to), std::memory_order_acq_rel);
 }
 
-/* Who serves: the service thread, or the one that stands in for it. */
-enum class Server : bool { kService, kRelief };
-
-bool serves(Server server, const Task& task) noexcept {
-  return server == Server::kService || !task.goes_away;
-}
-
-/* Milliseconds for poll(): until the next deadline of any kind. There is a longest sleep without one, since a program that
- * closes all descriptors closes the bell's, too; the kernel keeps it for a poll() that is under way, which nobody can end any
- * more. The next one is told, and makes another: not at once, or it could get a low number that the program is about to use. */
-int sleep_ms(Server server) noexcept {
-  int64_t deadline_ns = INT64_MAX;
-  for (size_t i = 0; i < task_count; ++i) {
-    if (tasks[i]->due_ns == nullptr || !serves(server, *tasks[i])) continue;
-    deadline_ns = std::min(deadline_ns, tasks[i]->due_ns());
-  }
-  const int64_t now_ns = os::monotonic_ns();
-  if (deadline_ns <= now_ns) return 0;
-  const int64_t left_ns = std::min(deadline_ns - now_ns, longest_sleep_ns(now_ns - called_ns));
-  return static_cast<int>(left_ns / kNsPerMs + 1);
-}
-
-/* What each task's descriptor had, where it has one. */
-struct Readiness {
-  Turn::Ready of[kMaxTasks];
-
-  void set_all(Turn::Ready ready) noexcept { std::fill(std::begin(of), std::end(of), ready); }
-};
-
-void sleep_until_woken(Server server, Readiness* readiness) noexcept {
-  pollfd fds[1 + kMaxTasks];
-  size_t waiting_task[1 + kMaxTasks];
-  size_t count = 1;
-  for (size_t i = 0; i < task_count; ++i) {
-    if (tasks[i]->wait_fd == nullptr) continue;
-    // A negative descriptor is passed over, so a task that waits for nothing now needs no case of its own.
-    waiting_task[count] = i;
-    fds[count++] = {tasks[i]->wait_fd(), POLLIN, 0};
-  }
-  const int ready = bell::wait(fds, count, sleep_ms(server));
-  if (ready > 0 || bell::rang()) called_ns = os::monotonic_ns();
-  readiness->set_all(ready > 0 ? Turn::Ready::kNo : Turn::Ready::kUnknown);
-  for (size_t i = 1; ready > 0 && i < count; ++i) {
-    if (fds[i].revents != 0) readiness->of[waiting_task[i]] = Turn::Ready::kYes;
-  }
-}
-
-bool tasks_have_work(Server server) noexcept {
-  for (size_t i = 0; i < task_count; ++i) {
-    if (tasks[i]->has_work == nullptr || !serves(server, *tasks[i])) continue;
-    if (tasks[i]->has_work()) return true;
-  }
-  return false;
-}
-
-void call_all(void (*Task::*function)() noexcept) noexcept {
-  for (size_t i = 0; i < task_count; ++i) {
-    if (tasks[i]->*function != nullptr) (tasks[i]->*function)();
-  }
-}
-
 void enter() noexcept {
   if (!stops_at_exit) atexit(stop);
   stops_at_exit = true;
-  called_ns = os::monotonic_ns();
-  if (!begun) call_all(&Task::begin);
+  tasks::enter(!begun);
   begun = true;
-  call_all(&Task::enter);
 }
 
 bool goes_on() noexcept {
   const State seen = now();
-  return seen == State::kStarting || seen == State::kRunning;
-}
-
-/* Until somebody wants the server to end. False: this is a child's copy of the thread. */
-bool serve(Server server, int pid, bool (*on_duty)() noexcept) noexcept {
-  Readiness readiness;
-  readiness.set_all(Turn::Ready::kUnknown);
-  while (on_duty()) {
-    for (size_t i = 0; i < task_count; ++i) {
-      if (!serves(server, *tasks[i])) continue;
-      tasks[i]->run({os::monotonic_ns(), readiness.of[i]});
-      if (os::process_id() != pid) return false;
-    }
-    if (tasks_have_work(server)) {
-      readiness.set_all(Turn::Ready::kUnknown); /* descriptors are looked after in between */
-    } else {
-      sleep_until_woken(server, &readiness);
-    }
-  }
-  return true;
+  return (seen == State::kStarting || seen == State::kRunning) && !lacks_room();
 }
 
 void end_tasks() noexcept {
-  for (size_t i = task_count; i > 0; --i) {
-    if (tasks[i - 1]->end != nullptr) tasks[i - 1]->end();
-  }
+  tasks::end();
   become(State::kStopped);
   os::futex_wake(state, INT32_MAX);
 }
 
+void await_from(int64_t at_look_ns) noexcept {
+  awaits.pid.store(os::process_id(), std::memory_order_relaxed);
+  awaits.at_look_ns.store(at_look_ns, std::memory_order_relaxed);
+  awaits.is.store(true, std::memory_order_relaxed);
+}
+
 /* On the other thread. It does not step aside: whoever waits for that, waits in vain until the hook returns. */
 void stand_in() noexcept {
-  serve(Server::kRelief, os::process_id(),
-        []() noexcept { return relief::on_duty() && goes_on(); });
+  tasks::serve(Server::kRelief, os::process_id(),
+               []() noexcept { return relief::on_duty() && goes_on(); });
   if (now() == State::kStopping) end_tasks();
 }
+
+/* A thread that has ended is counted by the kernel until it has been taken off its lists. */
+void wait_until_gone(int tid) noexcept {
+  const int64_t until_ns = os::monotonic_ns() + kLeaveWaitNs;
+  while (os::thread_exists(tid) && os::monotonic_ns() < until_ns) os::yield();
+}
+
+bool hand_over() noexcept;
 
 void* run(void*) noexcept {
   ReentryGuard reentry;
@@ -213,6 +139,8 @@ void* run(void*) noexcept {
   low_numbers::be_considerate();
   prctl(PR_SET_NAME, "memlimit");
   const int pid = os::process_id();
+  // There are never two at work, and one only where this one is waited for.
+  if (const int tid = predecessor_tid.exchange(0, std::memory_order_relaxed)) wait_until_gone(tid);
   service_tid.store(os::thread_id(), std::memory_order_relaxed);
   emit(EventKind::kServiceStarted, os::thread_id());
   enter();
@@ -220,10 +148,11 @@ void* run(void*) noexcept {
   for (;;) {
     // A hook forked and this is the child's copy of the thread: nothing here is ours any more. Not by
     // pthread_exit(), which unwinds the stack and ends the process where a function is noexcept.
-    if (!serve(Server::kService, pid, goes_on)) return nullptr;
+    if (!tasks::serve(Server::kService, pid, goes_on)) return nullptr;
     relief::dismiss();
     // Unless whoever stood in for this thread has.
     if (now() == State::kStopping) end_tasks();
+    if (lacks_room() && hand_over()) return nullptr;
     // Who waited for the thread to leave may have given up meanwhile.
     if (now() == State::kStopped || change(State::kLeaving, State::kStopped)) break;
   }
@@ -231,24 +160,38 @@ void* run(void*) noexcept {
   return nullptr;
 }
 
-/* The new thread inherits the mask: no signal of the program's may ever be delivered to it. */
 int create_thread() noexcept MEMLIMIT_REQUIRES(start_lock) {
-  awaits.signal_mask.store(os::blocked_signals(), std::memory_order_relaxed);
-  sigset_t all, saved;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &saved);
-  pthread_attr_t attributes;
-  int result = pthread_attr_init(&attributes);
-  if (result == 0) {
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, kStackBytes);
-    owes_libc |= os::is_lone_thread();
-    pthread_t thread;
-    result = pthread_create(&thread, &attributes, run, nullptr);
-    pthread_attr_destroy(&attributes);
+  const bool is_small = !tasks::need_room();
+  stack_is_small.store(is_small, std::memory_order_relaxed);
+  owes_libc |= os::is_lone_thread();
+  return os::start_thread(is_small ? kSmallStackBytes : kStackBytes, run, nullptr);
+}
+
+/* The same once more is no news: it is tried again each second. */
+void note_start(int error) noexcept MEMLIMIT_REQUIRES(start_lock) {
+  const int before = start_error.exchange(error, std::memory_order_relaxed);
+  if (error != 0 && error != before) emit(EventKind::kServiceFailed, error);
+  if (error != 0) retry_at_ns = os::monotonic_ns() + kRetryNs;
+}
+
+/* To a thread with room, which begins when this one has gone. Where none can be had beside this one, this one leaves, and is
+ * awaited: its successor has its place in whatever is full. False: this one goes on.
+ *
+ * Without start_lock, or who wants the thread to step aside meanwhile would take it for one that cannot: nobody else touches
+ * what that guards before the state is kStopped. */
+bool hand_over() noexcept MEMLIMIT_NO_THREAD_SAFETY_ANALYSIS {
+  if (!change(State::kRunning, State::kStarting)) return false;
+  predecessor_tid.store(os::thread_id(), std::memory_order_relaxed);
+  const int error = create_thread();
+  if (error == 0) return true;
+  predecessor_tid.store(0, std::memory_order_relaxed);
+  note_start(error);
+  await_from(retry_at_ns);
+  if (!change(State::kStarting, State::kStopped) && !change(State::kLeaving, State::kStopped)) {
+    end_tasks();
   }
-  pthread_sigmask(SIG_SETMASK, &saved, nullptr);
-  return result;
+  os::futex_wake(state, INT32_MAX);
+  return true;
 }
 
 void wait_for_end(State from, int64_t longest_ns) noexcept {
@@ -256,13 +199,6 @@ void wait_for_end(State from, int64_t longest_ns) noexcept {
   for (int64_t left = longest_ns; left > 0 && now() == from; left = until_ns - os::monotonic_ns()) {
     os::futex_wait(state, static_cast<uint32_t>(from), left);
   }
-}
-
-/* A thread that has ended is counted by the kernel until it has been taken off its lists. */
-void wait_until_gone() noexcept {
-  const int64_t until_ns = os::monotonic_ns() + kLeaveWaitNs;
-  const int tid = service_tid.load(std::memory_order_relaxed);
-  while (os::thread_exists(tid) && os::monotonic_ns() < until_ns) os::yield();
 }
 
 MEMLIMIT_FORK_CODE void leave() noexcept {
@@ -275,7 +211,7 @@ MEMLIMIT_FORK_CODE void leave() noexcept {
   if (change(State::kLeaving, State::kRunning)) {
     in_vain_ns = os::monotonic_ns();
   } else {
-    wait_until_gone();
+    wait_until_gone(service_tid.load(std::memory_order_relaxed));
   }
 }
 
@@ -293,12 +229,6 @@ bool take_return(int64_t now_ns) noexcept {
   if (from_ns - now_ns > kReturnEveryNs * kReturnsAtOnce) return false;
   empty_at_ns = from_ns + kReturnEveryNs;
   return true;
-}
-
-void await_from(int64_t at_look_ns) noexcept {
-  awaits.pid.store(os::process_id(), std::memory_order_relaxed);
-  awaits.at_look_ns.store(at_look_ns, std::memory_order_relaxed);
-  awaits.is.store(true, std::memory_order_relaxed);
 }
 
 /* Unless this may be a signal handler, which has its signal blocked and may have interrupted malloc; or the child of vfork. */
@@ -324,12 +254,6 @@ MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_A
 
 }  // namespace
 
-bool add_task(const Task& task) noexcept {
-  if (task_count == kMaxTasks) return false;
-  tasks[task_count++] = &task;
-  return true;
-}
-
 Away::Away() noexcept {
   if (this_thread.is_service) relief::leave(stand_in);
 }
@@ -338,10 +262,15 @@ Away::~Away() {
   if (this_thread.is_service) relief::come_back(bell::ring);
 }
 
+bool lacks_room() noexcept {
+  return stack_is_small.load(std::memory_order_relaxed) && this_thread.is_service &&
+         tasks::need_room();
+}
+
 bool is_stuck() noexcept { return relief::serves(); }
 
 void start() noexcept {
-  if (now() != State::kStopped || task_count == 0) return;
+  if (now() != State::kStopped || !tasks::any()) return;
   // A hook forked, and this is the child's copy of the thread, on its way out.
   if (this_thread.is_service) return;
   os::ErrnoGuard errno_guard;
@@ -353,13 +282,11 @@ void start() noexcept {
     if (error == 0) {
       owner_pid.store(os::process_id(), std::memory_order_relaxed);
       become(State::kStarting);
+      awaits.signal_mask.store(os::blocked_signals(), std::memory_order_relaxed);
       error = create_thread();
       if (error != 0) become(State::kStopped);
     }
-    // The same once more is no news: it is tried again each second.
-    const int before = start_error.exchange(error, std::memory_order_relaxed);
-    if (error != 0 && error != before) emit(EventKind::kServiceFailed, error);
-    if (error != 0) retry_at_ns = os::monotonic_ns() + kRetryNs;
+    note_start(error);
     if (error == 0) awaits.is.store(false, std::memory_order_relaxed);
   }
   start_lock.unlock();
@@ -465,11 +392,11 @@ void stop() noexcept {
   wait_for_end(State::kStopping, kStopWaitNs);
   if (now() != State::kStopping) {
     // What libc frees of it is freed before the program's handlers go on.
-    wait_until_gone();
+    wait_until_gone(service_tid.load(std::memory_order_relaxed));
     return;
   }
   // It hangs in a hook, or does not hear us since the program closed its descriptors.
-  call_all(&Task::cut_off);
+  tasks::cut_off();
 }
 
 constinit const fork::Part kAsidePart{

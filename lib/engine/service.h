@@ -1,4 +1,4 @@
-/* The background thread, named "memlimit", with all signals blocked. It runs tasks: rounds, runtimes, the socket,
+/* The background thread, named "memlimit", with all signals blocked. It runs tasks (task.h): rounds, runtimes, the socket,
  * the log register here what they want done, and it knows none of them by name.
  *
  * Answers for: existing only when needed (it may be started from inside any allocation), stepping aside where the program
@@ -8,47 +8,12 @@
  */
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "engine/fork.h"
+#include "engine/task.h"
 
 namespace memlimit::service {
-
-/** What a task is told of a turn of the thread. */
-struct Turn {
-  enum class Ready : uint8_t {
-    kNo,      /* the thread slept, and the task's descriptor had nothing */
-    kUnknown, /* nobody looked, or the longest sleep is over */
-    kYes,     /* its descriptor is ready */
-  };
-  int64_t now_ns;
-  Ready ready; /* of a task without a descriptor: kNo or kUnknown */
-};
-
-/** A null pointer is what the task has no need of, but for run(). All on the service thread unless said otherwise. */
-struct Task {
-  /** The thread has begun for the first time in this process. */
-  void (*begin)() noexcept = nullptr;
-  /** The thread is there, for the first time or again. */
-  void (*enter)() noexcept = nullptr;
-  /** Once a turn, in the order of registration. Whoever runs code of the program's (hooks) says so, see Away. */
-  void (*run)(const Turn& turn) noexcept = nullptr;
-  /** Whether run() is wanted again at once: then the thread does not sleep. A few atomic loads. */
-  bool (*has_work)() noexcept = nullptr;
-  /** When run() is wanted at the latest, on CLOCK_MONOTONIC; INT64_MAX: never. */
-  int64_t (*due_ns)() noexcept = nullptr;
-  /** What to wait for besides wake(); negative: nothing now. */
-  int (*wait_fd)() noexcept = nullptr;
-  /** It is the task that goes away: nobody runs it in its own place. */
-  bool goes_away = false;
-  /** The process is about to end, in the reverse order of registration. Not when the thread steps aside. */
-  void (*end)() noexcept = nullptr;
-  /** stop() has waited for the thread in vain (a hook hangs): what must not be left behind. On stop()'s thread. */
-  void (*cut_off)() noexcept = nullptr;
-};
-
-inline constexpr size_t kMaxTasks = 12;
 
 /** While it lives, the service thread runs code of the program's, which may block: all tasks but those that go away are
  *  served by another thread after 50 to 100 ms (relief.h). The destructor waits until that one has ended what it is at.
@@ -61,11 +26,12 @@ class Away {
   Away& operator=(const Away&) = delete;
 };
 
+/** On the service thread: its stack is too small for what tasks need by now. They leave the program's code alone, and what is
+ *  wanted of it as it is: the thread is about to be replaced by one that has room. On another thread: false. */
+bool lacks_room() noexcept;
+
 /** Whether the service thread is away, and has been for so long that another one serves. An atomic load. */
 bool is_stuck() noexcept;
-
-/** Registers a task, which lives for ever. At start, before the first start(). False when there are too many. */
-bool add_task(const Task& task) noexcept;
 
 /** Starts the thread unless it runs, is being started or cannot be had (then it is tried again after a
  *  while), or nobody has registered a task. Never blocks on it. errno is kept. */

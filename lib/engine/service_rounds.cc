@@ -82,7 +82,7 @@ void run_explicit(int64_t wanted_bytes) noexcept {
 }
 
 void serve_passes(const service::Turn&) noexcept {
-  if (!requests::any_pass()) return;
+  if (!requests::any_pass() || service::lacks_room()) return;
   requests::begin_pass();
   const int64_t wanted = requests::take_pass();
   if (wanted != 0) {
@@ -127,6 +127,7 @@ constinit const service::Task kPassTask{
     .enter = []() noexcept { assist::set_worker(os::thread_id()); },
     .run = serve_passes,
     .has_work = requests::any_pass,
+    .needs_room = hooks::any,
     .goes_away = true,
 };
 

@@ -164,10 +164,14 @@ void notice_all() noexcept {
 }
 
 void serve(const service::Turn&) noexcept {
+  static constinit bool to_notice = false; /* the service thread's, or of who stands in for it */
   if (discovery::is_due()) {
     discovery::run();
-    notice_all();
+    to_notice = true;
   }
+  if (service::lacks_room()) return;
+  if (to_notice) notice_all();
+  to_notice = false;
   if (to_help_set.load(std::memory_order_relaxed) == 0) return;
   uint32_t to_help = to_help_set.exchange(0, std::memory_order_acquire);
   for (; to_help != 0; to_help &= to_help - 1) kAdapters[__builtin_ctz(to_help)]->help();
@@ -289,7 +293,7 @@ MEMLIMIT_CHILD_CODE void reset_after_fork() noexcept MEMLIMIT_NO_THREAD_SAFETY_A
 }
 
 void run_reclaims(const service::Turn&) noexcept {
-  if (!reclaim_wanted()) return;
+  if (!reclaim_wanted() || service::lacks_room()) return;
   uint32_t to_run = to_run_set.exchange(0, std::memory_order_acquire);
   for (; to_run != 0; to_run &= to_run - 1) {
     const service::Away away;
@@ -393,6 +397,7 @@ constinit const service::Task kTask{
 constinit const service::Task kReclaimTask{
     .run = run_reclaims,
     .has_work = reclaim_wanted,
+    .needs_room = attached::any,
     .goes_away = true,
 };
 

@@ -316,7 +316,7 @@ void limit_changed() noexcept {
 }
 
 void serve(const service::Turn&) noexcept {
-  if (!limit_is_new.load(std::memory_order_relaxed)) return;
+  if (!limit_is_new.load(std::memory_order_relaxed) || service::lacks_room()) return;
   limit_is_new.exchange(false, std::memory_order_acq_rel);
   bool done = keep_libraries_loaded();
   for (size_t i = 0; i < kMaxLibraries; ++i) {
