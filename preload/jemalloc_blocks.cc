@@ -39,7 +39,8 @@ size_t block_bytes(size_t bytes, size_t alignment) noexcept {
   if (alignment <= heap::kMinimumAlignment) return heap::good_size(bytes);
   if (bytes <= heap::kLargestSmallBytes && alignment <= heap::kLargestSmallBytes) {
     const size_t rounded = std::max((bytes + alignment - 1) & ~(alignment - 1), alignment);
-    if (rounded <= heap::kLargestSmallBytes) return heap::good_size(rounded);
+    if (rounded <= heap::kLargestSmallBytes)
+      return heap::kClasses[heap::aligned_class(bytes, alignment)].block_bytes;
   }
   // No class has such places: whole pages, however few.
   return heap::large::good_size(std::max<size_t>(bytes, 1));
@@ -63,8 +64,9 @@ void* allocate(size_t bytes, int flags) noexcept {
 /* Where the block is, or where it is moved without a copy; nullptr: it is as it was. */
 void* resize(void* block, size_t old_bytes, size_t bytes, size_t alignment) noexcept {
   if (!is_aligned(block, alignment)) return nullptr;
-  // realloc's rule: a block that still fits stays, unless that wastes more than half of it. And where no other is smaller.
-  if (bytes <= old_bytes && (bytes >= old_bytes / 2 || block_bytes(bytes, alignment) == old_bytes))
+  // realloc's rule.
+  if (heap::still_serves(bytes, old_bytes) ||
+      heap::still_serves(block_bytes(bytes, alignment), old_bytes))
     return block;
   // A block with a mapping of its own may move, and is aligned to a slice then.
   const bool may_move = heap::class_at(block) == heap::kHugeClass;

@@ -36,9 +36,12 @@ __attribute__((noinline)) void* resize_or_move(void* block, size_t old_bytes,
   if (old_bytes == 0) heap::release(block);
   if (old_bytes > heap::kLargestSmallBytes) {
     if (void* const resized = heap::resize(block, bytes)) return resized;
+  } else if (heap::still_serves(heap::good_size(bytes), old_bytes)) {
+    return block;
   }
   void* const moved = do_malloc(bytes);
-  if (MEMLIMIT_UNLIKELY(moved == nullptr)) return nullptr;
+  // Who gives up a part of a block has what it asked for.
+  if (MEMLIMIT_UNLIKELY(moved == nullptr)) return bytes <= old_bytes ? block : nullptr;
   memcpy(moved, block, std::min(old_bytes, bytes));
   heap::release(block);
   return moved;
@@ -52,8 +55,7 @@ MEMLIMIT_ALWAYS_INLINE void* do_realloc(void* block, size_t bytes) noexcept {
     return nullptr;
   }
   const size_t old_bytes = heap::usable_bytes(block);
-  // mimalloc's rule: a block that still fits stays, unless that wastes more than half of it.
-  if (bytes <= old_bytes && bytes >= old_bytes / 2) return block;
+  if (heap::still_serves(bytes, old_bytes)) return block;
   return resize_or_move(block, old_bytes, bytes);
 }
 

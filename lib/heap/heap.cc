@@ -195,7 +195,7 @@ void* allocate_larger_aligned(size_t alignment, size_t bytes) noexcept {
   if (bytes <= kLargestSmallBytes && alignment <= kLargestSmallBytes) {
     // The request rounded up to the alignment may be beyond the classes, but only just: at most twice that.
     const size_t rounded = std::max((bytes + alignment - 1) & ~(alignment - 1), alignment);
-    if (rounded <= kLargestSmallBytes) return detail::pop<Leave>(class_of(rounded));
+    if (rounded <= kLargestSmallBytes) return detail::pop<Leave>(aligned_class(bytes, alignment));
   }
   bool zero = false;
   return allocate_large(bytes, alignment, &zero);
@@ -266,7 +266,10 @@ void* resize(void* block, size_t bytes) noexcept {
   const unsigned class_index = class_at(block);
   if (class_index != kLargeClass && class_index != kHugeClass) {
     const size_t have = kClasses[class_index].block_bytes;
-    return class_index != kNoClass && bytes <= have && bytes > have / 2 ? block : nullptr;
+    return class_index != kNoClass &&
+                   (still_serves(bytes, have) || still_serves(good_size(bytes), have))
+               ? block
+               : nullptr;
   }
   Look look;
   void* resized = nullptr;

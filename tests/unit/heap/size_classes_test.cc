@@ -29,6 +29,12 @@ TEST_CASE("size_classes: at most an eighth is lost, and less of one to two kilob
   }
   // What a Python object of 1,000 bytes is.
   CHECK(kClasses[class_of(1033)].block_bytes <= 1033 * 103 / 100);
+  // What a page of SQLite's is, and of anybody's with a header.
+  CHECK(kClasses[class_of(4368)].block_bytes == 4368);
+  for (size_t page = 4096; page <= 16384; page *= 2) {
+    CHECK(kClasses[class_of(page)].block_bytes == page);
+    CHECK(kClasses[class_of(page + page / 16)].block_bytes < page + page / 14);
+  }
 }
 
 TEST_CASE("size_classes: the reciprocal tells block starts from all other offsets", "[heap]") {
