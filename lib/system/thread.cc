@@ -11,28 +11,28 @@
 namespace memlimit::os {
 namespace {
 
-/* The smallest stack that libc accepts, which is its storage and a little: private to glibc, and what OpenJDK sizes its stacks
- * by, too (os_linux.cpp). glibc before 2.34 has it in libpthread, which the program may not have loaded. */
-using MinimumStack = size_t(const pthread_attr_t*);
-
-/* As long as nobody knows: address space only. musl maps its storage beside the stack. */
 #if defined(__GLIBC__)
-constexpr size_t kUnknownStorageBytes = size_t{512} << 10;
+/* As long as nobody knows: address space only. */
+constinit size_t storage_bytes = size_t{512} << 10;
 #else
-constexpr size_t kUnknownStorageBytes = 0;
+/* musl maps its storage beside the stack. */
+constexpr size_t storage_bytes = 0;
 #endif
-
-constinit size_t storage_bytes = kUnknownStorageBytes;
 
 }  // namespace
 
 void learn_thread_storage() noexcept {
+#if defined(__GLIBC__)
+  // The smallest stack that libc accepts, which is its storage and a little: private to glibc, and what OpenJDK sizes its
+  // stacks by, too (os_linux.cpp).
+  using MinimumStack = size_t(const pthread_attr_t*);
   const auto minimum =
       reinterpret_cast<MinimumStack*>(dlsym(RTLD_DEFAULT, "__pthread_get_minstack"));
   pthread_attr_t attributes;
   if (minimum == nullptr || pthread_attr_init(&attributes) != 0) return;
   storage_bytes = minimum(&attributes);
   pthread_attr_destroy(&attributes);
+#endif
 }
 
 int start_thread(size_t stack_bytes, void* (*run)(void*), void* argument) noexcept {
