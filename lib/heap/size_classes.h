@@ -112,33 +112,28 @@ inline constexpr std::array<ClassInfo, kBins> kClasses = detail::make_classes();
 
 namespace detail {
 
-constexpr unsigned search_class(size_t bytes) noexcept {
+/* The class of each multiple of `step`. */
+template <size_t Count>
+constexpr std::array<uint8_t, Count> make_table(size_t step) noexcept {
+  std::array<uint8_t, Count> table{};
   unsigned index = 1;
-  while (kClasses[index].block_bytes < bytes) ++index;
-  return index;
+  for (size_t i = 0; i < Count; ++i) {
+    while (kClasses[index].block_bytes < i * step) ++index;
+    table[i] = static_cast<uint8_t>(index);
+  }
+  return table;
 }
 
 }  // namespace detail
 
 /* The fast path's table has an entry for each number of bytes: no rounding. */
 inline constexpr size_t kTableBytes = 1024;
-inline constexpr std::array<uint8_t, kTableBytes + 1> kSmallTable = [] {
-  std::array<uint8_t, kTableBytes + 1> table{};
-  for (size_t bytes = 0; bytes <= kTableBytes; ++bytes) {
-    table[bytes] = static_cast<uint8_t>(detail::search_class(bytes));
-  }
-  return table;
-}();
+inline constexpr auto kSmallTable = detail::make_table<kTableBytes + 1>(1);
 
 /* The rest in steps of 16 bytes, of which every class is a multiple. */
 inline constexpr size_t kMediumStep = 16;
-inline constexpr std::array<uint8_t, kLargestSmallBytes / kMediumStep + 1> kMediumTable = [] {
-  std::array<uint8_t, kLargestSmallBytes / kMediumStep + 1> table{};
-  for (size_t i = 0; i < table.size(); ++i) {
-    table[i] = static_cast<uint8_t>(detail::search_class(i * kMediumStep));
-  }
-  return table;
-}();
+inline constexpr auto kMediumTable =
+    detail::make_table<kLargestSmallBytes / kMediumStep + 1>(kMediumStep);
 
 /** The class of a request of at most kLargestSmallBytes. */
 MEMLIMIT_ALWAYS_INLINE constexpr unsigned class_of(size_t bytes) noexcept {
