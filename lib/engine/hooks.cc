@@ -372,12 +372,6 @@ void end() noexcept {
 
 int count(int context) noexcept { return counts[context].load(std::memory_order_relaxed); }
 
-bool any() noexcept {
-  return std::any_of(std::begin(counts), std::end(counts), [](const std::atomic<int>& context) {
-    return context.load(std::memory_order_relaxed) > 0;
-  });
-}
-
 Outcome run(int context, const Pass& pass) noexcept {
   Outcome outcome;
   if (count(context) == 0 || ended.load(std::memory_order_relaxed)) return outcome;

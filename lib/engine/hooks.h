@@ -63,7 +63,9 @@ void end() noexcept;
 int count(int context) noexcept;
 
 /** Whether any are, of whatever context. A few atomic loads. */
-bool any() noexcept;
+inline bool any() noexcept {
+  return count(MEMLIMIT_INLINE) + count(MEMLIMIT_ASYNC) + count(MEMLIMIT_POLL) > 0;
+}
 
 /** Runs the due hooks of a context, best first, until enough is freed. Sets the reentrancy guard around
  *  each. Calls of one context may overlap (INLINE); a hook that is running elsewhere is passed over, and
