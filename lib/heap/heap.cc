@@ -265,11 +265,8 @@ size_t good_size(size_t bytes) noexcept {
 void* resize(void* block, size_t bytes) noexcept {
   const unsigned class_index = class_at(block);
   if (class_index != kLargeClass && class_index != kHugeClass) {
-    const size_t have = kClasses[class_index].block_bytes;
-    return class_index != kNoClass &&
-                   (still_serves(bytes, have) || still_serves(good_size(bytes), have))
-               ? block
-               : nullptr;
+    // Nobody's has no bytes, and serves for nothing.
+    return still_serves(good_size(bytes), kClasses[class_index].block_bytes) ? block : nullptr;
   }
   Look look;
   void* resized = nullptr;
